@@ -1,0 +1,47 @@
+# Rawstone. `make demo` and `make test` need Go, make and git, nothing else.
+SHELL       := /bin/bash
+GO          ?= go
+BUILD       := build
+BINARIES    := agent collector firmware-sim
+FUZZTIME    ?= 20s
+export CGO_ENABLED := 0
+
+.PHONY: build demo test lint fuzz bench cross clean
+
+# Binaries for this machine.
+build:
+	@mkdir -p $(BUILD)
+	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/ ./agent ./collector ./firmware-sim
+
+# Binaries for both architectures that cars and servers have.
+cross:
+	@for arch in amd64 arm64; do \
+		mkdir -p $(BUILD)/$$arch && \
+		GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$arch/ ./agent ./collector ./firmware-sim || exit 1; \
+	done
+
+# One collector, three cars and their agents; Ctrl-C ends it. DEMO_ONCE=1 ends by itself after the first audited stones.
+demo: build
+	@exec $(BUILD)/firmware-sim demo --dir configs/demo --bin $(BUILD) --state $(BUILD)/demo $(if $(DEMO_ONCE),--once)
+
+test: cross
+	$(GO) test -timeout 15m ./...
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# Every fuzz target for FUZZTIME each.
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean:
+	rm -rf $(BUILD)

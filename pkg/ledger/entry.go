@@ -1,0 +1,120 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"rawstone/pkg/wire"
+)
+
+// A Type says what an entry's body holds.
+type Type uint8
+
+// The types of entries.
+const (
+	TypeProgram Type = iota + 1 // the signed program document, first of all entries
+	TypeCharter                 // a signed data charter
+	TypePolicy                  // a signed policy
+	TypeBinding                 // a Binding: an ECU key bound to a vehicle and an account
+	TypeCredit                  // a Credit
+	TypeLeaves                  // the set of a day's leaves, before any seed that orders them
+	TypeDay                     // the order of a day's leaves and its weights root
+	TypeBlock                   // the block of one drop
+)
+
+// MaxBodyLen bounds the body of an entry in bytes.
+const MaxBodyLen = 32 << 10
+
+// An Entry is one leaf of the log.
+type Entry struct {
+	// Number is the entry's index in the log, given by the settler.
+	Number uint64 `cbor:"0,keyasint"`
+	Type   Type   `cbor:"1,keyasint"`
+	Body   []byte `cbor:"2,keyasint"`
+}
+
+// Encode returns the entry's bytes, which the log hashes (RFC 6962 §2.1).
+func (e *Entry) Encode() ([]byte, error) {
+	if len(e.Body) > MaxBodyLen {
+		return nil, fmt.Errorf("cannot encode entry: body of %d bytes, at most %d allowed", len(e.Body), MaxBodyLen)
+	}
+	return wire.NewCodec().Encode(e)
+}
+
+// DecodeEntry reads an entry.
+func DecodeEntry(b []byte) (*Entry, error) {
+	var e Entry
+	if err := wire.NewCodec().Decode(b, &e, MaxBodyLen+32); err != nil {
+		return nil, err
+	}
+	if e.Type < TypeProgram || e.Type > TypeBlock {
+		return nil, fmt.Errorf("cannot accept entry: unknown type %d", e.Type)
+	}
+	if len(e.Body) > MaxBodyLen {
+		return nil, fmt.Errorf("cannot accept entry: body of %d bytes, at most %d allowed", len(e.Body), MaxBodyLen)
+	}
+	return &e, nil
+}
+
+// A Credit is what the log publishes of a credit: how much, from when, and a blinded hash of whose it is.
+type Credit struct {
+	// Blind is CreditOpening.Blind of the opening that the collector keeps.
+	Blind wire.Hash `cbor:"0,keyasint"`
+	// Km is the effective distance in kilometres, 0 for kinds that credit none.
+	Km uint32 `cbor:"1,keyasint"`
+	// Effective is the program day from which it counts.
+	Effective uint32 `cbor:"2,keyasint"`
+}
+
+// A CreditOpening says whose a credit is: owners, validators and the auditor get it, the public does not.
+type CreditOpening struct {
+	Salt    [32]byte   `cbor:"0,keyasint"`
+	Account string     `cbor:"1,keyasint"`
+	ECU     wire.KeyID `cbor:"2,keyasint"`
+	ToSeq   uint64     `cbor:"3,keyasint"`
+	Kind    string     `cbor:"4,keyasint"`
+}
+
+// Blind returns the hash that hides the opening: SHA-256 over a tag and the deterministic encoding, whose first field is a random
+// 32-byte salt.
+func (o *CreditOpening) Blind() (wire.Hash, error) { return blind("rawstone/credit/v1", o) }
+
+// A Binding is what the log publishes when an ECU key is bound to a vehicle: a blinded hash.
+type Binding struct {
+	Blind wire.Hash `cbor:"0,keyasint"`
+}
+
+// A BindingOpening says which key was bound to what, and the head before which nothing counts.
+type BindingOpening struct {
+	Salt    [32]byte       `cbor:"0,keyasint"`
+	Vehicle string         `cbor:"1,keyasint"`
+	Account string         `cbor:"2,keyasint"`
+	ECU     wire.PublicKey `cbor:"3,keyasint"`
+	Head    wire.Head      `cbor:"4,keyasint"`
+}
+
+// Blind returns the hash that hides the opening.
+func (o *BindingOpening) Blind() (wire.Hash, error) { return blind("rawstone/binding/v1", o) }
+
+func blind(tag string, opening any) (wire.Hash, error) {
+	b, err := wire.NewCodec().Encode(opening)
+	if err != nil {
+		return wire.Hash{}, err
+	}
+	return wire.Hash(sha256.Sum256(append([]byte(tag), b...))), nil
+}
+
+// decodeBody reads the body of an entry of the wanted type into v.
+func (e *Entry) decodeBody(want Type, v any) error {
+	if e.Type != want {
+		return errors.New("cannot read entry: it is of another type")
+	}
+	return wire.NewCodec().Decode(e.Body, v, MaxBodyLen)
+}
+
+// Credit reads the body of an entry of TypeCredit.
+func (e *Entry) Credit() (c Credit, err error) { return c, e.decodeBody(TypeCredit, &c) }
+
+// Binding reads the body of an entry of TypeBinding.
+func (e *Entry) Binding() (b Binding, err error) { return b, e.decodeBody(TypeBinding, &b) }

@@ -1,0 +1,206 @@
+package wire
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+const (
+	contextPolicy = "rawstone/policy/v1"
+	maxPolicyLen  = 16 << 10
+	// MaxTiers bounds the tiers of a policy.
+	MaxTiers = 64
+	// RowsPerStatement is the number of inequalities that the circuit proves at once.
+	RowsPerStatement = 4
+	// MaxTierKm is the top of the highest tier.
+	MaxTierKm = 12000
+	// MaxCapKm bounds the cap of kilometres per day spanned.
+	MaxCapKm = 5000
+	// MaxRowBound bounds |B| of a row, so that the slack Σ a·Δ − b of 32-bit counters and coefficients fits 66 bits.
+	MaxRowBound = 1 << 62
+)
+
+// A Row is one linear inequality over the growth Δ of the counters: Σ A[j]·Δ[j] − B ≥ 0.
+type Row struct {
+	_ struct{} `cbor:",toarray"`
+	A [NumCounters]int32
+	B int64
+}
+
+// A Tier is one threshold of a policy.
+type Tier struct {
+	// Km is the distance that reaching the tier credits, 1 to MaxTierKm; 0 where the kind credits none.
+	Km uint32 `cbor:"0,keyasint"`
+	// Rows holds what the tier asks beyond the policy's common rows.
+	Rows []Row `cbor:"1,keyasint"`
+}
+
+// KindMileage is the kind of policy that credits effective kilometres. The others are KindSafe and names that begin with
+// KindFeature.
+const (
+	KindMileage = "mileage"
+	KindSafe    = "safe"
+	KindFeature = "feature/"
+)
+
+// A Policy says which thresholds of one kind may be proven and what each credits.
+type Policy struct {
+	Version uint8 `cbor:"0,keyasint"`
+	// Program is the program document's identifier.
+	Program Hash `cbor:"1,keyasint"`
+	// Serial names the policy in claims; it is unique over all kinds and rises with each new policy.
+	Serial uint16 `cbor:"2,keyasint"`
+	Kind   string `cbor:"3,keyasint"`
+	// FromDay and ToDay bound the days, both included, on which a claim may end under this policy.
+	FromDay uint32 `cbor:"4,keyasint"`
+	ToDay   uint32 `cbor:"5,keyasint"`
+	// Circuit, ProvingKey and VerifyingKey are the hashes of the files that a proof under this policy is made and checked with.
+	Circuit      Hash `cbor:"6,keyasint"`
+	ProvingKey   Hash `cbor:"7,keyasint"`
+	VerifyingKey Hash `cbor:"8,keyasint"`
+	// CapKm is the most that is credited per day spanned.
+	CapKm uint32 `cbor:"9,keyasint"`
+	// Rows must hold whatever the tier.
+	Rows  []Row  `cbor:"10,keyasint"`
+	Tiers []Tier `cbor:"11,keyasint"`
+	// MinAgent is the lowest version of the agent that may use the policy, `major.minor.patch`, or empty.
+	MinAgent string `cbor:"12,keyasint,omitempty"`
+	// Stop tells agents to make no claims under this policy.
+	Stop bool `cbor:"13,keyasint,omitempty"`
+}
+
+// Validate checks bounds: rows that the circuit can hold, ascending tiers, a plausible cap.
+func (p *Policy) Validate() error {
+	if err := checkVersion(p.Version); err != nil {
+		return err
+	}
+	if err := CheckKind(p.Kind); err != nil {
+		return err
+	}
+	if p.ToDay < p.FromDay {
+		return errors.New("policy ends before it begins")
+	}
+	if p.Program.IsZero() || p.Circuit.IsZero() || p.ProvingKey.IsZero() || p.VerifyingKey.IsZero() {
+		return errors.New("policy lacks the hash of its program, circuit or keys")
+	}
+	if p.CapKm > MaxCapKm || p.Kind == KindMileage && p.CapKm == 0 {
+		return fmt.Errorf("cap of %d km a day is not within 1 to %d", p.CapKm, MaxCapKm)
+	}
+	if n := len(p.Tiers); n < 1 || n > MaxTiers {
+		return fmt.Errorf("policy has %d tiers, want 1 to %d", n, MaxTiers)
+	}
+	for i, t := range p.Tiers {
+		if n := len(p.Rows) + len(t.Rows); n > RowsPerStatement {
+			return fmt.Errorf("tier %d: %d rows with the common ones, at most %d fit the circuit", i, n, RowsPerStatement)
+		}
+		if len(t.Rows) == 0 {
+			return fmt.Errorf("tier %d asks nothing", i)
+		}
+		if p.Kind != KindMileage {
+			if t.Km != 0 {
+				return fmt.Errorf("tier %d: only policies of kind mileage credit kilometres", i)
+			}
+		} else if t.Km < 1 || t.Km > MaxTierKm || i > 0 && t.Km <= p.Tiers[i-1].Km {
+			return fmt.Errorf("tier %d: %d km is not above the tier before it and within 1 to %d", i, t.Km, MaxTierKm)
+		}
+		for _, r := range p.Statement(i) {
+			if r.B > MaxRowBound || r.B < -MaxRowBound {
+				return fmt.Errorf("tier %d: bound %d is beyond 2^62", i, r.B)
+			}
+		}
+		if p.Kind == KindMileage {
+			// Kilometres are what stones are drawn by: a tier credits what its own row proves, and nothing else.
+			want := Row{B: int64(t.Km) * 1000}
+			want.A[OdometerM] = 1
+			if t.Rows[0] != want {
+				return fmt.Errorf("tier %d: its first row does not prove %d km", i, t.Km)
+			}
+		}
+	}
+	if p.MinAgent != "" {
+		if _, err := parseVersion(p.MinAgent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Statement returns the rows that a proof of a tier must satisfy: the common rows, the tier's, and rows of zeros to fill up.
+func (p *Policy) Statement(tier int) (rows [RowsPerStatement]Row) {
+	n := copy(rows[:], p.Rows)
+	copy(rows[n:], p.Tiers[tier].Rows)
+	return rows
+}
+
+// Credit returns the effective kilometres of a tier proven over a span of days: the tier's floor, capped per day spanned.
+func (p *Policy) Credit(tier int, days uint32) uint32 {
+	return uint32(min(uint64(p.Tiers[tier].Km), uint64(p.CapKm)*uint64(days)))
+}
+
+// InForce reports whether a claim that ends on day may be made under the policy.
+func (p *Policy) InForce(day uint32) bool { return !p.Stop && p.FromDay <= day && day <= p.ToDay }
+
+// Allows reports whether an agent of the given version may use the policy.
+func (p *Policy) Allows(agent string) bool {
+	if p.MinAgent == "" {
+		return true
+	}
+	have, err1 := parseVersion(agent)
+	want, err2 := parseVersion(p.MinAgent)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	for i := range have {
+		if have[i] != want[i] {
+			return have[i] > want[i]
+		}
+	}
+	return true
+}
+
+func parseVersion(s string) (v [3]int, err error) {
+	var rest string
+	if n, _ := fmt.Sscanf(s+" ", "%d.%d.%d%s", &v[0], &v[1], &v[2], &rest); n != 3 || fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) != s {
+		return v, fmt.Errorf("version %q is not major.minor.patch", s)
+	}
+	return v, nil
+}
+
+// CheckKind says whether kind may name a kind of policy.
+func CheckKind(kind string) error {
+	name, feature := strings.CutPrefix(kind, KindFeature)
+	switch {
+	case kind == KindMileage, kind == KindSafe:
+		return nil
+	case !feature, len(name) < 1, len(name) > 32, strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "":
+		return fmt.Errorf("kind %q is none of mileage, safe, feature/NAME", kind)
+	}
+	return nil
+}
+
+// SealPolicy signs the policy.
+func SealPolicy(key crypto.Signer, p *Policy) ([]byte, error) {
+	b, err := encode(p)
+	if err != nil {
+		return nil, err
+	}
+	return seal(key, contextPolicy, b)
+}
+
+// OpenPolicy checks a signed policy under the program's policy keys and that it belongs to the program.
+func OpenPolicy(keys KeySet, program Hash, b []byte) (*Policy, error) {
+	payload, _, err := open(keys, contextPolicy, b, maxPolicyLen)
+	if err != nil {
+		return nil, err
+	}
+	var p Policy
+	if err := decode(payload, &p, maxPolicyLen); err != nil {
+		return nil, err
+	}
+	if p.Program != program {
+		return nil, errors.New("cannot accept policy: it belongs to another program")
+	}
+	return &p, nil
+}
