@@ -1,0 +1,297 @@
+// Package trip turns samples of a few signals into trips and into the usage summary that a report is made of: minutes in use per
+// hour of the day, minutes per speed band, trips per length band, charging minutes per state-of-charge band, minutes with driver
+// assistance.
+//
+// It judges in frame time only and in integers only. A gap between samples is time that nobody saw: it is never counted. Growth of
+// the distance counter that no car can drive in the time between two samples is not counted either, but noted.
+//
+// The summary is durable: it survives a restart, losing at most what was seen since the last write (Config.SaveEvery). It holds
+// raw usage and therefore never leaves the car; package seal takes it through clip and noise.
+//
+// The package proves nothing: claims come from the attestation ECU's counters, not from here.
+package trip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/fxamacker/cbor/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The bands. A band's index is the number of its limits that a value has reached.
+const (
+	numHours = 24
+	numBands = 10
+)
+
+const (
+	maxGap       = 10 * int64(time.Second)   // a longer silence of the speed signal is not counted
+	maxChargeGap = 15 * int64(time.Minute)   // a charging car tells its state of charge more often than that
+	tripEnd      = 5 * int64(time.Minute)    // a standstill of this length ends a trip
+	maxSpeed     = 100                       // metres a second that no road car exceeds
+	slack        = 1100                      // metres that a counter in whole kilometres may grow at once
+	stateKey     = "trip/usage"              // the record's key in the store
+	millisecond  = int64(time.Millisecond)   // in the unit of frame time
+	minute       = int64(60_000)             // in the unit of the summary's times
+	hour         = int64(3600 * time.Second) // in the unit of frame time
+	day          = int64(24 * 3600 * time.Second)
+)
+
+// speedLimits are the lower limits of the speed bands 1 to 9 in millimetres a second: more than standstill, 10, 30, 50, 70, 90, 110, 130, 160 km/h.
+func speedLimits() [numBands - 1]int64 {
+	return [...]int64{1, 2778, 8333, 13889, 19444, 25000, 30556, 36111, 44444}
+}
+
+// lengthLimits are the lower limits of the trip bands 1 to 9 in metres.
+func lengthLimits() [numBands - 1]int64 {
+	return [...]int64{1000, 2000, 5000, 10_000, 20_000, 35_000, 50_000, 100_000, 200_000}
+}
+
+// Usage is a summary. Times are in milliseconds.
+type Usage struct {
+	Hours    [numHours]int64 `cbor:"0,keyasint"` // in use, per hour of the day
+	Speed    [numBands]int64 `cbor:"1,keyasint"` // in use, per speed band
+	Trips    [numBands]int64 `cbor:"2,keyasint"` // number, per length band
+	Charge   [numBands]int64 `cbor:"3,keyasint"` // charging, per tenth of the state of charge
+	Features [numBands]int64 `cbor:"4,keyasint"` // in use with a feature engaged: 0 is driver assistance
+}
+
+// state is what is kept over a restart.
+type state struct {
+	Usage  Usage `cbor:"0,keyasint"`
+	OnTrip bool  `cbor:"1,keyasint"`
+	Metres int64 `cbor:"2,keyasint"` // of the trip under way
+	Moved  int64 `cbor:"3,keyasint"` // frame time of its last movement
+}
+
+// Config of a Recorder. DB, Logger and Now are required.
+type Config struct {
+	// DB is the flash store that keeps the summary.
+	DB     *badger.DB
+	Logger *slog.Logger
+	// Now is the host's clock; it only paces writes.
+	Now func() time.Time
+	// SaveEvery is the least time between two writes while driving; 0 means 10 s.
+	SaveEvery time.Duration
+	// UTCOffset is added to frame time for the hour of the day, within ±24 h.
+	UTCOffset time.Duration
+	// Metrics takes the counters; nil means none.
+	Metrics prometheus.Registerer
+}
+
+// A Recorder makes the summary. It is safe for concurrent use.
+type Recorder struct {
+	cfg         Config
+	implausible prometheus.Counter
+
+	mu       sync.Mutex
+	state    state
+	saved    state
+	savedAt  time.Time
+	speed    int64 // last sample
+	speedAt  int64 // its frame time, 0 for none
+	distance int64
+	distAt   int64
+	charging bool
+	chargeAt int64
+	assist   bool
+}
+
+// Open restores the summary. A record that cannot be read is an error: its owner sets the store aside, not this package.
+func Open(cfg Config) (*Recorder, error) {
+	if cfg.DB == nil || cfg.Logger == nil || cfg.Now == nil {
+		return nil, errors.New("cannot record trips: store, logger and clock are required")
+	}
+	if off := cfg.UTCOffset; off < -24*time.Hour || off > 24*time.Hour {
+		return nil, fmt.Errorf("cannot record trips: an offset of %v from UTC is beyond a day", off)
+	}
+	if cfg.SaveEvery == 0 {
+		cfg.SaveEvery = 10 * time.Second
+	}
+	r := &Recorder{cfg: cfg, savedAt: cfg.Now(), implausible: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "rawstone_trip_implausible_total", Help: "Steps of the distance counter that were not counted because no car drives so far in the time."})}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(r.implausible); err != nil {
+			return nil, fmt.Errorf("cannot record trips: %w", err)
+		}
+	}
+	err := cfg.DB.View(func(txn *badger.Txn) error {
+		item, err := txn.Get([]byte(stateKey))
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		return item.Value(func(b []byte) error { return cbor.Unmarshal(b, &r.state) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot restore usage summary: %w", err)
+	}
+	r.saved = r.state
+	return r, nil
+}
+
+// Observe takes a sample of a role at a frame time in Unix nanoseconds.
+func (r *Recorder) Observe(role Role, t, v int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch role {
+	case Speed:
+		r.observeSpeed(t, v)
+	case Distance:
+		r.observeDistance(t, v)
+	case Charge:
+		if dt := t - r.chargeAt; r.charging && r.chargeAt != 0 && dt > 0 && dt <= maxChargeGap {
+			r.state.Usage.Charge[min(v/100, numBands-1)] += dt / millisecond
+			r.save(false)
+		}
+		r.chargeAt = t
+	case Charging:
+		if on := v != 0; on != r.charging {
+			r.charging, r.chargeAt = on, 0 // the time before the switch was not seen charging
+		}
+	case Assist:
+		r.assist = v != 0
+	}
+}
+
+func (r *Recorder) observeSpeed(t, v int64) {
+	dt, before := t-r.speedAt, r.speed
+	seen := r.speedAt != 0 && dt > 0 && dt <= maxGap
+	r.speed, r.speedAt = v, t
+	s := &r.state
+	if s.OnTrip && (t-s.Moved > tripEnd || t < s.Moved-maxGap) {
+		s.OnTrip = false
+		s.Usage.Trips[band(lengthLimits(), s.Metres)]++
+	}
+	if v > 0 {
+		if !s.OnTrip {
+			s.OnTrip, s.Metres = true, 0
+		}
+		s.Moved = t
+	}
+	if s.OnTrip && seen {
+		ms := dt / millisecond
+		s.Usage.Hours[r.hourOf(t)] += ms
+		s.Usage.Speed[band(speedLimits(), before)] += ms
+		if r.assist {
+			s.Usage.Features[0] += ms
+		}
+	}
+	r.save(false)
+}
+
+func (r *Recorder) observeDistance(t, v int64) {
+	growth, dt, known := v-r.distance, t-r.distAt, r.distAt != 0
+	r.distance, r.distAt = v, t
+	switch {
+	case !known || growth == 0:
+	case growth < 0 || dt <= 0 || growth > maxSpeed*dt/int64(time.Second)+slack:
+		r.implausible.Inc()
+	case r.state.OnTrip:
+		r.state.Metres += growth
+	}
+}
+
+func (r *Recorder) hourOf(t int64) int64 {
+	return ((t+int64(r.cfg.UTCOffset))%day + day) % day / hour
+}
+
+// band returns the number of limits that v has reached.
+func band(limits [numBands - 1]int64, v int64) (n int) {
+	for n < len(limits) && v >= limits[n] {
+		n++
+	}
+	return n
+}
+
+// save writes the summary when it changed and, unless forced, the last write is long enough ago. A failed write is said and tried
+// again later: the car goes on. The lock is held.
+func (r *Recorder) save(force bool) {
+	now := r.cfg.Now()
+	if r.state == r.saved || !force && now.Sub(r.savedAt) < r.cfg.SaveEvery {
+		return
+	}
+	r.savedAt = now
+	if err := r.write(); err != nil {
+		r.cfg.Logger.Error("cannot save usage summary", "error", err)
+	}
+}
+
+func (r *Recorder) write() error {
+	b, err := cbor.Marshal(r.state)
+	if err != nil {
+		return err
+	}
+	if err := r.cfg.DB.Update(func(txn *badger.Txn) error { return txn.Set([]byte(stateKey), b) }); err != nil {
+		return err
+	}
+	r.saved = r.state
+	return nil
+}
+
+// Usage returns the summary so far, without a trip that is under way.
+func (r *Recorder) Usage() Usage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.Usage
+}
+
+// Reported takes what a report was made of out of the summary, durably; what was seen since stays.
+func (r *Recorder) Reported(u Usage) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Usage.subtract(u)
+	if err := r.write(); err != nil {
+		return fmt.Errorf("cannot save usage summary: %w", err)
+	}
+	return nil
+}
+
+func (u *Usage) subtract(v Usage) {
+	for i := range u.Hours {
+		u.Hours[i] = max(0, u.Hours[i]-v.Hours[i])
+	}
+	for i := range u.Speed {
+		u.Speed[i] = max(0, u.Speed[i]-v.Speed[i])
+		u.Trips[i] = max(0, u.Trips[i]-v.Trips[i])
+		u.Charge[i] = max(0, u.Charge[i]-v.Charge[i])
+		u.Features[i] = max(0, u.Features[i]-v.Features[i])
+	}
+}
+
+// Close writes what is not written yet.
+func (r *Recorder) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == r.saved {
+		return nil
+	}
+	if err := r.write(); err != nil {
+		return fmt.Errorf("cannot save usage summary: %w", err)
+	}
+	return nil
+}
+
+// Vector returns the summary as the values of a usage report, in the order of wire.Layouts: whole minutes, and numbers of trips.
+func (u Usage) Vector() (v []int64) {
+	for _, ms := range u.Hours {
+		v = append(v, ms/minute)
+	}
+	for _, ms := range u.Speed {
+		v = append(v, ms/minute)
+	}
+	v = append(v, u.Trips[:]...)
+	for _, ms := range u.Charge {
+		v = append(v, ms/minute)
+	}
+	for _, ms := range u.Features {
+		v = append(v, ms/minute)
+	}
+	return v
+}
