@@ -121,11 +121,11 @@ func TestGapsAndJumpsNotCounted(t *testing.T) {
 	if got := r.Usage().Hours[12]; got != 1000 {
 		t.Errorf("%d ms counted, want 1000", got)
 	}
-	for i, v := range []int64{37_500, 37_510, 158_910_600, 158_910_610, 0, math.MaxUint32} {
+	for i, v := range []int64{37_500, 37_510, 40_000, 158_910_600, 158_910_610, 0, math.MaxUint32} {
 		r.Observe(Distance, noon+int64(i+7)*second, v)
 	}
-	if got := testutil.ToFloat64(r.implausible); got != 3 {
-		t.Errorf("%v implausible steps, want 3", got)
+	if got := testutil.ToFloat64(r.implausible); got != 4 {
+		t.Errorf("%v implausible steps, want 4", got)
 	}
 	r.mu.Lock()
 	if r.state.Metres != 20 {
