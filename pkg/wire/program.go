@@ -2,8 +2,11 @@ package wire
 
 import (
 	"crypto"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 )
 
@@ -202,4 +205,27 @@ func OpenProgram(root PublicKey, b []byte) (*Program, Hash, error) {
 		return nil, Hash{}, err
 	}
 	return &p, ID(b), nil
+}
+
+// LoadProgram reads a program document and checks it under the root in the file that pins it: the public key in hexadecimal.
+func LoadProgram(rootPath, programPath string) (*Program, Hash, error) {
+	text, err := os.ReadFile(rootPath)
+	if err != nil {
+		return nil, Hash{}, fmt.Errorf("cannot read program root: %w", err)
+	}
+	var root PublicKey
+	if b, err := hex.DecodeString(strings.TrimSpace(string(text))); err != nil || len(b) != len(root) {
+		return nil, Hash{}, fmt.Errorf("cannot read program root %s: it does not hold %d bytes in hexadecimal", rootPath, len(root))
+	} else {
+		copy(root[:], b)
+	}
+	b, err := os.ReadFile(programPath)
+	if err != nil {
+		return nil, Hash{}, fmt.Errorf("cannot read program document: %w", err)
+	}
+	p, id, err := OpenProgram(root, b)
+	if err != nil {
+		return nil, Hash{}, fmt.Errorf("cannot use program document %s: %w", programPath, err)
+	}
+	return p, id, nil
 }

@@ -12,6 +12,7 @@
 package trip
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/fxamacker/cbor/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rawstone/pkg/wire"
 )
 
 // The bands. A band's index is the number of its limits that a value has reached.
@@ -35,6 +38,7 @@ const (
 	tripEnd      = 5 * int64(time.Minute)    // a standstill of this length ends a trip
 	maxSpeed     = 100                       // metres a second that no road car exceeds
 	slack        = 1100                      // metres that a counter in whole kilometres may grow at once
+	moving       = 278                       // millimetres a second (1 km/h): below, a satellite receiver's noise at standstill
 	stateKey     = "trip/usage"              // the record's key in the store
 	millisecond  = int64(time.Millisecond)   // in the unit of frame time
 	minute       = int64(60_000)             // in the unit of the summary's times
@@ -42,9 +46,9 @@ const (
 	day          = int64(24 * 3600 * time.Second)
 )
 
-// speedLimits are the lower limits of the speed bands 1 to 9 in millimetres a second: more than standstill, 10, 30, 50, 70, 90, 110, 130, 160 km/h.
+// speedLimits are the lower limits of the speed bands 1 to 9 in millimetres a second: 1 (moving), 10, 30, 50, 70, 90, 110, 130, 160 km/h.
 func speedLimits() [numBands - 1]int64 {
-	return [...]int64{1, 2778, 8333, 13889, 19444, 25000, 30556, 36111, 44444}
+	return [...]int64{moving, 2778, 8333, 13889, 19444, 25000, 30556, 36111, 44444}
 }
 
 // lengthLimits are the lower limits of the trip bands 1 to 9 in metres.
@@ -169,7 +173,7 @@ func (r *Recorder) observeSpeed(t, v int64) {
 		s.OnTrip = false
 		s.Usage.Trips[band(lengthLimits(), s.Metres)]++
 	}
-	if v > 0 {
+	if v >= moving {
 		if !s.OnTrip {
 			s.OnTrip, s.Metres = true, 0
 		}
@@ -242,8 +246,13 @@ func (r *Recorder) Usage() Usage {
 	return r.state.Usage
 }
 
-// Reported takes what a report was made of out of the summary, durably; what was seen since stays.
-func (r *Recorder) Reported(u Usage) error {
+// Take returns the summary so far and a function that takes just that out of it, durably; what was seen since stays.
+func (r *Recorder) Take(context.Context) (totals [wire.VectorLen]int64, consume func(context.Context) error, err error) {
+	u := r.Usage()
+	return u.vector(), func(context.Context) error { return r.consume(u) }, nil
+}
+
+func (r *Recorder) consume(u Usage) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.Usage.subtract(u)
@@ -278,20 +287,16 @@ func (r *Recorder) Close() error {
 	return nil
 }
 
-// Vector returns the summary as the values of a usage report, in the order of wire.Layouts: whole minutes, and numbers of trips.
-func (u Usage) Vector() (v []int64) {
-	for _, ms := range u.Hours {
-		v = append(v, ms/minute)
+// vector returns the summary as the values of a usage report, in the order of wire.Layouts: whole minutes, and numbers of trips.
+func (u Usage) vector() (v [wire.VectorLen]int64) {
+	minutes := func(ms []int64) (out []int64) {
+		for _, x := range ms {
+			out = append(out, x/minute)
+		}
+		return out
 	}
-	for _, ms := range u.Speed {
-		v = append(v, ms/minute)
-	}
-	v = append(v, u.Trips[:]...)
-	for _, ms := range u.Charge {
-		v = append(v, ms/minute)
-	}
-	for _, ms := range u.Features {
-		v = append(v, ms/minute)
+	for i, values := range [][]int64{minutes(u.Hours[:]), minutes(u.Speed[:]), u.Trips[:], minutes(u.Charge[:]), minutes(u.Features[:])} {
+		copy(v[wire.Layouts()[i].Offset:], values)
 	}
 	return v
 }

@@ -95,9 +95,9 @@ func TestUsageOfADrive(t *testing.T) {
 	if f := got.Features[0]; f < 120_000 || f > 122_000 {
 		t.Errorf("assisted for %d ms, want 2 min", f)
 	}
-	v := got.Vector()
-	if len(v) != wire.VectorLen {
-		t.Fatalf("vector has %d values, want %d", len(v), wire.VectorLen)
+	v, _, err := r.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, l := range wire.Layouts() {
 		if l.Family == wire.FamilyTrips && v[l.Offset+4] != 1 || l.Family == wire.FamilySpeed && v[l.Offset+5] != 10 ||
@@ -181,15 +181,18 @@ func TestSurvivesRestart(t *testing.T) {
 	}
 }
 
-func TestReportedLeavesTheRest(t *testing.T) {
+func TestConsumeLeavesTheRest(t *testing.T) {
 	dir := t.TempDir()
 	db := openStore(t, dir)
 	r := open(t, Config{DB: db})
 	odo := int64(0)
 	at := drive(r, noon, 60, 20_000, &odo)
-	u := r.Usage()
+	_, consume, err := r.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	drive(r, at+second, 60, 20_000, &odo)
-	if err := r.Reported(u); err != nil {
+	if err := consume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	db.Close()
