@@ -6,11 +6,13 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -28,22 +30,42 @@ type Config interface {
 
 // Faults collects what is wrong with a configuration.
 type Faults struct {
-	name string
-	file *ast.File
-	errs []error
+	name   string
+	file   *ast.File
+	faults []fault
+}
+
+type fault struct {
+	line, column int
+	text         string
 }
 
 // Add notes a fault of the value at a YAML path such as `$.mqtt.listen` or `$.buses[1].url`. A path that the text does not spell
 // out (a default) is reported without a position.
 func (f *Faults) Add(path, format string, args ...any) {
+	var ft fault
 	at := f.name
 	if p, err := yaml.PathString(path); err == nil && f.file != nil {
 		if node, err := p.FilterFile(f.file); err == nil && node != nil && node.GetToken() != nil {
 			pos := node.GetToken().Position
+			ft.line, ft.column = pos.Line, pos.Column
 			at = fmt.Sprintf("%s:%d:%d", f.name, pos.Line, pos.Column)
 		}
 	}
-	f.errs = append(f.errs, fmt.Errorf("%s: %s: %s", at, trimRoot(path), fmt.Sprintf(format, args...)))
+	ft.text = fmt.Sprintf("%s: %s: %s", at, trimRoot(path), fmt.Sprintf(format, args...))
+	f.faults = append(f.faults, ft)
+}
+
+// err joins the faults in the order of the text, those without a position first.
+func (f *Faults) err() error {
+	slices.SortFunc(f.faults, func(a, b fault) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column), cmp.Compare(a.text, b.text))
+	})
+	var errs []error
+	for _, ft := range f.faults {
+		errs = append(errs, errors.New(ft.text))
+	}
+	return errors.Join(errs...)
 }
 
 func trimRoot(path string) string {
@@ -85,8 +107,8 @@ func Decode(name string, text []byte, c Config) error {
 	}
 	faults := &Faults{name: name, file: file}
 	c.Validate(faults)
-	if len(faults.errs) > 0 {
-		return fmt.Errorf("cannot use configuration:\n%w", errors.Join(faults.errs...))
+	if err := faults.err(); err != nil {
+		return fmt.Errorf("cannot use configuration:\n%w", err)
 	}
 	return nil
 }

@@ -207,17 +207,28 @@ func OpenProgram(root PublicKey, b []byte) (*Program, Hash, error) {
 	return &p, ID(b), nil
 }
 
-// LoadProgram reads a program document and checks it under the root in the file that pins it: the public key in hexadecimal.
-func LoadProgram(rootPath, programPath string) (*Program, Hash, error) {
-	text, err := os.ReadFile(rootPath)
+// LoadRoot reads the file that pins the program root: its public key in hexadecimal.
+func LoadRoot(path string) (root PublicKey, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, Hash{}, fmt.Errorf("cannot read program root: %w", err)
+		return root, fmt.Errorf("cannot read program root: %w", err)
 	}
-	var root PublicKey
-	if b, err := hex.DecodeString(strings.TrimSpace(string(text))); err != nil || len(b) != len(root) {
-		return nil, Hash{}, fmt.Errorf("cannot read program root %s: it does not hold %d bytes in hexadecimal", rootPath, len(root))
-	} else {
-		copy(root[:], b)
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(b) != len(root) {
+		return root, fmt.Errorf("cannot read program root %s: it does not hold %d bytes in hexadecimal", path, len(root))
+	}
+	root = PublicKey(b)
+	if _, err := root.Key(); err != nil {
+		return root, fmt.Errorf("cannot read program root %s: %w", path, err)
+	}
+	return root, nil
+}
+
+// LoadProgram reads a program document and checks it under the root that a file pins.
+func LoadProgram(rootPath, programPath string) (*Program, Hash, error) {
+	root, err := LoadRoot(rootPath)
+	if err != nil {
+		return nil, Hash{}, err
 	}
 	b, err := os.ReadFile(programPath)
 	if err != nil {
