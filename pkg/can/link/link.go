@@ -1,0 +1,283 @@
+// Package link is the layer between frames and a bus that other processes share: a SocketCAN interface, or a multicast group on
+// the loopback interface that plays one.
+//
+// Both kinds behave alike. A Conn hears every participant but itself, as a SocketCAN socket does by default; a full receive
+// queue loses frames silently in the kernel, which is why it is enlarged; what is not a well-formed frame is counted and skipped.
+// On the multicast bus an overloaded kernel may swap frames of a sender that it moves from one processor to another.
+//
+// Each received frame carries frame time (can.Frame.Time): the kernel's receive time stamp on SocketCAN; on the multicast bus
+// the time that its one time source announces (see TimeID), or else the host's clock.
+//
+// The package refuses to leave the machine: the multicast bus sends with TTL 0 on the loopback interface and takes datagrams
+// from this host's own addresses only. It does not interpret data bytes, filter identifiers or re-open a lost interface.
+package link
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"rawstone/pkg/can"
+)
+
+const (
+	// receiveBuffer is the size asked of the kernel for the receive queue, in bytes: at the 768 bytes that a 16-byte datagram
+	// occupies there, room for about 20,000 frames, more than a second of a saturated 1 Mbit/s bus. Default queues hold a few hundred.
+	receiveBuffer = 8 << 20
+	// sendPatience bounds how long Send waits for room in a full transmit queue, and sendPause is the wait between two tries.
+	sendPatience, sendPause = time.Second, 500 * time.Microsecond
+)
+
+// Config says which bus to open. Only URL is required.
+type Config struct {
+	// URL is "udp://GROUP:PORT" with an IPv4 multicast address, for example udp://239.64.142.206:4000, or "socketcan://IFACE".
+	URL string
+	// SendTime makes this Conn the time source of a multicast bus: Send announces f.Time in a time frame whenever it changes.
+	// At most one participant of a bus may be its time source. A SocketCAN bus has kernel time stamps and ignores it.
+	SendTime bool
+	// TimeTTL is how long, in receive time, an announced frame time stays in force; then the host's clock stamps frames until the
+	// next announcement. A time source repeats itself at half of it. 0 means 2 s.
+	TimeTTL time.Duration
+	// Now is the host's clock; nil means time.Now.
+	Now func() time.Time
+	// Logger takes warnings about the opened link; nil means none.
+	Logger *slog.Logger
+}
+
+// Stats are the counters of a Conn since Open.
+type Stats struct {
+	// Received counts the frames that Receive returned, Sent those that Send handed to the kernel, both without time frames.
+	Received, Sent uint64
+	// Malformed counts datagrams skipped because they are not a frame (wrong size, length or identifier) or because another
+	// host sent them.
+	Malformed uint64
+}
+
+// A port moves the bytes of single frames. Its calls fail with os.ErrDeadlineExceeded once a deadline has passed.
+type port interface {
+	// receive reads one frame into b and says whether this port sent it and when, in Unix nanoseconds, the kernel got it (0:
+	// unknown). n is 0 for what must not count as a frame.
+	receive(b []byte) (n int, own bool, when int64, err error)
+	send(b []byte) error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	Close() error
+}
+
+// A Conn is one participant of a bus. Receive is for one goroutine at a time; everything else is safe for concurrent use. Whoever
+// only sends calls Receive all the same, or the kernel keeps up to 16 MiB of unread frames.
+type Conn struct {
+	name  string
+	port  port
+	order binary.ByteOrder
+	fd    bool // the bus may carry CAN FD frames
+	timed bool // the bus may carry time frames
+	now   func() time.Time
+
+	in      [rxSize]byte
+	clock   busClock
+	rx      watch
+	sending sync.Mutex
+	out     [sizeFD]byte
+	source  timeSource
+	tx      watch
+
+	closed                    atomic.Bool
+	received, sent, malformed atomic.Uint64
+}
+
+// Open joins the bus that cfg names. Its errors say what is missing and how to get it.
+func Open(cfg Config) (*Conn, error) {
+	c, err := dial(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open bus %q: %w", cfg.URL, err)
+	}
+	return c, nil
+}
+
+func dial(cfg Config) (*Conn, error) {
+	const forms = "give udp://GROUP:PORT, for example udp://239.64.142.206:4000, or socketcan://IFACE"
+	kind, host, _ := strings.Cut(cfg.URL, "://")
+	if cfg.TimeTTL < 0 {
+		return nil, fmt.Errorf("the lifetime of frame time, %v, is negative; give 0 for the default", cfg.TimeTTL)
+	}
+	cfg.TimeTTL = cmp.Or(cfg.TimeTTL, 2*time.Second)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch kind {
+	case "udp":
+		group, err := netip.ParseAddrPort(host)
+		if err != nil || group.Port() == 0 {
+			return nil, fmt.Errorf("%q is not an address with a port; %s", host, forms)
+		} else if !group.Addr().Is4() || !group.Addr().IsMulticast() {
+			return nil, fmt.Errorf("%s is not an IPv4 multicast address; choose one in 239.0.0.0/8", group.Addr())
+		}
+		p, err := joinGroup(group, cfg.Logger)
+		if err != nil {
+			return nil, err
+		}
+		c := newConn(cfg, p, binary.LittleEndian) // einride's choice for the wire; the kernel's struct has the host's order
+		c.timed = true
+		c.source = timeSource{on: cfg.SendTime, refresh: cfg.TimeTTL / 2}
+		return c, nil
+	case "socketcan":
+		// 15 is IFNAMSIZ of linux/if.h without the final zero.
+		if host == "" || len(host) > 15 || strings.ContainsAny(host, "/?#@: ") {
+			return nil, fmt.Errorf("%q is not the name of a network interface; give for example socketcan://can0", host)
+		}
+		p, fd, err := bindInterface(host, cfg.Logger)
+		if err != nil {
+			return nil, err
+		}
+		c := newConn(cfg, p, binary.NativeEndian)
+		c.fd = fd
+		return c, nil
+	}
+	return nil, fmt.Errorf("unknown kind %q; %s", kind, forms)
+}
+
+func newConn(cfg Config, p port, order binary.ByteOrder) *Conn {
+	return &Conn{
+		name: cfg.URL, port: p, order: order, now: cfg.Now,
+		clock: busClock{ttl: cfg.TimeTTL},
+		rx:    watch{set: p.SetReadDeadline},
+		tx:    watch{set: p.SetWriteDeadline},
+	}
+}
+
+// Receive waits for the next frame of another participant and writes it to f, Bus being 0: who reads several buses sets it. It
+// returns ctx's error when ctx is done, an error wrapping net.ErrClosed after Close, and otherwise the kernel's error (the
+// interface went down): then the Conn is of no more use. It is cheapest when called with the same ctx each time.
+func (c *Conn) Receive(ctx context.Context, f *can.Frame) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.rx.arm(ctx)
+	for {
+		n, own, when, err := c.port.receive(c.in[:])
+		if err != nil {
+			if err = c.rx.retry(ctx, err); err != nil {
+				return c.fault(ctx, "receive from", err)
+			}
+			continue
+		}
+		switch {
+		case !decode(c.in[:n], c.order, c.fd, f):
+			c.malformed.Add(1)
+			continue
+		case c.timed && f.ID == TimeID:
+			if !c.clock.announce(f, c.now()) {
+				c.malformed.Add(1)
+			}
+			continue
+		case own:
+			continue
+		}
+		if f.Time = when; when == 0 {
+			f.Time = c.clock.stamp(c.now())
+		}
+		c.received.Add(1)
+		return nil
+	}
+}
+
+// Send puts f on the bus. It refuses a frame that the bus cannot carry, waits up to a second for room in a full transmit
+// queue, and returns ctx's error when ctx is done first. Once ctx is done f may or may not have been sent.
+func (c *Conn) Send(ctx context.Context, f *can.Frame) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	n, err := encode(c.out[:], c.order, f)
+	switch {
+	case f.Flags&can.FD != 0 && !c.fd:
+		err = errors.New("this bus carries no CAN FD frames; send at most 8 bytes in a classic frame")
+	case c.timed && f.ID == TimeID:
+		err = errors.New("this identifier is reserved for frame time; choose another")
+	case c.source.on && f.Time < 0:
+		err = errors.New("its frame time is before 1970; give Unix nanoseconds")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot send frame %s on %s: %w", f.ID, c.name, err)
+	}
+	c.tx.arm(ctx)
+	if c.source.on {
+		if b, due := c.source.announce(f.Time, c.now()); due {
+			if err := c.write(ctx, b[:]); err != nil {
+				c.source.at = time.Time{}
+				return err
+			}
+		}
+	}
+	if err = c.write(ctx, c.out[:n]); err == nil {
+		c.sent.Add(1)
+	}
+	return err
+}
+
+// write sends the bytes of one frame, waiting while the interface's transmit queue is full: there the kernel answers ENOBUFS
+// instead of blocking (can_send, net/can/af_can.c).
+func (c *Conn) write(ctx context.Context, b []byte) error {
+	var giveUp time.Time
+	for {
+		err := c.port.send(b)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.ENOBUFS) {
+			if err = c.tx.retry(ctx, err); err != nil {
+				return c.fault(ctx, "send on", err)
+			}
+			continue
+		}
+		if giveUp.IsZero() {
+			giveUp = time.Now().Add(sendPatience)
+		} else if time.Now().After(giveUp) {
+			return fmt.Errorf("cannot send on %s: the transmit queue stayed full for %v; see that another node acknowledges frames: %w", c.name, sendPatience, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(sendPause):
+		}
+	}
+}
+
+// fault dresses an error of the port; a done ctx explains itself.
+func (c *Conn) fault(ctx context.Context, verb string, err error) error {
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return ctx.Err()
+	case c.closed.Load():
+		return fmt.Errorf("cannot %s %s: %w", verb, c.name, net.ErrClosed)
+	}
+	return fmt.Errorf("cannot %s %s: %w", verb, c.name, err)
+}
+
+// Stats returns the counters.
+func (c *Conn) Stats() Stats { return Stats{c.received.Load(), c.sent.Load(), c.malformed.Load()} }
+
+// Close leaves the bus and wakes a waiting Receive and Send. Closing twice is an error that wraps net.ErrClosed.
+func (c *Conn) Close() error {
+	if c.closed.Swap(true) {
+		return c.fault(context.Background(), "close", net.ErrClosed)
+	}
+	c.rx.arm(context.Background())
+	c.tx.arm(context.Background())
+	return c.port.Close()
+}
