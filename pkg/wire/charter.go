@@ -113,12 +113,12 @@ func (c *Charter) Validate() error {
 	switch {
 	case u.Families&^AllFamilies != 0:
 		return errors.New("charter names an unknown family")
-	case u.EpsilonMicro == 0 || u.EpsilonMicro > 10_000_000:
-		return errors.New("charter's epsilon is not within 0 to 10")
+	case u.EpsilonMicro < 10_000 || u.EpsilonMicro > 10_000_000:
+		return errors.New("charter's epsilon is not within 0.01 to 10")
 	case u.DeltaPico == 0 || u.DeltaPico > 10_000_000:
 		return errors.New("charter's delta is not within 0 to 1e-5")
-	case u.Clip == 0 || u.Clip > 1_000_000:
-		return errors.New("charter's clip is not within 1 to 1,000,000")
+	case u.Clip == 0 || u.Clip > 100_000:
+		return errors.New("charter's clip is not within 1 to 100,000") // beyond, noise would no longer fit the report's 32 bits
 	case len(u.Scale) != len(Layouts()) || slices.Contains(u.Scale, 0):
 		return fmt.Errorf("charter has %d scales, want %d, none of them 0", len(u.Scale), len(Layouts()))
 	case u.YearlyDispatches == 0 || u.YearlyDispatches > 366:

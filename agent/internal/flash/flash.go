@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -49,11 +51,31 @@ func Open(cfg Config) (*badger.DB, error) {
 		WithCompression(options.None).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false)
+	// A process killed between truncating a flushed write-ahead log and removing it leaves a log of 0 bytes. Badger refuses it
+	// once, giving it its size back, and opens it then (github.com/dgraph-io/badger/issues/2207); nothing is lost.
+	retry := emptied(cfg.Dir)
 	db, err := badger.Open(opts)
+	if err != nil && retry {
+		db, err = badger.Open(opts)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open flash store %s: %w", cfg.Dir, err)
 	}
 	return db, nil
+}
+
+// emptied reports whether the store has a write-ahead log of 0 bytes.
+func emptied(dir string) bool {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return false
+	}
+	for _, path := range logs {
+		if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // logger passes Badger's warnings on and drops its chatter.

@@ -63,3 +63,29 @@ func TestOpenRefuses(t *testing.T) {
 		t.Error("opened without a logger")
 	}
 }
+
+// A kill at the wrong instant leaves an empty write-ahead log, which must not keep the agent from starting.
+func TestOpenAfterKillWithEmptyLog(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)}
+	db, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(txn *badger.Txn) error { return txn.Set([]byte("k"), []byte("v")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "00099.mem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.View(func(txn *badger.Txn) error { _, err := txn.Get([]byte("k")); return err }); err != nil {
+		t.Errorf("record lost: %v", err)
+	}
+}
