@@ -1,0 +1,365 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
+	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519/extra/ecvrf"
+
+	"rawstone/pkg/wire"
+)
+
+// set returns n validators and what the program says of them.
+func set(t testing.TB, n int, quorum uint8) ([]*ValidatorKey, *wire.Program) {
+	t.Helper()
+	p := &wire.Program{Quorum: quorum}
+	var keys []*ValidatorKey
+	for i := range n {
+		k, err := GenerateValidatorKey(fmt.Sprintf("validator%d.example", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+		p.Validators = append(p.Validators, k.Public())
+	}
+	return keys, p
+}
+
+func TestQuorum(t *testing.T) {
+	keys, p := set(t, 4, 3)
+	program, payload := wire.Hash{7}, []byte("payload")
+	seal := func(signers ...int) *Sealed {
+		s := &Sealed{Payload: payload}
+		for _, i := range signers {
+			s.Cosignatures = append(s.Cosignatures, keys[i].Cosign(uint8(i), program, TypeBlock, payload))
+		}
+		return s
+	}
+	for _, signers := range [][]int{{0, 1, 2}, {0, 2, 3}, {0, 1, 2, 3}} {
+		if err := VerifyQuorum(p, program, TypeBlock, seal(signers...)); err != nil {
+			t.Errorf("cosigned by %v: %v", signers, err)
+		}
+	}
+	for _, signers := range [][]int{nil, {0, 1}, {0, 0, 0}, {2, 1, 0}} {
+		if err := VerifyQuorum(p, program, TypeBlock, seal(signers...)); err == nil {
+			t.Errorf("cosigned by %v: accepted", signers)
+		}
+	}
+	if err := VerifyQuorum(p, program, TypeDay, seal(0, 1, 2)); err == nil {
+		t.Error("cosignatures over a block serve for a day")
+	}
+	if err := VerifyQuorum(p, wire.Hash{8}, TypeBlock, seal(0, 1, 2)); err == nil {
+		t.Error("cosignatures of one program serve in another")
+	}
+	forged := seal(0, 1, 2, 3)
+	forged.Cosignatures[3].Signature[5] ^= 1
+	if err := VerifyQuorum(p, program, TypeBlock, forged); err == nil || !strings.Contains(err.Error(), "validator3.example") {
+		t.Errorf("a false cosignature beyond the quorum: %v", err)
+	}
+	alien := seal(0, 1, 2)
+	alien.Cosignatures[2].Validator = 9
+	if err := VerifyQuorum(p, program, TypeBlock, alien); err == nil {
+		t.Error("a validator that the program does not name is accepted")
+	}
+	if PayloadHash(TypeDay, payload) == PayloadHash(TypeBlock, payload) {
+		t.Error("hashes of a day and a block coincide")
+	}
+}
+
+// TestVRFVectors are the examples 19 to 21 of RFC 9381 (appendix B.4) for ECVRF-EDWARDS25519-SHA512-ELL2.
+func TestVRFVectors(t *testing.T) {
+	for i, v := range []struct{ sk, alpha, pi, beta string }{
+		{"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "",
+			"7d9c633ffeee27349264cf5c667579fc583b4bda63ab71d001f89c10003ab46f14adf9a3cd8b8412d9038531e865c341cafa73589b023d14311c331a9ad15ff2fb37831e00f0acaa6d73bc9997b06501",
+			"9d574bf9b8302ec0fc1e21c3ec5368269527b87b462ce36dab2d14ccf80c53cccf6758f058c5b1c856b116388152bbe509ee3b9ecfe63d93c3b4346c1fbc6c54"},
+		{"4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb", "72",
+			"47b327393ff2dd81336f8a2ef10339112401253b3c714eeda879f12c509072ef055b48372bb82efbdce8e10c8cb9a2f9d60e93908f93df1623ad78a86a028d6bc064dbfc75a6a57379ef855dc6733801",
+			"38561d6b77b71d30eb97a062168ae12b667ce5c28caccdf76bc88e093e4635987cd96814ce55b4689b3dd2947f80e59aac7b7675f8083865b46c89b2ce9cc735"},
+		{"c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7", "af82",
+			"926e895d308f5e328e7aa159c06eddbe56d06846abf5d98c2512235eaa57fdce35b46edfc655bc828d44ad09d1150f31374e7ef73027e14760d42e77341fe05467bb286cc2c9d7fde29120a0b2320d04",
+			"121b7f9b9aaaa29099fc04a94ba52784d44eac976dd1a3cca458733be5cd090a7b5fbd148444f17f8daf1fb55cb04b1ae85a626e30a54b4b0f8abf4a43314a58"},
+	} {
+		sk, err := hex.DecodeString(v.sk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alpha, err := hex.DecodeString(v.alpha)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &ValidatorKey{name: "rfc", cosign: make([]byte, 64), vrf: []byte(ed25519.NewKeyFromSeed(sk))}
+		p := k.Prove(0, alpha)
+		if got := hex.EncodeToString(p.Proof[:]); got != v.pi {
+			t.Errorf("vector %d: proof %s", i, got)
+		}
+		out, err := VerifyProof(k.Public(), alpha, p)
+		if err != nil || hex.EncodeToString(out) != v.beta || len(out) != sha512.Size {
+			t.Errorf("vector %d: output %x, %v", i, out, err)
+		}
+	}
+}
+
+func TestSeed(t *testing.T) {
+	keys, p := set(t, 3, 2)
+	alpha := DrawAlpha(wire.Hash{1}, 5)
+	proofs := []Proof{keys[0].Prove(0, alpha), keys[1].Prove(1, alpha), keys[2].Prove(2, alpha)}
+	seed, err := Seed(p.Validators, alpha, proofs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "rawstone/seed/v1" + string(alpha)
+	for i, proof := range proofs {
+		out, err := VerifyProof(p.Validators[i], alpha, proof)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += string([]byte{byte(i)}) + string(out)
+	}
+	if want := sha256.Sum256([]byte(text)); seed != want {
+		t.Errorf("seed is %s, want %x", seed, want)
+	}
+	for _, other := range [][]Proof{proofs[:2], proofs[1:]} {
+		if s, err := Seed(p.Validators, alpha, other); err != nil || s == seed {
+			t.Errorf("seed of fewer proofs: %v, %v", s, err)
+		}
+	}
+	if _, err := Seed(p.Validators, DrawAlpha(wire.Hash{1}, 6), proofs); err == nil {
+		t.Error("proofs of one drop serve for another")
+	}
+	if _, err := Seed(p.Validators, OrderAlpha(wire.Hash{1}, 5), proofs); err == nil {
+		t.Error("proofs of a drop serve for a day's order")
+	}
+	swapped := []Proof{{Validator: 0, Proof: proofs[1].Proof}}
+	if _, err := Seed(p.Validators, alpha, swapped); err == nil || !strings.Contains(err.Error(), "validator0.example") {
+		t.Errorf("a proof of another validator: %v", err)
+	}
+	if _, err := Seed(p.Validators, alpha, []Proof{{Validator: 7}}); err == nil {
+		t.Error("a proof of nobody is accepted")
+	}
+	// With randomness added the proof differs and the output does not: nobody gets a second seed by proving again.
+	again, err := ecvrf.ProveWithAddedRandomness(nil, ed25519.PrivateKey(keys[0].vrf), alpha)
+	if err != nil {
+		t.Fatal(err)
+	}
+	varied := append([]Proof{{Validator: 0, Proof: [80]byte(again)}}, proofs[1:]...)
+	if s, err := Seed(p.Validators, alpha, varied); err != nil || s != seed || varied[0] == proofs[0] {
+		t.Errorf("another proof of the same output: seed %v, %v, want %v", s, err, seed)
+	}
+}
+
+func TestCheckVRFKey(t *testing.T) {
+	keys, p := set(t, 1, 1)
+	if err := CheckVRFKey(p.Validators[0].VRF); err != nil {
+		t.Error(err)
+	}
+	// The identity and a point of order 2 in their canonical forms, a point of order 8, the identity with its sign bit set, p+1 which
+	// stands for 1, p+3 which stands for 3 on a point of large order, and bytes that are on no point.
+	for _, bad := range []string{
+		"0100000000000000000000000000000000000000000000000000000000000000",
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"0100000000000000000000000000000000000000000000000000000000000080",
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"f0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+		"0200000000000000000000000000000000000000000000000000000000000000",
+	} {
+		b, err := hex.DecodeString(bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckVRFKey([32]byte(b)); err == nil {
+			t.Errorf("key %s is accepted", bad)
+		}
+		v := wire.Validator{Name: "bad", VRF: [32]byte(b)}
+		if _, err := VerifyProof(v, nil, keys[0].Prove(0, nil)); err == nil {
+			t.Errorf("a proof under key %s is accepted", bad)
+		}
+	}
+}
+
+func TestValidatorKey(t *testing.T) {
+	k, err := GenerateValidatorKey("maker.example/validator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseValidatorKey(k.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Public() != k.Public() || !bytes.Equal(again.Encode(), k.Encode()) {
+		t.Error("a key read back is another one")
+	}
+	if p := k.Public(); p.Key == p.VRF {
+		t.Error("one key serves for cosignatures and VRF")
+	}
+	for _, bad := range []string{"", "x", string(k.Encode()) + "x", strings.Replace(string(k.Encode()), "Name", "Nome", 1)} {
+		if _, err := ParseValidatorKey([]byte(bad)); err == nil {
+			t.Errorf("key text %q is accepted", bad)
+		}
+	}
+	for _, bad := range []string{"", strings.Repeat("x", 65), "a\nb"} {
+		if _, err := GenerateValidatorKey(bad); err == nil {
+			t.Errorf("name %q is accepted", bad)
+		}
+	}
+}
+
+func samples() (*Leaves, *Day, *Block) {
+	proofs := []Proof{{Validator: 0, Proof: [80]byte{1}}, {Validator: 2, Proof: [80]byte{2}}}
+	return &Leaves{Day: 3, Count: 2, Weight: 40, Set: wire.Hash{1}, Validators: []byte{0, 1, 2}},
+		&Day{Day: 3, Leaves: wire.Hash{2}, Proofs: proofs, Withheld: []byte{1}, Order: wire.Hash{3}, Root: wire.Hash{4}, Count: 2, Weight: 40},
+		&Block{Drop: 9, Time: 1700000000, Previous: wire.Hash{5}, Program: wire.Hash{6}, Policies: wire.Hash{7}, Day: 3, Root: wire.Hash{4},
+			Count: 2, Weight: 40, CreditFrom: 4, CreditTo: 8, Proofs: proofs, Withheld: []byte{1}, Seed: wire.Hash{8}, Height: 7, Units: 1000,
+			Carry: 3, Supply: 4000000, Size: 12, LogRoot: wire.Hash{9}}
+}
+
+func TestPayloads(t *testing.T) {
+	l, d, k := samples()
+	lb, err := EncodePayload(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := EncodePayload(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kb, err := EncodePayload(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l2, err1 := DecodeLeaves(lb)
+	d2, err2 := DecodeDay(db)
+	k2, err3 := DecodeBlock(kb)
+	if err1 != nil || err2 != nil || err3 != nil {
+		t.Fatal(err1, err2, err3)
+	}
+	if diff := cmp.Diff([]any{l, d, k}, []any{l2, d2, k2}); diff != "" {
+		t.Error(diff)
+	}
+	for name, spoil := range map[string]func(l *Leaves, d *Day, k *Block){
+		"leaves without weight":    func(l *Leaves, d *Day, k *Block) { l.Weight, d.Weight, k.Weight = 0, 0, 0 },
+		"weight without leaves":    func(l *Leaves, d *Day, k *Block) { l.Count, d.Count, k.Count = 0, 0, 0 },
+		"leaves lighter than 1 km": func(l *Leaves, d *Day, k *Block) { l.Weight, d.Weight, k.Weight = 1, 1, 1 },
+		"no validators":            func(l *Leaves, d *Day, k *Block) { l.Validators, d.Proofs, k.Proofs = nil, nil, nil },
+		"validators out of order":  func(l *Leaves, d *Day, k *Block) { l.Validators[0], d.Proofs[0].Validator = 2, 2; k.Proofs = d.Proofs },
+		"validator out of bounds": func(l *Leaves, d *Day, k *Block) {
+			l.Validators[2], d.Proofs[1].Validator = 16, 16
+			k.Proofs = d.Proofs
+		},
+		"validator gave and did not": func(l *Leaves, d *Day, k *Block) {
+			l.Validators, d.Withheld, k.Withheld = []byte{0, 0}, []byte{2}, []byte{0}
+		},
+		"validator withheld twice": func(l *Leaves, d *Day, k *Block) {
+			l.Validators, d.Withheld, k.Withheld = []byte{2, 2}, []byte{1, 1}, []byte{1, 1}
+		},
+	} {
+		l, d, k := samples()
+		spoil(l, d, k)
+		for _, r := range []record{l, d, k} {
+			if _, err := EncodePayload(r); err == nil {
+				t.Errorf("%s: %T is accepted", name, r)
+			}
+		}
+	}
+	k.CreditFrom = 9
+	if _, err := EncodePayload(k); err == nil {
+		t.Error("a credit range that ends before it begins is accepted")
+	}
+}
+
+func TestEntry(t *testing.T) {
+	l, _, _ := samples()
+	payload, err := EncodePayload(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, _ := set(t, 1, 1)
+	s := Sealed{payload, []Cosignature{keys[0].Cosign(0, wire.Hash{1}, TypeLeaves, payload)}}
+	body, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Entry{Number: 4, Type: TypeLeaves, Body: body}
+	b, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeEntry(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := got.Sealed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&s, sealed); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := (&Entry{Type: TypeCredit, Body: body}).Sealed(); err == nil {
+		t.Error("a credit has cosignatures")
+	}
+	if _, err := got.Credit(); err == nil {
+		t.Error("leaves are read as a credit")
+	}
+	if _, err := (&Entry{Type: TypeCredit, Body: make([]byte, MaxBodyLen+1)}).Encode(); err == nil {
+		t.Error("a body that is too long is accepted")
+	}
+}
+
+func TestChainPolicy(t *testing.T) {
+	a, b := ChainPolicy(wire.Hash{}, []byte("a")), ChainPolicy(wire.Hash{}, []byte("b"))
+	if a == b || ChainPolicy(a, []byte("b")) == ChainPolicy(b, []byte("a")) {
+		t.Error("the chain does not tell documents or their order apart")
+	}
+}
+
+// FuzzDecode feeds every decoder; what it accepts must encode to the same bytes.
+func FuzzDecode(f *testing.F) {
+	l, d, k := samples()
+	for _, r := range []record{l, d, k} {
+		b, err := EncodePayload(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		s, err := (&Sealed{Payload: b, Cosignatures: []Cosignature{{Validator: 1}}}).Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(s)
+		e, err := (&Entry{Number: 1, Type: TypeBlock, Body: s}).Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(e)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		same := func(again []byte, err error) {
+			if err != nil || !bytes.Equal(again, b) {
+				t.Errorf("%x is accepted and encodes to %x, %v", b, again, err)
+			}
+		}
+		if l, err := DecodeLeaves(b); err == nil {
+			same(EncodePayload(l))
+		}
+		if d, err := DecodeDay(b); err == nil {
+			same(EncodePayload(d))
+		}
+		if k, err := DecodeBlock(b); err == nil {
+			same(EncodePayload(k))
+		}
+		if s, err := (&Entry{Type: TypeBlock, Body: b}).Sealed(); err == nil {
+			same(s.Encode())
+		}
+		if e, err := DecodeEntry(b); err == nil {
+			same(e.Encode())
+		}
+	})
+}

@@ -1,0 +1,93 @@
+package ledger
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"rawstone/pkg/wire"
+)
+
+func openings() *Openings {
+	o := new(Openings)
+	o.AddAccount("anna", [32]byte{1})
+	o.AddAccount("ben", [32]byte{2})
+	o.AddCredit(7, CreditOpening{Salt: [32]byte{3}, Account: "anna", ECU: wire.KeyID{4}, ToSeq: 1 << 63, Kind: wire.KindMileage})
+	o.AddBinding(3, BindingOpening{Salt: [32]byte{5}, Vehicle: "CAR1", Account: "anna", ECU: wire.PublicKey{6}, Head: wire.Head{Seq: 8, Day: 9}})
+	return o
+}
+
+func TestOpenings(t *testing.T) {
+	o := openings()
+	var text bytes.Buffer
+	if err := o.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	again, err := ReadOpenings(bytes.NewReader(text.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ok := again.Credit(7)
+	if want, _ := o.Credit(7); !ok || c != want {
+		t.Errorf("credit is %+v, want %+v", c, want)
+	}
+	b, ok := again.Binding(3)
+	if want, _ := o.Binding(3); !ok || b != want {
+		t.Errorf("binding is %+v, want %+v", b, want)
+	}
+	if s, ok := again.Secret("ben"); !ok || s != [32]byte{2} {
+		t.Errorf("secret is %x", s)
+	}
+	if _, ok := again.Credit(8); ok {
+		t.Error("a credit that is not there is opened")
+	}
+	if _, ok := again.Binding(7); ok {
+		t.Error("a binding that is not there is opened")
+	}
+	if _, ok := again.Secret("chen"); ok {
+		t.Error("an account that is not there is opened")
+	}
+	good := text.String()
+	for name, bad := range map[string]string{
+		"trailing text":    good + "{}",
+		"unknown key":      strings.Replace(good, `"accounts"`, `"owners"`, 1),
+		"short secret":     strings.Replace(good, `"secret": "01`, `"secret": "`, 1),
+		"account twice":    strings.Replace(good, `"ben"`, `"anna"`, 1),
+		"credit in pieces": strings.Replace(good, `"opening": "a5`, `"opening": "a6`, 1),
+		"number twice": strings.Replace(good, `"credits": [`, `"credits": [`+good[strings.Index(good, `{
+   "number": 7`):strings.Index(good, `],
+ "bindings"`)]+",", 1),
+	} {
+		if bad == good {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		if _, err := ReadOpenings(strings.NewReader(bad)); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
+func FuzzReadOpenings(f *testing.F) {
+	var text bytes.Buffer
+	if err := openings().Write(&text); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := ReadOpenings(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		var one, two bytes.Buffer
+		if err := o.Write(&one); err != nil {
+			t.Fatal(err)
+		}
+		again, err := ReadOpenings(bytes.NewReader(one.Bytes()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Write(&two); err != nil || !bytes.Equal(one.Bytes(), two.Bytes()) {
+			t.Errorf("openings change when they are written and read: %v", err)
+		}
+	})
+}
