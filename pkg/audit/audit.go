@@ -1,0 +1,107 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/tlog"
+	"rawstone/pkg/wire"
+)
+
+// A Report says what a replay checked.
+type Report struct {
+	// Entries, Policies, Credits and Blocks count entries; Seeds counts the seeds whose VRF proofs were checked.
+	Entries, Policies, Credits, Blocks, Seeds uint64
+	// Supply is what was issued, and Scheduled the emission at the height reached, both in milli-stones. They differ by the carry.
+	Supply, Scheduled uint64
+	// Opened says that openings were given; Weights counts the leaves and Draws the blocks that were checked with them.
+	Opened         bool
+	Weights, Draws uint64
+	// Balances holds every account's stones in milli-stones, with openings only.
+	Balances map[string]uint64
+}
+
+// String is the report in one line.
+func (r Report) String() string {
+	s := fmt.Sprintf("ledger is right: %d entries, %d credits, %d blocks, %s stones issued of %s scheduled, %d seeds",
+		r.Entries, r.Credits, r.Blocks, stones(r.Supply), stones(r.Scheduled), r.Seeds)
+	if r.Opened {
+		return s + fmt.Sprintf("; with openings %d weights and %d draws", r.Weights, r.Draws)
+	}
+	return s + "; weights and draws not checked without openings"
+}
+
+func stones(milli uint64) string {
+	return fmt.Sprintf("%d.%03d", milli/reward.Milli, milli%reward.Milli)
+}
+
+// Report returns what was checked so far.
+func (r *Replay) Report() Report {
+	p := r.report
+	p.Supply, p.Scheduled = r.supply, reward.Emission(r.height)
+	if r.opened != nil {
+		p.Balances = maps.Clone(r.opened.balance)
+	}
+	return p
+}
+
+// Config configures an audit.
+type Config struct {
+	// Dir is the log's directory.
+	Dir string
+	// Root is the pinned public key of the program root.
+	Root wire.PublicKey
+	// Openings may be nil: then only what a stranger can check is checked.
+	Openings Opener
+}
+
+// Audit replays a log directory from nothing: the tree under its signed checkpoint, and every entry. The report says how far it came
+// also when there is an error.
+func Audit(ctx context.Context, c Config) (Report, error) {
+	r, err := NewReplay(c.Root, c.Openings)
+	if err != nil {
+		return Report{}, err
+	}
+	err = Read(ctx, c.Dir, c.Root, func(e *ledger.Entry) error { return r.Apply(e) })
+	return r.Report(), err
+}
+
+// Read opens a log directory under the key that its own program document names, which root must have signed, and calls fn with each
+// entry. Everything is checked that tlog.Reader checks, but nothing that Replay.Apply does; the log is as fn saw it only when Read
+// returns nil.
+func Read(ctx context.Context, dir string, root wire.PublicKey, fn func(*ledger.Entry) error) error {
+	b, err := tlog.First(dir)
+	if err != nil {
+		return err
+	}
+	first, err := ledger.DecodeEntry(b)
+	if err != nil {
+		return fmt.Errorf("cannot read the first entry of log %s: %w", dir, err)
+	}
+	program, _, err := wire.OpenProgram(root, first.Body)
+	if err != nil {
+		return fmt.Errorf("cannot accept entry 0: %w", err)
+	}
+	reader, err := tlog.OpenReader(dir, program.LogKey)
+	if err != nil {
+		return err
+	}
+	number := uint64(0)
+	for b, err := range reader.Entries(ctx) {
+		if err != nil {
+			return err
+		}
+		e, err := ledger.DecodeEntry(b)
+		if err != nil {
+			return fmt.Errorf("cannot read entry %d: %w", number, err)
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+		number++
+	}
+	return nil
+}

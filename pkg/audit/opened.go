@@ -1,0 +1,182 @@
+package audit
+
+import (
+	"fmt"
+	"maps"
+
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
+)
+
+// An Opener tells what blinded entries hide; it answers false for what it does not know. *ledger.Openings is one.
+type Opener interface {
+	// Credit and Binding return the opening of the entry of that number.
+	Credit(number uint64) (ledger.CreditOpening, bool)
+	Binding(number uint64) (ledger.BindingOpening, bool)
+	// Secret returns an account's secret, which its pseudonyms are made from.
+	Secret(account string) ([32]byte, bool)
+}
+
+// opened is the part of a replay that only who holds the openings can do.
+type opened struct {
+	opener   Opener
+	bound    map[wire.KeyID]bound
+	credited map[credited]bool
+	// weights holds kilometres by account and effective day, as long as they may count.
+	weights map[string]map[uint32]uint64
+	// leaves are the current day's, accounts by pseudonym, and the leaves in the order of the draw once the day has one.
+	owners  map[wire.Hash]string
+	leaves  []reward.Leaf
+	balance map[string]uint64
+}
+
+type bound struct {
+	account string
+	seq     uint64
+}
+
+// credited is what may be credited once.
+type credited struct {
+	ecu  wire.KeyID
+	seq  uint64
+	kind string
+}
+
+func newOpened(o Opener) *opened {
+	return &opened{opener: o, bound: make(map[wire.KeyID]bound), credited: make(map[credited]bool),
+		weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
+}
+
+// The methods check first and return what is to be done when the whole entry is accepted.
+
+func (o *opened) binding(number uint64, b ledger.Binding) (func(), error) {
+	op, ok := o.opener.Binding(number)
+	if !ok {
+		return nil, fmt.Errorf("binding has no opening")
+	}
+	blind, err := op.Blind()
+	if err != nil {
+		return nil, err
+	}
+	if blind != b.Blind {
+		return nil, fmt.Errorf("binding's blind is %s, its opening's is %s", b.Blind, blind)
+	}
+	return func() { o.bound[op.ECU.ID()] = bound{op.Account, op.Head.Seq} }, nil
+}
+
+func (o *opened) credit(number uint64, c ledger.Credit, counts bool) (func(), error) {
+	op, ok := o.opener.Credit(number)
+	if !ok {
+		return nil, fmt.Errorf("credit has no opening")
+	}
+	blind, err := op.Blind()
+	if err != nil {
+		return nil, err
+	}
+	if blind != c.Blind {
+		return nil, fmt.Errorf("credit's blind is %s, its opening's is %s", c.Blind, blind)
+	}
+	if _, ok := o.opener.Secret(op.Account); !ok {
+		return nil, fmt.Errorf("credit's account %q has no opening", op.Account)
+	}
+	to, ok := o.bound[op.ECU]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("credit's key %s was never bound", op.ECU)
+	case to.account != op.Account:
+		return nil, fmt.Errorf("credit is account %q's, should be %q's, to which its key %s is bound", op.Account, to.account, op.ECU)
+	case op.ToSeq <= to.seq:
+		return nil, fmt.Errorf("credit ends at snapshot %d, should be after %d, where key %s was bound", op.ToSeq, to.seq, op.ECU)
+	case op.Kind != wire.KindMileage && c.Km != 0:
+		return nil, fmt.Errorf("credit of kind %q is %d km, should be 0", op.Kind, c.Km)
+	}
+	once := credited{op.ECU, op.ToSeq, op.Kind}
+	if o.credited[once] {
+		return nil, fmt.Errorf("credit of key %s for snapshot %d and kind %q stands a second time", op.ECU, op.ToSeq, op.Kind)
+	}
+	return func() {
+		o.credited[once] = true
+		if counts {
+			w := o.weights[op.Account]
+			if w == nil {
+				w = make(map[uint32]uint64)
+				o.weights[op.Account] = w
+			}
+			w[c.Effective] += uint64(c.Km)
+		}
+	}, nil
+}
+
+func (o *opened) setLeaves(l *ledger.Leaves) (func(), error) {
+	owners := make(map[wire.Hash]string)
+	var leaves []reward.Leaf
+	for account, days := range o.weights {
+		weight := uint64(0)
+		for effective, km := range days {
+			if reward.Counts(l.Day, effective) {
+				weight += km
+			}
+		}
+		if weight == 0 {
+			continue
+		}
+		secret, _ := o.opener.Secret(account)
+		p := reward.Pseudonym(secret, l.Day)
+		owners[p] = account
+		leaves = append(leaves, reward.Leaf{Pseudonym: p, Weight: weight})
+	}
+	hash, _, err := reward.SetHash(leaves)
+	if err != nil {
+		return nil, err
+	}
+	if l.Count != uint64(len(leaves)) {
+		return nil, fmt.Errorf("number of leaves is %d, should be %d", l.Count, len(leaves))
+	}
+	if l.Set != hash {
+		return nil, fmt.Errorf("hash of the set of leaves is %s, should be %s: a weight or an account differs", l.Set, hash)
+	}
+	return func() {
+		o.owners, o.leaves = owners, leaves
+		// What does not count today counts on no later day.
+		for account, days := range o.weights {
+			maps.DeleteFunc(days, func(effective uint32, _ uint64) bool { return reward.Expired(l.Day, effective) })
+			if len(days) == 0 {
+				delete(o.weights, account)
+			}
+		}
+	}, nil
+}
+
+func (o *opened) setDay(d *ledger.Day) (func(), error) {
+	ordered := reward.Order(d.Order, o.leaves)
+	tree, err := reward.NewTree(ordered)
+	if err != nil {
+		return nil, err
+	}
+	if root := tree.Root(); root.Hash != d.Root {
+		return nil, fmt.Errorf("weights root is %s, should be %s", d.Root, root.Hash)
+	}
+	return func() { o.leaves = ordered }, nil
+}
+
+func (o *opened) draw(b *ledger.Block) (func(), error) {
+	if b.Weight == 0 {
+		return func() {}, nil
+	}
+	d, err := reward.NewDraw(b.Seed, b.Units, b.Weight)
+	if err != nil {
+		return nil, err
+	}
+	shares, err := d.Shares(o.leaves)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		for i, l := range o.leaves {
+			if shares[i] > 0 {
+				o.balance[o.owners[l.Pseudonym]] += shares[i] * reward.Unit
+			}
+		}
+	}, nil
+}

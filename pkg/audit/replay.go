@@ -1,0 +1,390 @@
+// Package audit replays the ledger from nothing and says whether everything in it follows from what stands before it.
+//
+// A Replay is an incremental state machine: it accepts an entry only when all of it is right, and an entry that it refuses leaves it as
+// it was. A stranger who pins the program root checks the order of entries, every signature on program, charter and policies, emission
+// and supply, the total weight against live credits, every VRF proof and seed, the schedule of drops with none left out, the chain of
+// blocks, the log's checkpoints and the quorum of cosignatures. Who holds the openings checks also whose each credit is, that it is
+// credited once and to the account its key is bound to, each account's weight of each day, the leaves, their order and root, and every
+// share.
+//
+// It proves no claim again: that a credit has a valid proof behind it is for those who hold the claims. It knows no clock, so it cannot
+// tell a log that stops from one whose next drop is not due.
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
+)
+
+// A Replay is the state after a prefix of a log. It is used by one goroutine at a time.
+type Replay struct {
+	root   wire.PublicKey
+	opened *opened // nil without openings
+
+	number    uint64 // of the next entry
+	tree      *compact.Range
+	program   *wire.Program
+	programID wire.Hash
+	charter   *wire.Charter
+	serial    uint16 // of the last policy
+	policies  wire.Hash
+
+	live   map[uint32]live // by effective day, as long as it may count
+	drop   uint64          // the next
+	leaves *leavesState    // of the day of drop, nil before they are logged
+	day    *ledger.Day     // likewise
+
+	previous              wire.Hash
+	height, carry, supply uint64
+	report                Report
+}
+
+// live sums the credits with kilometres that take effect on one day.
+type live struct{ km, count, first uint64 }
+
+type leavesState struct {
+	*ledger.Leaves
+	hash     wire.Hash
+	from, to uint64 // the credits that count
+	withheld []byte // validators that are out until the next day
+}
+
+// NewReplay starts before the first entry. The root pins the program document's signer; openings may be nil.
+func NewReplay(root wire.PublicKey, openings Opener) (*Replay, error) {
+	if _, err := root.Key(); err != nil {
+		return nil, fmt.Errorf("cannot replay ledger: the pinned program root is missing or wrong: %w", err)
+	}
+	r := &Replay{
+		root: root,
+		tree: (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0),
+		live: make(map[uint32]live),
+	}
+	if openings != nil {
+		r.opened, r.report.Opened = newOpened(openings), true
+	}
+	return r, nil
+}
+
+// Apply checks the next entry and takes it in. An entry that is refused changes nothing; the error names its number, what is wrong and
+// what it should have been.
+func (r *Replay) Apply(e *ledger.Entry) error {
+	if err := r.apply(e); err != nil {
+		return fmt.Errorf("cannot accept entry %d: %w", e.Number, err)
+	}
+	return nil
+}
+
+func (r *Replay) apply(e *ledger.Entry) error {
+	if e.Number != r.number {
+		return fmt.Errorf("its number should be %d", r.number)
+	}
+	b, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	var commit func()
+	if e.Type >= ledger.TypeLeaves && e.Type <= ledger.TypeBlock {
+		s, err := e.Sealed()
+		if err != nil {
+			return err
+		}
+		if commit, err = r.payload(e.Type, s.Payload); err != nil {
+			return err
+		}
+		if err := ledger.VerifyQuorum(r.program, r.programID, e.Type, s); err != nil {
+			return err
+		}
+	} else if commit, err = r.document(e); err != nil {
+		return err
+	}
+	if err := r.tree.Append(rfc6962.DefaultHasher.HashLeaf(b), nil); err != nil {
+		return fmt.Errorf("cannot hash it: %w", err)
+	}
+	r.number++
+	r.report.Entries++
+	commit()
+	return nil
+}
+
+// Check checks the payload of an entry of type leaves, day or block as the next one, before anybody has cosigned it.
+func (r *Replay) Check(t ledger.Type, payload []byte) error {
+	if _, err := r.payload(t, payload); err != nil {
+		return fmt.Errorf("cannot accept entry %d: %w", r.number, err)
+	}
+	return nil
+}
+
+// document checks an entry that needs no cosignatures.
+func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
+	if (r.program == nil) != (e.Type == ledger.TypeProgram) {
+		if r.program == nil {
+			return nil, fmt.Errorf("it is of type %v, should be the program document", e.Type)
+		}
+		return nil, errors.New("it is a second program document")
+	}
+	switch e.Type {
+	case ledger.TypeProgram:
+		p, id, err := wire.OpenProgram(r.root, e.Body)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range p.Validators {
+			if err := ledger.CheckVRFKey(v.VRF); err != nil {
+				return nil, fmt.Errorf("validator %s: %w", v.Name, err)
+			}
+		}
+		return func() { r.program, r.programID = p, id }, nil
+	case ledger.TypeCharter:
+		c, _, err := wire.OpenCharter(r.program, r.programID, e.Body)
+		if err != nil {
+			return nil, err
+		}
+		if r.charter != nil && c.Serial <= r.charter.Serial {
+			return nil, fmt.Errorf("charter has serial %d, should be above %d", c.Serial, r.charter.Serial)
+		}
+		return func() { r.charter, r.policies = c, ledger.ChainPolicy(r.policies, e.Body) }, nil
+	case ledger.TypePolicy:
+		p, err := wire.OpenPolicy(r.program.Policy, r.programID, e.Body)
+		if err != nil {
+			return nil, err
+		}
+		if r.charter == nil {
+			return nil, errors.New("policy stands before any charter")
+		}
+		if err := r.charter.Covers(p); err != nil {
+			return nil, err
+		}
+		if r.report.Policies > 0 && p.Serial <= r.serial {
+			return nil, fmt.Errorf("policy has serial %d, should be above %d", p.Serial, r.serial)
+		}
+		return func() {
+			r.serial, r.policies = p.Serial, ledger.ChainPolicy(r.policies, e.Body)
+			r.report.Policies++
+		}, nil
+	case ledger.TypeBinding:
+		b, err := e.Binding()
+		if err != nil {
+			return nil, err
+		}
+		if r.opened != nil {
+			return r.opened.binding(e.Number, b)
+		}
+		return func() {}, nil
+	case ledger.TypeCredit:
+		c, err := e.Credit()
+		if err != nil {
+			return nil, err
+		}
+		return r.credit(e.Number, c)
+	}
+	return nil, fmt.Errorf("it is of unknown %v", e.Type)
+}
+
+func (r *Replay) credit(number uint64, c ledger.Credit) (func(), error) {
+	if r.report.Policies == 0 {
+		return nil, errors.New("credit stands before any policy")
+	}
+	if c.Km > wire.MaxTierKm {
+		return nil, fmt.Errorf("credit is %d km, should be at most %d", c.Km, wire.MaxTierKm)
+	}
+	counts := c.Km > 0 && !reward.Expired(r.today(), c.Effective)
+	commit := func() {}
+	if r.opened != nil {
+		var err error
+		if commit, err = r.opened.credit(number, c, counts); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		commit()
+		r.report.Credits++
+		if !counts {
+			return
+		}
+		// Bounded: an entry adds at most MaxTierKm, so 2^64 km would take 2^50 entries.
+		l, ok := r.live[c.Effective]
+		if !ok {
+			l.first = number
+		}
+		l.km, l.count = l.km+uint64(c.Km), l.count+1
+		r.live[c.Effective] = l
+	}, nil
+}
+
+// today is the program day of the next drop.
+func (r *Replay) today() uint32 { return r.program.Timing.Day(r.program.Timing.DropTime(r.drop)) }
+
+// weight returns the kilometres and number of the credits logged so far that count on a day, and the number of the first of them.
+func (r *Replay) weight(day uint32) (km, count, first uint64) {
+	first = r.number
+	for effective, l := range r.live {
+		if reward.Counts(day, effective) {
+			km, count, first = km+l.km, count+l.count, min(first, l.first)
+		}
+	}
+	return km, count, first
+}
+
+// payload checks the payload of a cosigned entry as the next one.
+func (r *Replay) payload(t ledger.Type, b []byte) (commit func(), err error) {
+	if r.program == nil {
+		return nil, errors.New("it should be the program document")
+	}
+	if due := r.Due(); t != due.Type {
+		return nil, fmt.Errorf("it is of type %v, should be %v of day %d, drop %d", t, due.Type, due.Day, due.Drop)
+	}
+	switch t {
+	case ledger.TypeLeaves:
+		l, err := ledger.DecodeLeaves(b)
+		if err != nil {
+			return nil, err
+		}
+		return r.checkLeaves(l, ledger.PayloadHash(t, b))
+	case ledger.TypeDay:
+		d, err := ledger.DecodeDay(b)
+		if err != nil {
+			return nil, err
+		}
+		return r.checkDay(d)
+	default:
+		k, err := ledger.DecodeBlock(b)
+		if err != nil {
+			return nil, err
+		}
+		return r.checkBlock(k, ledger.PayloadHash(t, b))
+	}
+}
+
+func (r *Replay) checkLeaves(l *ledger.Leaves, hash wire.Hash) (func(), error) {
+	day := r.today()
+	if l.Day != day {
+		return nil, fmt.Errorf("leaves are of day %d, should be of day %d", l.Day, day)
+	}
+	km, count, first := r.weight(day)
+	if l.Weight != km {
+		return nil, fmt.Errorf("total weight of day %d is %d km, should be %d km, the sum of the live credits", day, l.Weight, km)
+	}
+	if l.Count > count {
+		return nil, fmt.Errorf("number of leaves is %d, should be at most %d, the number of live credits", l.Count, count)
+	}
+	if n := len(l.Validators); n < int(r.program.Quorum) || int(l.Validators[n-1]) >= len(r.program.Validators) {
+		return nil, fmt.Errorf("validators of day %d are %v, should be at least %d below %d", day, l.Validators, r.program.Quorum, len(r.program.Validators))
+	}
+	commit := func() {}
+	if r.opened != nil {
+		var err error
+		if commit, err = r.opened.setLeaves(l); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		commit()
+		r.leaves = &leavesState{Leaves: l, hash: hash, from: first, to: r.number - 1} // the number of this entry
+		maps.DeleteFunc(r.live, func(effective uint32, _ live) bool { return reward.Expired(day, effective) })
+		if r.opened != nil {
+			r.report.Weights += l.Count
+		}
+	}, nil
+}
+
+// seed checks that proofs and withheld together are the day's validators, that nobody who was out is back, and that a quorum is left, and
+// returns the seed.
+func (r *Replay) seed(proofs []ledger.Proof, withheld []byte) (wire.Hash, error) {
+	set := slices.Clone(withheld)
+	for _, p := range proofs {
+		set = append(set, p.Validator)
+	}
+	slices.Sort(set)
+	if !bytes.Equal(set, r.leaves.Validators) {
+		return wire.Hash{}, fmt.Errorf("validators with a proof and without are %v, should be the day's %v", set, r.leaves.Validators)
+	}
+	for _, out := range r.leaves.withheld {
+		if !slices.Contains(withheld, out) {
+			return wire.Hash{}, fmt.Errorf("validator %d gave a proof, should be out until the next day", out)
+		}
+	}
+	if len(proofs) < int(r.program.Quorum) {
+		return wire.Hash{}, fmt.Errorf("seed has %d proofs, should have at least %d", len(proofs), r.program.Quorum)
+	}
+	return ledger.Seed(r.program.Validators, r.Alpha(), proofs)
+}
+
+func (r *Replay) checkDay(d *ledger.Day) (func(), error) {
+	want, err := r.NextDay(d.Proofs, d.Withheld)
+	if err != nil {
+		return nil, err
+	}
+	want.Root = d.Root // checked below, as far as possible
+	if err := compare(d, want); err != nil {
+		return nil, err
+	}
+	if empty, err := reward.NewTree(nil); err != nil || d.Count == 0 && d.Root != empty.Root().Hash {
+		return nil, fmt.Errorf("weights root is %s, should be that of no leaves", d.Root)
+	}
+	commit := func() {}
+	if r.opened != nil {
+		if commit, err = r.opened.setDay(d); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		commit()
+		r.day, r.leaves.withheld = d, d.Withheld
+		r.report.Seeds++
+	}, nil
+}
+
+func (r *Replay) checkBlock(b *ledger.Block, hash wire.Hash) (func(), error) {
+	want, err := r.NextBlock(b.Proofs, b.Withheld)
+	if err != nil {
+		return nil, err
+	}
+	if err := compare(b, want); err != nil {
+		return nil, fmt.Errorf("block of drop %d: %w", want.Drop, err)
+	}
+	commit := func() {}
+	if r.opened != nil {
+		if commit, err = r.opened.draw(b); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		commit()
+		r.previous, r.leaves.withheld = hash, b.Withheld
+		r.carry, r.supply = b.Carry, b.Supply
+		if b.Weight > 0 {
+			r.height++
+		}
+		r.drop++
+		if r.today() != b.Day {
+			r.leaves, r.day = nil, nil
+		}
+		r.report.Blocks++
+		r.report.Seeds++
+		if r.opened != nil {
+			r.report.Draws++
+		}
+	}, nil
+}
+
+// compare names the first field of a record that is not what it should be. It looks at every field there is, so that none is forgotten.
+func compare[T ledger.Day | ledger.Block](got, want *T) error {
+	g, w := reflect.ValueOf(got).Elem(), reflect.ValueOf(want).Elem()
+	for i := range g.NumField() {
+		if have, should := g.Field(i).Interface(), w.Field(i).Interface(); !reflect.DeepEqual(have, should) {
+			return fmt.Errorf("%s is %v, should be %v", g.Type().Field(i).Name, have, should)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package tlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api/layout"
+	"golang.org/x/mod/sumdb/note"
+
+	"rawstone/pkg/wire"
+)
+
+const (
+	maxBundleLen = layout.EntryBundleWidth * (2 + MaxEntryLen)
+	maxTileLen   = layout.TileWidth * len(wire.Hash{})
+)
+
+// A Reader reads a log directory, which a Log may write to at the same time, as of the checkpoint at its opening.
+type Reader struct {
+	dir        string
+	checkpoint Checkpoint
+}
+
+// OpenReader opens a log directory and checks that its checkpoint is signed by the verifier key, a note verifier text as the program
+// document names it.
+func OpenReader(dir, verifier string) (*Reader, error) {
+	v, err := note.NewVerifier(verifier)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use log key: %w", err)
+	}
+	c, err := readCheckpoint(dir, v)
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{dir, c}, nil
+}
+
+// First returns the first entry of a log directory without any check: a document that carries its own signature and names the key
+// that OpenReader needs.
+func First(dir string) ([]byte, error) {
+	// Whatever the log's size, some prefix of the first bundle is there.
+	for p := range layout.EntryBundleWidth {
+		b, err := readFile(dir, layout.EntriesPath(0, uint8(p)), maxBundleLen)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, _, err := split(b)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read first entry of log %s: %w", dir, err)
+		}
+		return e, nil
+	}
+	return nil, fmt.Errorf("cannot read log %s: it holds no entry", dir)
+}
+
+// Checkpoint returns the checkpoint that the reader checks against.
+func (r *Reader) Checkpoint() Checkpoint { return r.checkpoint }
+
+// Entries iterates over all entries in order. It recomputes the whole Merkle tree from them and compares every stored tile, and at the
+// end the root: a flipped bit or a missing file ends the iteration with an error that names it. That the entries are those of the
+// checkpoint is proven only when the iteration ends without one.
+func (r *Reader) Entries(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if err := r.each(ctx, func(e []byte) bool { return yield(e, nil) }); err != nil && !errors.Is(err, errStop) {
+			yield(nil, err)
+		}
+	}
+}
+
+var errStop = errors.New("stopped")
+
+func (r *Reader) each(ctx context.Context, yield func([]byte) bool) error {
+	size := r.checkpoint.Size
+	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
+	check := checker{dir: r.dir, size: size}
+	for bundle := uint64(0); bundle*layout.EntryBundleWidth < size; bundle++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		path := func(p uint8) string { return layout.EntriesPath(bundle, p) }
+		partial := layout.PartialTileSize(0, bundle, size)
+		rest, err := readTile(r.dir, path, partial, maxBundleLen)
+		if err != nil {
+			return err
+		}
+		var entry []byte
+		for number := bundle * layout.EntryBundleWidth; number < min(size, (bundle+1)*layout.EntryBundleWidth); number++ {
+			if entry, rest, err = split(rest); err != nil {
+				return fmt.Errorf("cannot read entry %d in %s: %w", number, path(partial), err)
+			}
+			if err := tree.Append(rfc6962.DefaultHasher.HashLeaf(entry), check.node); err != nil {
+				return fmt.Errorf("cannot hash entry %d: %w", number, err)
+			}
+			if check.err != nil {
+				return check.err
+			}
+			if !yield(entry) {
+				return errStop
+			}
+		}
+	}
+	root := rfc6962.DefaultHasher.EmptyRoot()
+	if size > 0 {
+		var err error
+		if root, err = tree.GetRootHash(nil); err != nil {
+			return fmt.Errorf("cannot hash log %s: %w", r.dir, err)
+		}
+	}
+	if !bytes.Equal(root, r.checkpoint.Root[:]) {
+		return fmt.Errorf("cannot accept log %s: its %d entries have root %x, its checkpoint says %s", r.dir, size, root, r.checkpoint.Root)
+	}
+	return nil
+}
+
+// checker compares the nodes that tiles store, those on every eighth level, with the recomputed ones.
+type checker struct {
+	dir  string
+	size uint64
+	now  []storedTile // by tile level, the tile that is being filled
+	err  error
+}
+
+type storedTile struct {
+	index  uint64
+	name   string
+	hashes []byte // nil before the first
+}
+
+// node implements compact.VisitFn; it keeps the first error.
+func (c *checker) node(id compact.NodeID, hash []byte) {
+	if c.err != nil || id.Level%layout.TileHeight != 0 {
+		return
+	}
+	level, index, at := uint64(id.Level/layout.TileHeight), id.Index/layout.TileWidth, int(id.Index%layout.TileWidth)
+	for uint64(len(c.now)) <= level {
+		c.now = append(c.now, storedTile{})
+	}
+	t := &c.now[level]
+	if t.hashes == nil || t.index != index {
+		path := func(p uint8) string { return layout.TilePath(level, index, p) }
+		partial := layout.PartialTileSize(level, index, c.size)
+		b, err := readTile(c.dir, path, partial, maxTileLen)
+		if err != nil {
+			c.err = err
+			return
+		}
+		*t = storedTile{index, path(partial), b}
+	}
+	from := at * len(hash)
+	switch {
+	case from+len(hash) > len(t.hashes):
+		c.err = fmt.Errorf("cannot accept log file %s: it ends before hash %d", t.name, at)
+	case bytes.Equal(t.hashes[from:from+len(hash)], hash):
+	case level == 0:
+		c.err = fmt.Errorf("cannot accept entry %d: its hash is not the one in log file %s", id.Index, t.name)
+	default:
+		c.err = fmt.Errorf("cannot accept log file %s: its hash %d is not that of the entries below it", t.name, at)
+	}
+}
+
+// split takes one entry off a bundle: its length in two bytes, then its bytes.
+func split(bundle []byte) (entry, rest []byte, err error) {
+	if len(bundle) < 2 {
+		return nil, nil, errors.New("the file ends before it")
+	}
+	n := int(binary.BigEndian.Uint16(bundle))
+	if len(bundle) < 2+n {
+		return nil, nil, errors.New("the file ends in the middle of it")
+	}
+	return bundle[2 : 2+n], bundle[2+n:], nil
+}
+
+// readTile reads a partial file, or the full one that has replaced it when the log has grown since.
+func readTile(dir string, path func(uint8) string, partial uint8, limit int) ([]byte, error) {
+	b, err := readFile(dir, path(partial), limit)
+	if partial != 0 && errors.Is(err, fs.ErrNotExist) {
+		if full, err := readFile(dir, path(0), limit); err == nil {
+			return full, nil
+		}
+	}
+	return b, err
+}
+
+func readFile(dir, name string, limit int) ([]byte, error) {
+	path := filepath.Join(dir, name)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read log file %s: %w", name, err)
+	}
+	if info.Size() > int64(limit) {
+		return nil, fmt.Errorf("cannot read log file %s: %d bytes, at most %d allowed", name, info.Size(), limit)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read log file %s: %w", name, err)
+	}
+	return b, nil
+}
