@@ -1,0 +1,140 @@
+package credit
+
+import (
+	"context"
+	"errors"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/attest"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/wire"
+)
+
+// claim returns the candidate of a claim's bytes.
+func (j *Judge) claim(vehicle string, body []byte) *candidate {
+	c, malformed := wire.DecodeClaim(body)
+	return &candidate{
+		read: func(ctx context.Context, tx *store.Tx) (state, error) {
+			s, err := j.vehicleState(ctx, tx, vehicle)
+			if err != nil || !s.known || malformed != nil {
+				return s, err
+			}
+			s.key, err = tx.Key(ctx, c.ECU)
+			if errors.Is(err, store.ErrNotFound) {
+				return s, nil
+			} else if err != nil {
+				return s, err
+			}
+			s.keyed = s.key.Vehicle == vehicle
+			s.span, err = tx.Span(ctx, c.ECU, c.To.Seq)
+			if errors.Is(err, store.ErrNotFound) {
+				return s, nil
+			}
+			s.spanned = true
+			return s, err
+		},
+		decide: func(s state) verdict {
+			switch {
+			case !s.known:
+				return verdict{reason: wire.ReasonUnknownVehicle}
+			case malformed != nil:
+				return verdict{reason: wire.ReasonMalformed}
+			case !s.keyed:
+				return verdict{reason: wire.ReasonUnknownKey}
+			}
+			v := j.decideClaim(vehicle, c, s)
+			if v.reason == "" && !v.again {
+				v.head = &v.span.To
+			} else {
+				v.head = &s.key.Head
+			}
+			return v
+		},
+	}
+}
+
+// decideClaim judges the claim of a key that is bound to its vehicle.
+func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state) (v verdict) {
+	if s.key.Revoked {
+		return verdict{reason: wire.ReasonRevoked}
+	}
+	pub, err := s.key.Public.Key()
+	if err != nil || attest.Verify(pub, j.cfg.Program, c.To) != nil {
+		return verdict{reason: wire.ReasonSignature}
+	}
+	whole, ok := c.From.Snapshot()
+	if ok && attest.Verify(pub, j.cfg.Program, whole) != nil {
+		return verdict{reason: wire.ReasonSignature}
+	}
+	// A sequence number alone stands for the head, or for the begin of the span that this claim repeats.
+	from := whole.Head()
+	if !ok {
+		switch {
+		case c.From.Seq == s.key.Head.Seq:
+			from = s.key.Head
+		case s.spanned && c.From.Seq == s.span.From.Seq:
+			from = s.span.From
+		case c.From.Seq > s.key.Head.Seq:
+			return verdict{reason: wire.ReasonGap}
+		default:
+			return verdict{reason: wire.ReasonStale}
+		}
+	}
+	v.span = store.Span{ECU: c.ECU, From: from, To: c.To.Head(), Vehicle: vehicle}
+	v.again = s.spanned && s.span.Vehicle == vehicle && s.span.From == from && s.span.To == v.span.To
+	if v.again {
+		v.span.Submission = s.span.Submission
+	} else if r := fits(v.span, c.Forfeit, s); r != "" {
+		return verdict{reason: r}
+	}
+	if r := j.prove(c, s, &v); r != "" {
+		return verdict{reason: r}
+	}
+	return v
+}
+
+// fits checks a new span against the head and the clock.
+func fits(span store.Span, forfeit bool, s state) wire.Reason {
+	head := s.key.Head
+	switch {
+	case span.From.Seq > head.Seq && !forfeit:
+		return wire.ReasonGap
+	case span.From.Seq <= head.Seq && span.From != head:
+		// Also another snapshot under the head's number: an ECU that signs two of them is not followed.
+		return wire.ReasonStale
+	case span.To.Day <= span.From.Day:
+		// The decoder refuses this when the claim carries its begin; here the begin is the head.
+		return wire.ReasonMalformed
+	case span.To.Day > s.today && span.To.Day-s.today > 1:
+		return wire.ReasonFuture
+	}
+	return ""
+}
+
+// prove checks every proof against the statement that policy and tier make of the span, and sets what the claim earns.
+func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
+	for _, p := range c.Proofs {
+		policy := j.policies[p.Policy]
+		// A span that was credited stays credited when its policy is stopped: its proof is only checked again.
+		if policy == nil || int(p.Tier) >= len(policy.Tiers) || !v.again && !policy.InForce(c.To.Day) {
+			return wire.ReasonPolicy
+		}
+	}
+	for _, p := range c.Proofs {
+		policy, tier := j.policies[p.Policy], int(p.Tier)
+		statement := claim.Statement{From: v.span.From.Commitment, To: v.span.To.Commitment, Rows: policy.Statement(tier)}
+		if j.cfg.Verifiers[policy.VerifyingKey].Verify(statement, p.Proof) != nil {
+			return wire.ReasonProof
+		}
+		if v.again {
+			continue
+		}
+		km := policy.Credit(tier, v.span.To.Day-v.span.From.Day)
+		v.km += km
+		v.credits = append(v.credits, store.Credit{
+			Account: s.account, Vehicle: v.span.Vehicle, ECU: c.ECU, ToSeq: c.To.Seq,
+			Policy: p.Policy, Kind: policy.Kind, Km: km, Effective: s.today + 1,
+		})
+	}
+	return ""
+}

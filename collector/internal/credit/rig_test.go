@@ -1,0 +1,311 @@
+package credit
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"rawstone/collector/internal/identity"
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/attest"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/wire"
+)
+
+const today = 100 // the program day on which tests begin
+
+var testProgram = wire.ID([]byte("test program"))
+
+// keys makes the proving keys once for all tests.
+var keys = sync.OnceValues(func() (k struct {
+	lock     claim.Lock
+	prover   *claim.Prover
+	verifier *claim.Verifier
+}, err error) {
+	dir, err := os.MkdirTemp("", "credit")
+	if err != nil {
+		return k, err
+	}
+	defer os.RemoveAll(dir)
+	var errs [3]error
+	k.lock, errs[0] = claim.Setup(dir)
+	k.prover, errs[1] = claim.OpenProver(dir, k.lock)
+	k.verifier, errs[2] = claim.OpenVerifier(dir, k.lock)
+	return k, errors.Join(errs[:]...)
+})
+
+func newKey(t testing.TB) (*ecdsa.PrivateKey, wire.PublicKey) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := wire.NewPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, pub
+}
+
+// An ecu signs snapshots and remembers what they hide.
+type ecu struct {
+	key      *ecdsa.PrivateKey
+	pub      wire.PublicKey
+	openings map[wire.Commitment]wire.Opening
+}
+
+func newECU(t testing.TB) *ecu {
+	k, pub := newKey(t)
+	return &ecu{k, pub, make(map[wire.Commitment]wire.Opening)}
+}
+
+// at returns the snapshot of a day at an odometer in metres; drive time follows at 20 m/s.
+func (e *ecu) at(t testing.TB, seq uint64, day uint32, metres uint32) wire.Snapshot {
+	t.Helper()
+	var o wire.Opening
+	o.Counters[wire.OdometerM], o.Counters[wire.DriveTimeS] = metres, metres/20
+	rand.Read(o.Salt[:])
+	c := claim.Commit(o)
+	e.openings[c] = o
+	s, err := attest.Sign(e.key, testProgram, seq, day, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The policies: mileage by 1, serial 1; safe driving, serial 2; an old and a stopped mileage policy.
+func policies(lock claim.Lock) []*wire.Policy {
+	base := wire.Policy{
+		Version: wire.Version, Program: testProgram, Kind: wire.KindMileage, FromDay: 10, ToDay: 1000, CapKm: 100,
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
+	}
+	for _, km := range []uint32{1, 10, 20, 40, 50, 400} {
+		r := wire.Row{B: int64(km) * 1000}
+		r.A[wire.OdometerM] = 1
+		base.Tiers = append(base.Tiers, wire.Tier{Km: km, Rows: []wire.Row{r}})
+	}
+	mileage, safe, old, stopped := base, base, base, base
+	mileage.Serial = 1
+	var slow wire.Row // overspeed under 5 % of drive time
+	slow.A[wire.DriveTimeS], slow.A[wire.OverspeedS] = 1, -20
+	safe.Serial, safe.Kind, safe.Tiers = 2, wire.KindSafe, []wire.Tier{{Rows: []wire.Row{slow}}}
+	old.Serial, old.FromDay, old.ToDay = 3, 0, 9
+	stopped.Serial, stopped.Stop = 4, true
+	return []*wire.Policy{&mileage, &safe, &old, &stopped}
+}
+
+// A rig is a judge over a real database, with real proofs.
+type rig struct {
+	t        testing.TB
+	db       *store.DB
+	cfg      Config
+	judge    *Judge
+	receipts wire.KeySet
+	day      uint32
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	k, err := keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "records.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &rig{t: t, db: db, day: today}
+	signer, pub := newKey(t)
+	r.receipts = wire.KeySet{pub}
+	charter := &wire.Charter{
+		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{wire.KindMileage, wire.KindSafe}, TierRatioMilli: 1200,
+		Usage: wire.Usage{Families: wire.FamilyHours | wire.FamilySpeed},
+	}
+	r.cfg = Config{
+		DB: db, Program: testProgram, Receipt: signer,
+		Clock:     wire.Clock{Timing: wire.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(int64(r.day)*86400, 0) }},
+		Policies:  policies(k.lock),
+		Verifiers: map[wire.Hash]Verifier{k.lock.VerifyingKey: k.verifier},
+		Charter:   charter, CharterID: wire.ID([]byte("charter")),
+	}
+	r.restart()
+	return r
+}
+
+func (r *rig) restart() {
+	r.t.Helper()
+	var err error
+	if r.judge, err = New(r.cfg); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// add registers a vehicle whose ECU was born on day 50 at 1,000 km; it returns the first head and the device key.
+func (r *rig) add(vehicle string, e *ecu) (wire.Snapshot, *ecdsa.PrivateKey) {
+	r.t.Helper()
+	birth := e.at(r.t, 0, 50, 1_000_000)
+	device, devicePub := newKey(r.t)
+	reg, err := identity.New(identity.Config{DB: r.db, Program: testProgram, Clock: r.cfg.Clock})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, err = reg.Add(r.t.Context(), identity.Vehicle{
+		ID: vehicle, Identity: attest.Identity{Key: e.pub, Program: testProgram, Snapshot: birth}, Device: devicePub,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return birth, device
+}
+
+// A proof asks for a tier of a policy.
+type proof struct {
+	policy uint16
+	tier   uint8
+}
+
+// claim proves the tiers over the span. A tier that is not true gets the proof of the highest one below it that is.
+func (r *rig) claim(e *ecu, from wire.Origin, to wire.Snapshot, begin wire.Snapshot, ps ...proof) *wire.Claim {
+	r.t.Helper()
+	k, err := keys()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if len(ps) == 0 {
+		ps = []proof{{1, 1}}
+	}
+	c := &wire.Claim{Version: wire.Version, ECU: e.pub.ID(), From: from, To: to}
+	for _, p := range ps {
+		policy := r.cfg.Policies[p.policy-1]
+		for tier := min(int(p.tier), len(policy.Tiers)-1); ; tier-- {
+			if tier < 0 {
+				r.t.Fatal("no tier is true")
+			}
+			s := claim.Statement{From: begin.Commitment, To: to.Commitment, Rows: policy.Statement(tier)}
+			if s.Check(e.openings[begin.Commitment], e.openings[to.Commitment]) != nil {
+				continue
+			}
+			b, err := k.prover.Prove(s, e.openings[begin.Commitment], e.openings[to.Commitment])
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			c.Proofs = append(c.Proofs, wire.ClaimProof{Policy: p.policy, Tier: p.tier, Proof: b})
+			break
+		}
+	}
+	return c
+}
+
+// span is claim for a span that begins with a whole snapshot.
+func (r *rig) span(e *ecu, from, to wire.Snapshot, ps ...proof) *wire.Claim {
+	r.t.Helper()
+	return r.claim(e, wire.NewOrigin(from), to, from, ps...)
+}
+
+func (r *rig) encode(c *wire.Claim) []byte {
+	r.t.Helper()
+	b, err := c.Encode()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return b
+}
+
+// submit has a submission judged and returns its receipt, opened, and its bytes.
+func (r *rig) submit(vehicle string, kind wire.Kind, body []byte) (*wire.Receipt, []byte) {
+	r.t.Helper()
+	apply, err := r.judge.Prepare(r.t.Context(), vehicle, kind, body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return r.apply(vehicle, body, apply)
+}
+
+func (r *rig) apply(vehicle string, body []byte, apply func(context.Context, *store.Tx) (store.Submission, bool, error)) (*wire.Receipt, []byte) {
+	r.t.Helper()
+	var s store.Submission
+	err := r.db.Update(r.t.Context(), func(tx *store.Tx) (err error) {
+		s, _, err = apply(r.t.Context(), tx)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	receipt, err := wire.OpenReceipt(r.receipts, s.Receipt)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if receipt.Submission != wire.ID(body) || receipt.Vehicle != vehicle {
+		r.t.Fatalf("receipt answers %v of %s", receipt.Submission, receipt.Vehicle)
+	}
+	return receipt, s.Receipt
+}
+
+// send is submit for a claim.
+func (r *rig) send(vehicle string, c *wire.Claim) *wire.Receipt {
+	r.t.Helper()
+	receipt, _ := r.submit(vehicle, wire.KindClaim, r.encode(c))
+	return receipt
+}
+
+func (r *rig) summary() (s store.Summary) {
+	r.t.Helper()
+	err := r.db.View(r.t.Context(), func(tx *store.Tx) (err error) {
+		s, err = tx.Summary(r.t.Context())
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// head returns the head of an ECU key.
+func (r *rig) head(e *ecu) wire.Head {
+	r.t.Helper()
+	var k store.Key
+	err := r.db.View(r.t.Context(), func(tx *store.Tx) (err error) {
+		k, err = tx.Key(r.t.Context(), e.pub.ID())
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return k.Head
+}
+
+// refused checks that a receipt refuses for a reason and that the records credit nothing beyond km.
+func (r *rig) refused(got *wire.Receipt, want wire.Reason, km int64) {
+	r.t.Helper()
+	if got.Accepted || got.Reason != want {
+		r.t.Errorf("accepted %v for reason %q, want refused for %q", got.Accepted, got.Reason, want)
+	}
+	if s := r.summary(); s.KmProven != km {
+		r.t.Errorf("%d km credited, want %d", s.KmProven, km)
+	}
+}
+
+// accepted checks that a receipt accepts and credits km.
+func (r *rig) accepted(got *wire.Receipt, km uint32) {
+	r.t.Helper()
+	var sum uint32
+	for _, c := range got.Credits {
+		sum += c.Km
+	}
+	if !got.Accepted || sum != km {
+		r.t.Errorf("accepted %v (%s) with %d km, want %d", got.Accepted, got.Reason, sum, km)
+	}
+}

@@ -1,0 +1,113 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/wire"
+)
+
+// A Span is what an accepted claim covered of an ECU key's snapshots. No two spans of a key overlap.
+type Span struct {
+	ECU      wire.KeyID
+	From, To wire.Head
+	// Vehicle is the one that claimed it, Submission its claim.
+	Vehicle    string
+	Submission wire.Hash
+}
+
+// A Credit is what one proof of an accepted claim earned.
+type Credit struct {
+	Account string
+	Vehicle string
+	ECU     wire.KeyID
+	ToSeq   uint64
+	// Policy is the serial and Kind the kind of the policy.
+	Policy uint16
+	Kind   string
+	// Km is the effective distance in kilometres, 0 for kinds that credit none.
+	Km uint32
+	// Effective is the program day from which it counts.
+	Effective  uint32
+	Submission wire.Hash
+	// Salt blinds the credit in the ledger; AddSpan draws it.
+	Salt [32]byte
+}
+
+// Opening returns what the ledger's blinded entry hides.
+func (c *Credit) Opening() ledger.CreditOpening {
+	return ledger.CreditOpening{Salt: c.Salt, Account: c.Account, ECU: c.ECU, ToSeq: c.ToSeq, Kind: c.Kind}
+}
+
+// AddSpan moves the key's head from the given sequence number to the end of the span, keeps the span and its credits, and puts a
+// blinded entry for each credit into the outbox.
+func (t *Tx) AddSpan(ctx context.Context, s Span, head uint64, credits []Credit) error {
+	if err := t.moveHead(ctx, s.ECU, head, s.To); err != nil {
+		return err
+	}
+	if _, err := t.exec(ctx, "add span",
+		`INSERT INTO spans (ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		s.ECU[:], int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:],
+		int64(s.From.Seq), int64(s.From.Day), s.From.Commitment[:], s.Vehicle, s.Submission[:]); err != nil {
+		return err
+	}
+	for _, c := range credits {
+		if err := t.addCredit(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tx) addCredit(ctx context.Context, c Credit) error {
+	rand.Read(c.Salt[:])
+	opening := c.Opening()
+	blind, err := opening.Blind()
+	if err != nil {
+		return err
+	}
+	body, err := wire.NewCodec().Encode(ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
+	if err != nil {
+		return err
+	}
+	entry, err := t.AddEntry(ctx, ledger.TypeCredit, body)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(ctx, "add credit",
+		`INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		c.Account, c.Vehicle, c.ECU[:], int64(c.ToSeq), int64(c.Policy), c.Kind, int64(c.Km), int64(c.Effective),
+		c.Salt[:], c.Submission[:], entry)
+	return err
+}
+
+// Span returns the span of a key that ends at a sequence number, or ErrNotFound.
+func (t *Tx) Span(ctx context.Context, ecu wire.KeyID, to uint64) (s Span, err error) {
+	s.ECU = ecu
+	err = t.get(ctx, "span",
+		`SELECT to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission FROM spans
+		 WHERE ecu = $1 AND to_seq = $2`, []any{ecu[:], int64(to)},
+		seq{&s.To.Seq}, &s.To.Day, fixed(s.To.Commitment[:]), seq{&s.From.Seq}, &s.From.Day, fixed(s.From.Commitment[:]),
+		&s.Vehicle, fixed(s.Submission[:]))
+	return s, err
+}
+
+const selectCredit = `SELECT account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission FROM credits `
+
+func scanCredit(c *Credit, scan scanner) error {
+	return scan(&c.Account, &c.Vehicle, fixed(c.ECU[:]), seq{&c.ToSeq}, &c.Policy, &c.Kind, &c.Km, &c.Effective,
+		fixed(c.Salt[:]), fixed(c.Submission[:]))
+}
+
+// SpanCredits returns the credits of the span of a key that ends at a sequence number, in the order of their policies.
+func (t *Tx) SpanCredits(ctx context.Context, ecu wire.KeyID, to uint64) ([]Credit, error) {
+	return list(ctx, t, "credits", selectCredit+`WHERE ecu = $1 AND to_seq = $2 ORDER BY policy`, []any{ecu[:], int64(to)}, scanCredit)
+}
+
+// RecentCredits returns the last credits, newest first.
+func (t *Tx) RecentCredits(ctx context.Context, limit int) ([]Credit, error) {
+	return list(ctx, t, "credits", selectCredit+`ORDER BY id DESC LIMIT $1`, []any{limit}, scanCredit)
+}

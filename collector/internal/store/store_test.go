@@ -1,0 +1,411 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/wire"
+)
+
+func openAt(t *testing.T, path string) *DB {
+	t.Helper()
+	d, err := Open(t.Context(), Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func openNew(t *testing.T) *DB {
+	t.Helper()
+	// Characters that mean something in a URI must not name another file.
+	return openAt(t, filepath.Join(t.TempDir(), "a?b#c%20d", "records.db"))
+}
+
+func update(t *testing.T, d *DB, fn func(*Tx) error) {
+	t.Helper()
+	if err := d.Update(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func view(t *testing.T, d *DB, fn func(*Tx) error) {
+	t.Helper()
+	if err := d.View(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	device = wire.PublicKey{2, 1}
+	public = wire.PublicKey{2, 2}
+	birth  = wire.Head{Seq: 3, Day: 4, Commitment: wire.Commitment{5}}
+)
+
+// addVehicle adds account A, vehicle V1 and its ECU key.
+func addVehicle(t *testing.T, d *DB) {
+	t.Helper()
+	update(t, d, func(tx *Tx) error {
+		return errors.Join(
+			tx.AddAccount(t.Context(), "A"),
+			tx.AddVehicle(t.Context(), Vehicle{ID: "V1", Account: "A", Device: device, AddedDay: 9}),
+			tx.AddBinding(t.Context(), ledger.BindingOpening{Vehicle: "V1", Account: "A", ECU: public, Head: birth}),
+		)
+	})
+}
+
+func span(to uint64) Span {
+	return Span{
+		ECU: public.ID(), From: birth, To: wire.Head{Seq: to, Day: 8, Commitment: wire.Commitment{9}},
+		Vehicle: "V1", Submission: wire.Hash{7},
+	}
+}
+
+func credit(to uint64) Credit {
+	return Credit{
+		Account: "A", Vehicle: "V1", ECU: public.ID(), ToSeq: to, Policy: 1, Kind: wire.KindMileage, Km: 40, Effective: 11,
+		Submission: wire.Hash{7},
+	}
+}
+
+func TestFileIsPrivateAndHoldsWhatWasCommitted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a?b#c%20d", "records.db")
+	d := openAt(t, path)
+	addVehicle(t, d)
+	for _, p := range []string{path, path + "-wal"} {
+		if i, err := os.Stat(p); err != nil || i.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v, want mode 0600", p, i, err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	view(t, openAt(t, path), func(tx *Tx) error {
+		v, err := tx.Vehicle(t.Context(), "V1")
+		if d := cmp.Diff(Vehicle{ID: "V1", Account: "A", Device: device, AddedDay: 9}, v); d != "" {
+			t.Error(d)
+		}
+		return err
+	})
+}
+
+func TestPragmas(t *testing.T) {
+	d := openNew(t)
+	for name, db := range map[string]*sql.DB{"writer": d.write, "reader": d.read} {
+		for pragma, want := range map[string]string{
+			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
+		} {
+			var got string
+			if err := db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+				t.Errorf("%s: %s is %s (%v), want %s", name, pragma, got, err, want)
+			}
+		}
+	}
+}
+
+func TestUpdateIsAllOrNothing(t *testing.T) {
+	d := openNew(t)
+	fail := errors.New("no")
+	err := d.Update(t.Context(), func(tx *Tx) error {
+		if err := tx.AddAccount(t.Context(), "A"); err != nil {
+			return err
+		}
+		return fail
+	})
+	if !errors.Is(err, fail) {
+		t.Fatalf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = d.Update(ctx, func(tx *Tx) error {
+		err := tx.AddAccount(ctx, "A")
+		cancel()
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled transaction: %v", err)
+	}
+	view(t, d, func(tx *Tx) error {
+		if has, err := tx.HasAccount(t.Context(), "A"); err != nil || has {
+			t.Errorf("a failed transaction left an account: %v, %v", has, err)
+		}
+		return nil
+	})
+}
+
+func TestViewCannotWriteAndSeesOneState(t *testing.T) {
+	d := openNew(t)
+	view(t, d, func(tx *Tx) error {
+		if err := tx.AddAccount(t.Context(), "B"); err == nil {
+			t.Error("a view wrote")
+		}
+		return nil
+	})
+	view(t, d, func(tx *Tx) error {
+		before, err := tx.HasAccount(t.Context(), "A")
+		if err != nil {
+			return err
+		}
+		update(t, d, func(w *Tx) error { return w.AddAccount(t.Context(), "A") })
+		after, err := tx.HasAccount(t.Context(), "A")
+		if before || after {
+			t.Error("a view saw a later commit")
+		}
+		return err
+	})
+}
+
+func TestRefusesNewerSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	d := openAt(t, path)
+	if _, err := d.write.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)`); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if _, err := Open(t.Context(), Config{Path: path}); err == nil || !strings.Contains(err.Error(), "use the newer program") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRefusesWhatIsNoDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	text := []byte(strings.Repeat("not a database ", 100))
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Config{Path: path}); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != string(text) {
+		t.Error("the file was changed")
+	}
+	if _, err := Open(t.Context(), Config{}); err == nil {
+		t.Error("a database without a name was opened")
+	}
+}
+
+func TestBusyWriterFailsAfterItsTimeout(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	d := openAt(t, path)
+	other, err := Open(t.Context(), Config{Path: path, BusyTimeout: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	update(t, d, func(*Tx) error {
+		if err := other.Update(t.Context(), func(*Tx) error { return nil }); err == nil {
+			t.Error("two processes wrote at once")
+		}
+		return nil
+	})
+	update(t, other, func(tx *Tx) error { return tx.AddAccount(t.Context(), "A") })
+}
+
+func TestSpanMovesTheHeadOnce(t *testing.T) {
+	d := openNew(t)
+	addVehicle(t, d)
+	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(1<<63+1), 3, []Credit{credit(1<<63 + 1)}) })
+	for name, s := range map[string]Span{"same end": span(1<<63 + 1), "head elsewhere": span(12)} {
+		err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), s, 3, []Credit{credit(s.To.Seq)}) })
+		if err == nil {
+			t.Errorf("%s: a span from a head that has moved was added", name)
+		}
+	}
+	view(t, d, func(tx *Tx) error {
+		k, err := tx.Key(t.Context(), public.ID())
+		if err != nil {
+			return err
+		}
+		if want := (Key{Public: public, Vehicle: "V1", Head: span(1<<63 + 1).To}); k != want {
+			t.Errorf("key %+v, want %+v", k, want)
+		}
+		s, err := tx.Span(t.Context(), public.ID(), 1<<63+1)
+		if s != span(1<<63+1) {
+			t.Errorf("span %+v", s)
+		}
+		return err
+	})
+}
+
+func TestCreditsAreUniqueByKeyEndAndKind(t *testing.T) {
+	d := openNew(t)
+	addVehicle(t, d)
+	err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9), credit(9)}) })
+	if err == nil {
+		t.Fatal("two credits of one kind for one span were added")
+	}
+	view(t, d, func(tx *Tx) error {
+		if s, err := tx.Summary(t.Context()); err != nil || s.Credits != 0 {
+			t.Errorf("summary %+v, %v", s, err)
+		}
+		if _, err := tx.Span(t.Context(), public.ID(), 9); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a failed transaction left a span: %v", err)
+		}
+		return nil
+	})
+}
+
+// TestOpeningsOpenTheOutbox checks that each blinded entry in the outbox is opened by what Openings returns.
+func TestOpeningsOpenTheOutbox(t *testing.T) {
+	d := openNew(t)
+	addVehicle(t, d)
+	safe := credit(9)
+	safe.Kind, safe.Policy, safe.Km = wire.KindSafe, 2, 0
+	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9), safe}) })
+	view(t, d, func(tx *Tx) error {
+		o, err := tx.Openings(t.Context())
+		if len(o.Accounts) != 1 || len(o.Bindings) != 0 || len(o.Credits) != 0 {
+			t.Errorf("openings of entries without a number: %+v", o)
+		}
+		return err
+	})
+	bodies := make(map[uint64][]byte)
+	if _, err := d.write.Exec(`UPDATE outbox SET number = id + 99`); err != nil {
+		t.Fatal(err)
+	}
+	var o Openings
+	view(t, d, func(tx *Tx) (err error) {
+		err = tx.each(t.Context(), "outbox", `SELECT number, body FROM outbox`, nil, func(scan scanner) error {
+			var n uint64
+			var b []byte
+			err := scan(&n, &b)
+			bodies[n] = b
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		o, err = tx.Openings(t.Context())
+		return err
+	})
+	if len(bodies) != 3 || len(o.Bindings) != 1 || len(o.Credits) != 2 || o.Accounts[0].Secret == [32]byte{} {
+		t.Fatalf("%d entries, openings %+v", len(bodies), o)
+	}
+	b := o.Bindings[0]
+	blind, err := b.Opening.Blind()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := ledger.Entry{Number: b.Number, Type: ledger.TypeBinding, Body: bodies[b.Number]}
+	if got, err := e.Binding(); err != nil || got.Blind != blind {
+		t.Errorf("binding %+v (%v) is not opened", got, err)
+	}
+	if b.Opening.Vehicle != "V1" || b.Opening.Head != birth || b.Opening.ECU != public || b.Opening.Salt == [32]byte{} {
+		t.Errorf("opening %+v", b.Opening)
+	}
+	for i, want := range []ledger.Credit{{Km: 40, Effective: 11}, {Km: 0, Effective: 11}} {
+		c := o.Credits[i]
+		if want.Blind, err = c.Opening.Blind(); err != nil {
+			t.Fatal(err)
+		}
+		e := ledger.Entry{Number: c.Number, Type: ledger.TypeCredit, Body: bodies[c.Number]}
+		if got, err := e.Credit(); err != nil || got != want {
+			t.Errorf("credit %+v (%v), want %+v", got, err, want)
+		}
+	}
+	if o.Credits[0].Opening.Salt == o.Credits[1].Opening.Salt {
+		t.Error("two credits share a salt")
+	}
+}
+
+func TestSubmissions(t *testing.T) {
+	d := openNew(t)
+	addVehicle(t, d)
+	original := wire.Hash{1}
+	one := Submission{ID: wire.Hash{1}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Km: 40, Day: 10, Receipt: []byte("r1")}
+	two := Submission{ID: wire.Hash{2}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Day: 10, Receipt: []byte("r2"), Original: &original}
+	three := Submission{ID: wire.Hash{1}, Vehicle: "V1", Kind: wire.KindReport, Reason: wire.ReasonMalformed, Day: 11, Receipt: []byte("r3")}
+	update(t, d, func(tx *Tx) error {
+		return errors.Join(tx.AddSubmission(t.Context(), &one), tx.AddSubmission(t.Context(), &two), tx.AddSubmission(t.Context(), &three))
+	})
+	if err := d.Update(t.Context(), func(tx *Tx) error { s := one; return tx.AddSubmission(t.Context(), &s) }); err == nil {
+		t.Error("the same submission was added twice")
+	}
+	pending := func(after int64, limit int) (out []Submission) {
+		view(t, d, func(tx *Tx) (err error) {
+			out, err = tx.Pending(t.Context(), after, limit)
+			return err
+		})
+		return out
+	}
+	if d := cmp.Diff([]Submission{one, two, three}, pending(0, 10)); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]Submission{two}, pending(one.Serial, 1)); d != "" {
+		t.Error(d)
+	}
+	update(t, d, func(tx *Tx) error { return tx.SetPublished(t.Context(), []int64{one.Serial, three.Serial, one.Serial}) })
+	if d := cmp.Diff([]Submission{two}, pending(0, 10)); d != "" {
+		t.Error(d)
+	}
+	view(t, d, func(tx *Tx) error {
+		got, err := tx.Submission(t.Context(), wire.Hash{1}, "V1", wire.KindReport)
+		if d := cmp.Diff(three, got); d != "" {
+			t.Error(d)
+		}
+		recent, err2 := tx.RecentSubmissions(t.Context(), 2)
+		if d := cmp.Diff([]Submission{three, two}, recent); d != "" {
+			t.Error(d)
+		}
+		if _, err := tx.Submission(t.Context(), wire.Hash{1}, "V2", wire.KindClaim); !errors.Is(err, ErrNotFound) {
+			t.Errorf("another vehicle's submission: %v", err)
+		}
+		return errors.Join(err, err2)
+	})
+}
+
+func TestSummaryAndRefusals(t *testing.T) {
+	d := openNew(t)
+	addVehicle(t, d)
+	seen := time.Unix(1_700_000_000, 0).UTC()
+	update(t, d, func(tx *Tx) error {
+		return errors.Join(
+			tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9)}),
+			tx.AddSubmission(t.Context(), &Submission{ID: wire.Hash{7}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Receipt: []byte{1}}),
+			tx.AddSubmission(t.Context(), &Submission{ID: wire.Hash{8}, Vehicle: "V1", Kind: wire.KindClaim, Reason: wire.ReasonGap, Receipt: []byte{1}}),
+			tx.SetSeen(t.Context(), "V1", seen),
+			tx.CountRefusal(t.Context(), wire.KindClaim, wire.ReasonGap),
+			tx.CountRefusal(t.Context(), wire.KindReport, wire.ReasonEpoch),
+			tx.CountRefusal(t.Context(), wire.KindReport, wire.ReasonEpoch),
+		)
+	})
+	view(t, d, func(tx *Tx) error {
+		s, err := tx.Summary(t.Context())
+		want := Summary{Vehicles: 1, Seen: 1, LastSeen: seen, Accounts: 1, ClaimsAccepted: 1, Credits: 1, KmProven: 40}
+		if d := cmp.Diff(want, s); d != "" {
+			t.Error(d)
+		}
+		r, err2 := tx.Refusals(t.Context())
+		if d := cmp.Diff([]Refusals{{wire.KindReport, wire.ReasonEpoch, 2}, {wire.KindClaim, wire.ReasonGap, 1}}, r); d != "" {
+			t.Error(d)
+		}
+		c, err3 := tx.RecentCredits(t.Context(), 5)
+		if len(c) != 1 || c[0].Km != 40 || c[0].Account != "A" {
+			t.Errorf("credits %+v", c)
+		}
+		vs, err4 := tx.Vehicles(t.Context())
+		if len(vs) != 1 || !vs[0].LastSeen.Equal(seen) {
+			t.Errorf("vehicles %+v", vs)
+		}
+		return errors.Join(err, err2, err3, err4)
+	})
+}
+
+func TestForeignKeysHold(t *testing.T) {
+	d := openNew(t)
+	err := d.Update(t.Context(), func(tx *Tx) error {
+		return tx.AddVehicle(t.Context(), Vehicle{ID: "V1", Account: "nobody", Device: device})
+	})
+	if err == nil {
+		t.Error("a vehicle of an account that is not there was added")
+	}
+}
