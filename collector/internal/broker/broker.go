@@ -1,0 +1,184 @@
+// Package broker is the collector's MQTT broker and queue: a nats-server in this process with an MQTT 3.1.1 listener and JetStream.
+//
+// What vehicles publish lands in two work queues on disk, CLAIMS and REPORTS, which keep a message until the intake has acknowledged
+// it, within a bound of bytes. A full queue refuses new messages and keeps old ones: vehicles send again until they hold a receipt.
+// A PUBACK to a vehicle therefore proves custody at most, never acceptance.
+//
+// A client's id is its vehicle's; it may publish that vehicle's claims and reports and subscribe to its receipts and to the policy.
+// Nothing yet proves that a client is the vehicle that it says, and so the listener refuses every address but loopback.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"rawstone/pkg/wire"
+)
+
+const (
+	// StreamClaims and StreamReports are the work queues.
+	StreamClaims  = "CLAIMS"
+	StreamReports = "REPORTS"
+
+	// MaxPayload bounds a message in bytes, with the some 100 that the server adds in headers. A connection that sends more is cut.
+	MaxPayload = 4 << 10
+
+	defaultStreamBytes = 256 << 20
+	sessionBytes       = 64 << 20 // room for the server's own MQTT state
+	memoryBytes        = 16 << 20
+	maxConnections     = 4096
+	dedupeWindow       = 2 * time.Minute
+	readyTimeout       = 20 * time.Second
+)
+
+// Config says where to listen and where to keep the queues.
+type Config struct {
+	// Listen is the MQTT listener's address, IP:port on loopback; port 0 takes a free one. Required.
+	Listen string
+	// Dir keeps the queues. Required.
+	Dir string
+	// StreamBytes bounds each queue on disk; 256 MiB when zero.
+	StreamBytes int64
+	// Logger receives the server's warnings and errors. Required.
+	Logger *slog.Logger
+}
+
+// A Broker is a running broker.
+type Broker struct {
+	server *server.Server
+	conn   *nats.Conn
+	addr   netip.AddrPort
+}
+
+// Start starts the broker and returns when it takes connections and its queues are there.
+func Start(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.Dir == "" || cfg.Logger == nil || cfg.StreamBytes < 0 {
+		return nil, errors.New("cannot start broker: no directory or logger given, or a negative bound")
+	}
+	if cfg.StreamBytes == 0 {
+		cfg.StreamBytes = defaultStreamBytes
+	}
+	addr, err := freeAddr(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start broker: %w", err)
+	}
+	opts := &server.Options{
+		ServerName:         "rawstone",
+		DontListen:         true,
+		NoSigs:             true,
+		MaxPayload:         MaxPayload,
+		MaxConn:            maxConnections,
+		JetStream:          true,
+		StoreDir:           cfg.Dir,
+		JetStreamMaxStore:  2*cfg.StreamBytes + sessionBytes,
+		JetStreamMaxMemory: memoryBytes,
+
+		CustomClientAuthentication: authenticator{},
+	}
+	opts.MQTT.Host = addr.Addr().String()
+	opts.MQTT.Port = int(addr.Port())
+	log := &logger{slog: cfg.Logger}
+	b := &Broker{addr: addr}
+	if b.server, err = server.NewServer(opts); err != nil {
+		return nil, fmt.Errorf("cannot start broker: %w", err)
+	}
+	b.server.SetLoggerV2(log, false, false, false)
+	b.server.Start()
+	if !b.server.ReadyForConnections(readyTimeout) || !b.server.JetStreamEnabled() {
+		err := fmt.Errorf("cannot start broker: its server did not become ready: %s", log.lastProblem())
+		return nil, errors.Join(err, b.Close())
+	}
+	b.conn, err = nats.Connect("", nats.InProcessServer(b.server), nats.Name("collector"), nats.MaxReconnects(-1))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
+	}
+	if err := b.createStreams(ctx, cfg.StreamBytes); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
+	}
+	return b, nil
+}
+
+// freeAddr checks that the address is one of loopback and can be listened on, and fills in a port for port 0. nats-server itself
+// says nothing that a caller could act on when it is not.
+func freeAddr(listen string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(listen)
+	if err != nil {
+		return a, fmt.Errorf("MQTT address %q is not IP:port, for example 127.0.0.1:1883", listen)
+	}
+	if !a.Addr().IsLoopback() {
+		return a, fmt.Errorf("MQTT address %s is not on loopback: enrolment of vehicles does not exist yet, so nobody outside could "+
+			"be told from anybody else: use 127.0.0.1:%d", listen, a.Port())
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return a, fmt.Errorf("MQTT address %s cannot be listened on (%w): stop the program that uses it or configure another port", listen, err)
+	}
+	a = l.Addr().(*net.TCPAddr).AddrPort()
+	return a, l.Close()
+}
+
+// createStreams makes the work queues, once JetStream answers.
+func (b *Broker) createStreams(ctx context.Context, limit int64) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	js, err := jetstream.New(b.conn)
+	if err != nil {
+		return err
+	}
+	for _, q := range []struct {
+		name string
+		kind wire.Kind
+	}{{StreamClaims, wire.KindClaim}, {StreamReports, wire.KindReport}} {
+		cfg := jetstream.StreamConfig{
+			Name:       q.name,
+			Subjects:   []string{wire.Subject("*", q.kind)},
+			Retention:  jetstream.WorkQueuePolicy,
+			Storage:    jetstream.FileStorage,
+			MaxBytes:   limit,
+			MaxMsgSize: MaxPayload,
+			Discard:    jetstream.DiscardNew,
+			Duplicates: dedupeWindow,
+		}
+		for {
+			_, err := js.CreateOrUpdateStream(ctx, cfg)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, jetstream.ErrJetStreamNotEnabled) && !errors.Is(err, nats.ErrNoResponders) {
+				return fmt.Errorf("cannot make queue %s: %w", q.name, err)
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("cannot make queue %s: %w", q.name, err)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// Addr returns the address on which MQTT clients are served.
+func (b *Broker) Addr() netip.AddrPort { return b.addr }
+
+// Conn returns the collector's own connection, which has every right: to consume the queues and to publish receipts. The broker
+// closes it.
+func (b *Broker) Conn() *nats.Conn { return b.conn }
+
+// Close disconnects all clients, closes the queues and waits until the server has stopped.
+func (b *Broker) Close() error {
+	if b.conn != nil {
+		b.conn.Close()
+	}
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
+	return nil
+}

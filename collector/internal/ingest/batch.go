@@ -1,0 +1,180 @@
+package ingest
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/wire"
+)
+
+// An item is one message on its way through a batch.
+type item struct {
+	msg   jetstream.Msg
+	apply func(context.Context, *store.Tx) (store.Submission, bool, error)
+
+	decided  bool // and committed
+	sub      store.Submission
+	repeated bool
+}
+
+// handle takes a batch from check to acknowledgement. It takes off the marks of the receipts in published and returns those whose
+// marks are still to be taken off.
+func (in *Intake) handle(ctx context.Context, q Queue, msgs []jetstream.Msg, published []int64) []int64 {
+	in.metrics.batch.WithLabelValues(string(q.Kind)).Observe(float64(len(msgs)))
+	items := in.check(ctx, q, msgs)
+	published = in.decide(ctx, items, published)
+
+	var answers []store.Submission
+	for _, it := range items {
+		if it.decided {
+			answers = append(answers, it.sub)
+		}
+	}
+	published = append(published, in.publish(ctx, answers)...)
+	for _, it := range items {
+		// A lost acknowledgement brings the message back, and it gets its stored answer.
+		if it.decided {
+			in.account(q, it)
+			_ = it.msg.Ack()
+		} else {
+			in.metrics.retries.WithLabelValues(string(q.Kind)).Inc()
+			_ = it.msg.NakWithDelay(in.cfg.RetryDelay)
+		}
+	}
+	return published
+}
+
+// check has all messages checked, in parallel.
+func (in *Intake) check(ctx context.Context, q Queue, msgs []jetstream.Msg) []*item {
+	items := make([]*item, len(msgs))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(in.cfg.Workers, len(msgs)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(msgs); i = int(next.Add(1)) - 1 {
+				it := &item{msg: msgs[i]}
+				items[i] = it
+				vehicle, _, err := wire.ParseSubject(it.msg.Subject())
+				if err != nil {
+					vehicle = "" // the judge counts it as of no vehicle
+				}
+				began := time.Now()
+				it.apply, err = in.cfg.Judge.Prepare(ctx, vehicle, q.Kind, it.msg.Data())
+				in.metrics.check.WithLabelValues(string(q.Kind)).Observe(time.Since(began).Seconds())
+				if err != nil {
+					it.apply = nil
+					in.cfg.Logger.Warn("submission not checked: it is tried again", "error", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return items
+}
+
+// decide decides all checked items in one transaction, or, when that fails, each in its own, so that one that cannot be written
+// down does not hold up the others.
+func (in *Intake) decide(ctx context.Context, items []*item, published []int64) []int64 {
+	err := in.cfg.DB.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.SetPublished(ctx, published); err != nil {
+			return err
+		}
+		return apply(ctx, tx, items...)
+	})
+	if err == nil {
+		mark(items...)
+		return nil
+	}
+	in.cfg.Logger.Warn("batch not written: its submissions are tried one by one", "error", err)
+	for _, it := range items {
+		err := in.cfg.DB.Update(ctx, func(tx *store.Tx) error { return apply(ctx, tx, it) })
+		if err == nil {
+			mark(it)
+		} else {
+			in.cfg.Logger.Warn("submission not written: it is tried again", "error", err)
+		}
+	}
+	if in.clear(ctx, published) == nil {
+		return nil
+	}
+	return published
+}
+
+func apply(ctx context.Context, tx *store.Tx, items ...*item) (err error) {
+	for _, it := range items {
+		if it.apply == nil {
+			continue
+		}
+		if it.sub, it.repeated, err = it.apply(ctx, tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mark(items ...*item) {
+	for _, it := range items {
+		it.decided = it.apply != nil
+	}
+}
+
+// publish hands the receipts to the broker and returns the serials of those that are kept.
+func (in *Intake) publish(ctx context.Context, answers []store.Submission) (serials []int64) {
+	for _, s := range answers {
+		if s.Receipt == nil {
+			continue
+		}
+		if err := in.cfg.Conn.Publish(wire.Subject(s.Vehicle, wire.KindReceipt), s.Receipt); err != nil {
+			in.cfg.Logger.Warn("receipt not published: it is tried again at the next start", "error", err)
+			continue
+		}
+		in.metrics.receipts.Inc()
+		if s.Serial != 0 {
+			serials = append(serials, s.Serial)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushWait)
+	defer cancel()
+	if err := in.cfg.Conn.FlushWithContext(ctx); err != nil {
+		in.cfg.Logger.Warn("receipts may not be published: they are tried again at the next start", "error", err)
+		return nil
+	}
+	return serials
+}
+
+// clear takes off the marks of receipts that were published.
+func (in *Intake) clear(ctx context.Context, serials []int64) error {
+	if len(serials) == 0 {
+		return nil
+	}
+	return in.cfg.DB.Update(ctx, func(tx *store.Tx) error { return tx.SetPublished(ctx, serials) })
+}
+
+// account counts and logs a decision.
+func (in *Intake) account(q Queue, it *item) {
+	s := it.sub
+	outcome := "accepted"
+	switch {
+	case it.repeated:
+		outcome = "repeated"
+	case !s.Accepted:
+		outcome = "refused"
+	}
+	in.metrics.submissions.WithLabelValues(string(q.Kind), outcome, string(s.Reason)).Inc()
+	switch {
+	case it.repeated:
+	case q.Kind == wire.KindClaim && s.Accepted:
+		in.cfg.Logger.Info("claim accepted", "km", s.Km)
+	case q.Kind == wire.KindClaim:
+		in.cfg.Logger.Info("claim refused", "reason", s.Reason)
+	case s.Accepted:
+		in.cfg.Logger.Info("report accepted")
+	default:
+		in.cfg.Logger.Info("report refused", "reason", s.Reason)
+	}
+}

@@ -1,0 +1,184 @@
+package ingest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"rawstone/collector/internal/broker"
+	"rawstone/collector/internal/credit"
+	"rawstone/collector/internal/identity"
+	"rawstone/pkg/attest"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/wire"
+)
+
+func newKey(t *testing.T) (*ecdsa.PrivateKey, wire.PublicKey) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := wire.NewPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, pub
+}
+
+func (c *car) open(keys wire.KeySet) *wire.Receipt {
+	c.t.Helper()
+	r, err := wire.OpenReceipt(keys, c.receipt())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return r
+}
+
+// TestRealClaimOverMQTT takes real proofs over a real broker to a real judge: one that holds, one that claims the next tier, one that
+// is malformed, one of a vehicle that nobody knows.
+func TestRealClaimOverMQTT(t *testing.T) {
+	const day = 100
+	program := wire.ID([]byte("program"))
+	dir := t.TempDir()
+	lock, err := claim.Setup(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	prover, err := claim.OpenProver(dir, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := claim.OpenVerifier(dir, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := &wire.Policy{
+		Version: wire.Version, Program: program, Serial: 1, Kind: wire.KindMileage, ToDay: 1000, CapKm: 1000,
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
+	}
+	for _, km := range []uint32{32, 40, 50} {
+		r := wire.Row{B: int64(km) * 1000}
+		r.A[wire.OdometerM] = 1
+		policy.Tiers = append(policy.Tiers, wire.Tier{Km: km, Rows: []wire.Row{r}})
+	}
+	clock := wire.Clock{Timing: wire.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(day*86400, 0) }}
+	receiptKey, receiptPub := newKey(t)
+	keys := wire.KeySet{receiptPub}
+
+	r := newRig(t, nil)
+	r.judge, err = credit.New(credit.Config{
+		DB: r.db, Program: program, Clock: clock, Policies: []*wire.Policy{policy}, Receipt: receiptKey,
+		Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: verifier},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecu, ecuPub := newKey(t)
+	snapshot := func(seq uint64, day, metres uint32) (wire.Snapshot, wire.Opening) {
+		var o wire.Opening
+		o.Counters[wire.OdometerM] = metres
+		rand.Read(o.Salt[:])
+		s, err := attest.Sign(ecu, program, seq, day, claim.Commit(o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, o
+	}
+	birth, birthOpening := snapshot(0, 90, 1_234_000)
+	to, toOpening := snapshot(9, 99, 1_234_000+40_579)
+	_, device := newKey(t)
+	registry, err := identity.New(identity.Config{DB: r.db, Program: program, Clock: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = registry.Add(t.Context(), identity.Vehicle{
+		ID: "V1", Device: device, Identity: attest.Identity{Key: ecuPub, Program: program, Snapshot: birth},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement := claim.Statement{From: birth.Commitment, To: to.Commitment, Rows: policy.Statement(1)}
+	proof, err := prover.Prove(statement, birthOpening, toOpening)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(tier uint8) []byte {
+		c := wire.Claim{
+			Version: wire.Version, ECU: ecuPub.ID(), From: wire.NewOrigin(birth), To: to,
+			Proofs: []wire.ClaimProof{{Policy: 1, Tier: tier, Proof: proof}},
+		}
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	r.start()
+	car1, car9 := newCar(t, r.broker.Addr(), "V1"), newCar(t, r.broker.Addr(), "V9")
+
+	for _, c := range []struct {
+		car  *car
+		kind wire.Kind
+		body []byte
+		want wire.Reason
+	}{
+		{car1, wire.KindClaim, encode(2), wire.ReasonProof},
+		{car1, wire.KindClaim, []byte("not CBOR"), wire.ReasonMalformed},
+		{car1, wire.KindClaim, bytes.Repeat([]byte{0}, broker.MaxPayload-128), wire.ReasonMalformed},
+		{car1, wire.KindReport, []byte("not CBOR"), wire.ReasonMalformed},
+		{car9, wire.KindClaim, encode(1), wire.ReasonUnknownVehicle},
+	} {
+		c.car.publish(c.kind, c.body)
+		got := c.car.open(keys)
+		if got.Accepted || got.Reason != c.want || got.Vehicle != c.car.id || got.Submission != wire.ID(c.body) {
+			t.Errorf("got %+v, want refused for %s", got, c.want)
+		}
+	}
+	good := encode(1)
+	car1.publish(wire.KindClaim, good)
+	first := car1.receipt()
+	got, err := wire.OpenReceipt(keys, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.Accepted || len(got.Credits) != 1 || got.Credits[0] != (wire.Credit{Policy: 1, Km: 40, Effective: day + 1}) || got.Head.Seq != 9 {
+		t.Errorf("got %+v", got)
+	}
+	car1.publish(wire.KindClaim, good)
+	if again := car1.receipt(); !bytes.Equal(first, again) {
+		t.Error("the repeated claim got another receipt")
+	}
+	// A claim on a subject that no MQTT client can reach names no vehicle; it is counted and answered to nobody.
+	if err := r.broker.Conn().Publish("rawstone.v1.lower.claim", good); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "queues empty", func() bool { return r.queued() == 0 })
+	r.stop()
+	want := `
+# HELP rawstone_ingest_submissions_total Submissions decided, by kind, outcome (accepted, refused, repeated) and reason of refusal.
+# TYPE rawstone_ingest_submissions_total counter
+rawstone_ingest_submissions_total{kind="claim",outcome="accepted",reason=""} 1
+rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="bad_proof"} 1
+rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="malformed"} 2
+rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="unknown_vehicle"} 2
+rawstone_ingest_submissions_total{kind="claim",outcome="repeated",reason=""} 1
+rawstone_ingest_submissions_total{kind="report",outcome="refused",reason="malformed"} 1
+`
+	if err := testutil.GatherAndCompare(r.reg, strings.NewReader(want), "rawstone_ingest_submissions_total"); err != nil {
+		t.Error(err)
+	}
+	log := r.log.String()
+	if strings.Contains(log, "V1") || strings.Contains(log, "V9") || strings.Contains(log, ecuPub.ID().String()) {
+		t.Errorf("the log names a vehicle or key: %s", log)
+	}
+	if !strings.Contains(log, `msg="claim accepted" km=40`) || !strings.Contains(log, `msg="claim refused" reason=bad_proof`) {
+		t.Errorf("the log lacks a decision: %s", log)
+	}
+}
