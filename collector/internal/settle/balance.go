@@ -1,0 +1,253 @@
+package settle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
+)
+
+// weights returns the day's leaves by the records, of the credits numbered below a number, and their accounts.
+func (s *Settler) weights(ctx context.Context, day uint32, below uint64) (accounts []string, leaves []reward.Leaf, err error) {
+	from, to, ok := reward.Window(day)
+	if !ok {
+		return nil, nil, nil
+	}
+	var weights []store.Weight
+	err = s.c.Store.View(ctx, func(tx *store.Tx) error {
+		weights, err = tx.Weights(ctx, from, to, below)
+		return err
+	})
+	for _, w := range weights {
+		accounts = append(accounts, w.ID)
+		leaves = append(leaves, reward.Leaf{Pseudonym: reward.Pseudonym(w.Secret, day), Weight: w.Km})
+	}
+	return accounts, leaves, err
+}
+
+// order returns the leaves of the day whose leaves entry is logged, in the order of a day entry.
+func (s *Settler) order(ctx context.Context, d *ledger.Day) (accounts []string, ordered []reward.Leaf, root reward.Root, err error) {
+	accounts, leaves, err := s.weights(ctx, d.Day, s.replay.LeavesNumber())
+	if err != nil {
+		return nil, nil, root, err
+	}
+	owner := make(map[wire.Hash]string, len(leaves))
+	for i, l := range leaves {
+		owner[l.Pseudonym] = accounts[i]
+	}
+	ordered = reward.Order(d.Order, leaves)
+	for i, l := range ordered {
+		accounts[i] = owner[l.Pseudonym]
+	}
+	tree, err := reward.NewTree(ordered)
+	if err != nil {
+		return nil, nil, root, err
+	}
+	return accounts, ordered, tree.Root(), nil
+}
+
+// apply replays an entry that is final in the records and keeps account of what it gives to whom.
+func (s *Settler) apply(ctx context.Context, e *ledger.Entry) error {
+	due := s.replay.Due()
+	if err := s.replay.Apply(e); err != nil {
+		return err
+	}
+	switch e.Type {
+	case ledger.TypeDay:
+		if due.Drop < s.settled {
+			return nil // an old day
+		}
+		d := s.replay.Day()
+		accounts, leaves, root, err := s.order(ctx, d)
+		if err != nil {
+			return err
+		}
+		if root.Hash != d.Root {
+			return fmt.Errorf("cannot settle day %d: its root in the log is not that of the records' credits: restore the records that belong to this log", d.Day)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.today = &day{accounts: accounts, leaves: leaves, next: due.Drop, gains: make(map[string]uint64)}
+	case ledger.TypeBlock:
+		d, err := newDrop(e)
+		if err != nil {
+			return err
+		}
+		return s.credit(ctx, &d.Block)
+	}
+	return nil
+}
+
+// credit adds a block's shares to the day's gains, and settles the day when it is over.
+func (s *Settler) credit(ctx context.Context, b *ledger.Block) error {
+	s.metrics.supply.Set(float64(b.Supply))
+	if s.today == nil {
+		return nil
+	}
+	owners := uint64(0)
+	if b.Weight > 0 {
+		draw, err := reward.NewDraw(b.Seed, b.Units, b.Weight)
+		if err != nil {
+			return err
+		}
+		shares, err := draw.Shares(s.today.leaves)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		for i, units := range shares {
+			if units > 0 {
+				s.today.gains[s.today.accounts[i]] += units * reward.Unit
+				owners++
+			}
+		}
+		s.mu.Unlock()
+	}
+	s.today.next = b.Drop + 1
+	if s.live {
+		s.metrics.blocks.Inc()
+		s.c.Logger.Info("drop drawn", "drop", b.Drop, "units", b.Units, "owners", owners)
+		if b.Units > 0 {
+			s.c.Logger.Info("stones credited", "milli_stones", Issued(*b), "owners", owners)
+		}
+	}
+	if s.replay.Due().Type != ledger.TypeBlock {
+		return s.closeDay(ctx)
+	}
+	return nil
+}
+
+// closeDay moves the gains of the day that is over into the balances.
+func (s *Settler) closeDay(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, gains := s.today.next, s.today.gains
+	if err := s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.Settle(ctx, s.settled, next, gains) }); err != nil {
+		return err
+	}
+	s.settled, s.today = next, nil
+	return nil
+}
+
+// Balance returns an account's stones in milli-stones: the settled ones and those of the current day's drops.
+func (s *Settler) Balance(ctx context.Context, account string) (milli uint64, err error) {
+	// The lock keeps the day from being settled between the two.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err = s.c.Store.View(ctx, func(tx *store.Tx) error {
+		milli, err = tx.Balance(ctx, account)
+		return err
+	})
+	if s.today != nil {
+		milli += s.today.gains[account]
+	}
+	return milli, err
+}
+
+// A Drop is a block as the dashboard shows it.
+type Drop struct {
+	ledger.Block
+	// Number is its entry in the log.
+	Number uint64
+	// Cosigned counts its cosignatures.
+	Cosigned int
+}
+
+func newDrop(e *ledger.Entry) (Drop, error) {
+	sealed, err := e.Sealed()
+	if err != nil {
+		return Drop{}, err
+	}
+	b, err := ledger.DecodeBlock(sealed.Payload)
+	return Drop{*b, e.Number, len(sealed.Cosignatures)}, err
+}
+
+// Drops returns the last blocks, newest first.
+func Drops(ctx context.Context, db *store.DB, limit int) (drops []Drop, err error) {
+	err = db.View(ctx, func(tx *store.Tx) error {
+		entries, err := tx.LastEntries(ctx, ledger.TypeBlock, limit)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			d, err := newDrop(&e)
+			if err != nil {
+				return err
+			}
+			drops = append(drops, d)
+		}
+		return nil
+	})
+	return drops, err
+}
+
+// Issued returns what a block issued, in milli-stones.
+func Issued(b ledger.Block) uint64 { return b.Units * reward.Unit }
+
+// A Supply compares what was issued with the schedule, in milli-stones.
+type Supply struct {
+	// Issued is the supply so far, Scheduled S(h) at the height reached, Most what mileage may ever mine.
+	Issued, Scheduled, Most uint64
+	// Height is h; PerDrop is what the next drop with weight emits.
+	Height, PerDrop uint64
+}
+
+// SupplyOf returns the supply after a block; the zero block stands for none.
+func SupplyOf(b ledger.Block) Supply {
+	h := b.Height
+	if b.Weight > 0 {
+		h++
+	}
+	return Supply{
+		Issued: b.Supply, Scheduled: reward.Emission(h), Most: reward.MinedSupply,
+		Height: h, PerDrop: reward.Emission(h+1) - reward.Emission(h),
+	}
+}
+
+// Openings returns what the auditor is given.
+func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
+	var from store.Openings
+	err := db.View(ctx, func(tx *store.Tx) (err error) {
+		from, err = tx.Openings(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := new(ledger.Openings)
+	for _, a := range from.Accounts {
+		o.AddAccount(a.ID, a.Secret)
+	}
+	for _, b := range from.Bindings {
+		o.AddBinding(b.Number, b.Opening)
+	}
+	for _, c := range from.Credits {
+		o.AddCredit(c.Number, c.Opening)
+	}
+	return o, nil
+}
+
+type metrics struct {
+	entries, blocks, withheld, errors prometheus.Counter
+	supply                            prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rawstone", Subsystem: "settle", Name: name, Help: help})
+	}
+	m := &metrics{
+		entries:  counter("entries_total", "Entries appended to the log."),
+		blocks:   counter("blocks_total", "Blocks drawn."),
+		withheld: counter("withheld_total", "VRF proofs that a validator of the day did not give."),
+		errors:   counter("errors_total", "Steps that failed, a missing quorum included."),
+		supply:   prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "rawstone", Subsystem: "settle", Name: "supply_milli_stones", Help: "Milli-stones issued so far."}),
+	}
+	return m, errors.Join(r.Register(m.entries), r.Register(m.blocks), r.Register(m.withheld), r.Register(m.errors), r.Register(m.supply))
+}

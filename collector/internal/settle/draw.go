@@ -1,0 +1,213 @@
+package settle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/audit"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+)
+
+// make keeps the next cosigned entry as a draft when it is due.
+func (s *Settler) make(ctx context.Context) (bool, error) {
+	due := s.replay.Due()
+	program, _ := s.replay.Program()
+	if program == nil {
+		return false, errors.New("cannot settle: the records hold no program document")
+	}
+	at := program.Timing.DayStart(due.Day)
+	if due.Type == ledger.TypeBlock {
+		at = program.Timing.DropTime(due.Drop)
+	}
+	if s.c.Now().Before(at) {
+		return false, nil
+	}
+	d := store.Draft{Number: s.replay.Next(), Type: due.Type}
+	var err error
+	switch due.Type {
+	case ledger.TypeLeaves:
+		d.Payload, err = s.makeLeaves(ctx, due.Day, int(program.Quorum))
+	case ledger.TypeDay:
+		d.Payload, err = s.makeDay(ctx, due, int(program.Quorum))
+	default:
+		d.Payload, err = s.makeBlock(ctx, due, int(program.Quorum))
+	}
+	if err != nil {
+		return false, err
+	}
+	// A mistake is found here, before a validator has it in its memory for good.
+	if err := s.replay.Check(d.Type, d.Payload); err != nil {
+		return false, err
+	}
+	return true, s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.AddDraft(ctx, d) })
+}
+
+// makeLeaves commits to the day's leaves and names the validators that are there.
+func (s *Settler) makeLeaves(ctx context.Context, day uint32, quorum int) ([]byte, error) {
+	_, leaves, err := s.weights(ctx, day, s.replay.Next())
+	if err != nil {
+		return nil, err
+	}
+	l := &ledger.Leaves{Day: day, Count: uint64(len(leaves))}
+	if l.Set, l.Weight, err = reward.SetHash(leaves); err != nil {
+		return nil, err
+	}
+	_, reasons := ask(ctx, s, nil, func(ctx context.Context, i uint8, v Validator) (struct{}, error) {
+		return struct{}{}, nil // having followed the log is the answer
+	})
+	for i := range s.c.Validators {
+		if reasons[i] == nil {
+			l.Validators = append(l.Validators, byte(i))
+		}
+	}
+	if len(l.Validators) < quorum {
+		return nil, fmt.Errorf("%w: %d of %d follow the log: %w", ErrNoQuorum, len(l.Validators), quorum, errors.Join(reasons...))
+	}
+	return ledger.EncodePayload(l)
+}
+
+func (s *Settler) makeDay(ctx context.Context, due audit.Due, quorum int) ([]byte, error) {
+	proofs, withheld, err := s.proofs(ctx, due, quorum)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.replay.NextDay(proofs, withheld)
+	if err != nil {
+		return nil, err
+	}
+	_, _, root, err := s.order(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	d.Root = root.Hash
+	return ledger.EncodePayload(d)
+}
+
+func (s *Settler) makeBlock(ctx context.Context, due audit.Due, quorum int) ([]byte, error) {
+	proofs, withheld, err := s.proofs(ctx, due, quorum)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.replay.NextBlock(proofs, withheld)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.EncodePayload(b)
+}
+
+// proofs asks the day's validators for their proofs on the seed that is due. Who gives none, or a false one, is out until the next day.
+func (s *Settler) proofs(ctx context.Context, due audit.Due, quorum int) (proofs []ledger.Proof, withheld []byte, err error) {
+	in, withheld := s.replay.Set()
+	program, _ := s.replay.Program()
+	alpha := s.replay.Alpha()
+	answers, reasons := ask(ctx, s, in, func(ctx context.Context, i uint8, v Validator) (ledger.Proof, error) {
+		p, err := v.Prove(ctx, due)
+		if err == nil {
+			p.Validator = i
+			_, err = ledger.VerifyProof(program.Validators[i], alpha, p)
+		}
+		return p, err
+	})
+	for _, i := range in {
+		if reasons[i] == nil {
+			proofs = append(proofs, answers[i])
+		} else {
+			withheld = append(withheld, i)
+		}
+	}
+	if len(proofs) < quorum {
+		return nil, nil, fmt.Errorf("%w: drop %d has %d proofs of %d: %w", ErrNoQuorum, due.Drop, len(proofs), quorum, errors.Join(reasons...))
+	}
+	slices.Sort(withheld)
+	for _, i := range in {
+		if reasons[i] != nil {
+			s.metrics.withheld.Inc()
+			s.c.Logger.Warn("validator is out until the next day", "validator", program.Validators[i].Name, "drop", due.Drop, "error", reasons[i])
+		}
+	}
+	return proofs, withheld, nil
+}
+
+// seal collects cosignatures for the draft and, with a quorum, gives it its number for good.
+func (s *Settler) seal(ctx context.Context, d store.Draft) error {
+	program, id := s.replay.Program()
+	answers, reasons := ask(ctx, s, nil, func(ctx context.Context, i uint8, v Validator) (ledger.Cosignature, error) {
+		c, err := v.Cosign(ctx, d.Type, d.Payload)
+		if err == nil {
+			c.Validator = i
+			err = ledger.VerifyCosignature(program, id, d.Type, d.Payload, c)
+		}
+		return c, err
+	})
+	sealed := ledger.Sealed{Payload: d.Payload}
+	for i, c := range answers {
+		if reasons[i] == nil {
+			sealed.Cosignatures = append(sealed.Cosignatures, c)
+		}
+	}
+	if len(sealed.Cosignatures) < int(program.Quorum) {
+		return fmt.Errorf("%w: entry %d has %d cosignatures of %d: %w", ErrNoQuorum, d.Number, len(sealed.Cosignatures), program.Quorum, errors.Join(reasons...))
+	}
+	body, err := sealed.Encode()
+	if err != nil {
+		return err
+	}
+	return s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.FinishDraft(ctx, d, body) })
+}
+
+// ask brings validators up to date and calls them at once, each for as long as the settler's patience. Without a list it asks all.
+// Answers and reasons are by validator.
+func ask[T any](ctx context.Context, s *Settler, list []byte, call func(context.Context, uint8, Validator) (T, error)) ([]T, []error) {
+	answers, reasons := make([]T, len(s.c.Validators)), make([]error, len(s.c.Validators))
+	var wg sync.WaitGroup
+	for i, v := range s.c.Validators {
+		if list != nil && !slices.Contains(list, byte(i)) {
+			reasons[i] = errors.New("not asked")
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, s.c.Patience)
+			defer cancel()
+			err := s.bring(ctx, v)
+			if err == nil {
+				answers[i], err = call(ctx, uint8(i), v)
+			}
+			if err != nil {
+				reasons[i] = fmt.Errorf("validator %d: %w", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	return answers, reasons
+}
+
+// bring gives a validator the entries that it has not seen.
+func (s *Settler) bring(ctx context.Context, v Validator) error {
+	next, err := v.Next(ctx)
+	if err != nil {
+		return err
+	}
+	for next < s.replay.Next() {
+		entries, err := s.entries(ctx, next)
+		if err != nil {
+			return err
+		}
+		entries = entries[:min(uint64(len(entries)), s.replay.Next()-next)]
+		if len(entries) == 0 {
+			return fmt.Errorf("cannot read entry %d", next)
+		}
+		if err := v.Follow(ctx, entries...); err != nil {
+			return err
+		}
+		next += uint64(len(entries))
+	}
+	if next > s.replay.Next() {
+		return fmt.Errorf("it has seen %d entries, the records hold %d", next, s.replay.Next())
+	}
+	return nil
+}
