@@ -1,0 +1,374 @@
+// Package spool is the car's buffer of sealed submissions: opaque bytes on flash from the moment they are sealed until a signed
+// receipt frees them.
+//
+// Invariants: when Put returns, the submission is synced; its identifier is the SHA-256 of its bytes, so that putting it twice
+// keeps one; submissions of one kind leave in the order they came; the spool never holds more than its bound in bytes. When it
+// is full the oldest reports go first, and Put names them so that the journal can say so. Claims are never dropped: a spool full
+// of claims refuses with ErrFull, and what the refused claim would have said stays in the archive.
+//
+// The package never looks inside a submission and must not learn how: it may not import can, trip or dp. It decides neither what
+// is sent nor whether an answer is good. It does not repair: a record whose checksum fails is reported, counted and passed over,
+// and stays where it is for a workshop to look at.
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rawstone/pkg/wire"
+)
+
+const (
+	// DefaultMaxBytes holds some 20,000 claims.
+	DefaultMaxBytes = 16 << 20
+	// MinMaxBytes is the smallest bound accepted.
+	MinMaxBytes = 16 << 10
+	// MaxItemLen bounds one submission in bytes.
+	MaxItemLen = 4 << 10
+
+	prefix = "spool/"
+)
+
+// ErrFull says that there is no room and nothing that may be dropped for it.
+var ErrFull = errors.New("spool is full")
+
+// Config says where the spool lives and how large it may grow.
+type Config struct {
+	// DB is the store, opened with SyncWrites. Keys under "spool/" are the spool's. Required; the caller closes it.
+	DB *badger.DB
+	// MaxBytes bounds the records in bytes; 0 means DefaultMaxBytes.
+	MaxBytes int64
+	// Logger is required.
+	Logger *slog.Logger
+	// Registerer receives the metrics. nil means none.
+	Registerer prometheus.Registerer
+}
+
+// An Item is one submission.
+type Item struct {
+	// ID is the SHA-256 of Bytes.
+	ID   wire.Hash
+	Kind wire.Kind
+	// Created is when it was sealed, Due the first instant at which it may leave the car.
+	Created, Due time.Time
+	Bytes        []byte
+}
+
+// entry is what memory keeps of a record.
+type entry struct {
+	order uint64
+	id    wire.Hash
+	kind  wire.Kind
+	due   time.Time
+	size  int64
+}
+
+// Spool is an open spool. It is safe for concurrent use.
+type Spool struct {
+	db      *badger.DB
+	log     *slog.Logger
+	max     int64
+	metrics *metrics
+	changed chan struct{}
+
+	mu      sync.Mutex
+	next    uint64
+	used    int64
+	entries []entry // by order
+}
+
+// Open reads the index of what the store holds.
+func Open(cfg Config) (*Spool, error) {
+	switch {
+	case cfg.DB == nil:
+		return nil, errors.New("cannot open spool: no store given")
+	case !cfg.DB.Opts().SyncWrites:
+		return nil, errors.New("cannot open spool: the store does not sync its writes; open it with SyncWrites")
+	case cfg.Logger == nil:
+		return nil, errors.New("cannot open spool: no logger given")
+	case cfg.MaxBytes != 0 && cfg.MaxBytes < MinMaxBytes:
+		return nil, fmt.Errorf("cannot open spool: a bound of %d bytes is below %d; raise it", cfg.MaxBytes, MinMaxBytes)
+	}
+	s := &Spool{db: cfg.DB, log: cfg.Logger, max: cfg.MaxBytes, changed: make(chan struct{}, 1)}
+	if s.max == 0 {
+		s.max = DefaultMaxBytes
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
+		return nil, fmt.Errorf("cannot open spool: %w", err)
+	}
+	if err := s.load(); err != nil {
+		return nil, fmt.Errorf("cannot open spool: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Spool) load() error {
+	return s.db.View(func(txn *badger.Txn) error {
+		opts := badger.DefaultIteratorOptions
+		opts.Prefix = []byte(prefix)
+		opts.PrefetchSize = 16
+		it := txn.NewIterator(opts)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			k := it.Item().Key()
+			if len(k) != len(prefix)+8 {
+				s.corrupt(errors.New("its key has a wrong length"))
+				continue
+			}
+			order := binary.BigEndian.Uint64(k[len(prefix):])
+			s.next = max(s.next, order+1)
+			value, err := it.Item().ValueCopy(nil)
+			if err != nil {
+				s.corrupt(err)
+				continue
+			}
+			item, err := decodeRecord(value)
+			if err != nil {
+				s.corrupt(err)
+				continue
+			}
+			s.add(order, item, len(value))
+		}
+		return nil
+	})
+}
+
+func (s *Spool) add(order uint64, item Item, size int) {
+	e := entry{order: order, id: item.ID, kind: item.Kind, due: item.Due, size: int64(len(prefix) + 8 + size)}
+	s.entries = append(s.entries, e)
+	s.used += e.size
+}
+
+func (s *Spool) remove(i int) {
+	s.used -= s.entries[i].size
+	s.entries = slices.Delete(s.entries, i, i+1)
+}
+
+func (s *Spool) find(id wire.Hash) int {
+	return slices.IndexFunc(s.entries, func(e entry) bool { return e.id == id })
+}
+
+func (s *Spool) corrupt(err error) {
+	s.metrics.corrupt.Inc()
+	s.log.Warn("spool record is damaged and passed over", "error", err)
+}
+
+// Put keeps a submission, synced, and returns its identifier. It may leave from due on. A submission that the spool already holds
+// stays as it is. dropped names the reports that went to make room. Errors: ErrFull, an empty or oversized submission, an unknown
+// kind, or a failure to write, after which the submission may or may not be kept and may be put again.
+func (s *Spool) Put(kind wire.Kind, b []byte, created, due time.Time) (id wire.Hash, dropped []wire.Hash, err error) {
+	id = wire.ID(b)
+	if len(b) < 1 || len(b) > MaxItemLen {
+		return id, nil, fmt.Errorf("cannot keep submission: %d bytes is outside 1 to %d", len(b), MaxItemLen)
+	}
+	if kindCode(kind) == 0 {
+		return id, nil, fmt.Errorf("cannot keep submission: kind %q is neither claim nor report", kind)
+	}
+	item := Item{ID: id, Kind: kind, Created: created, Due: due, Bytes: b}
+	value := encodeRecord(item)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.find(id) >= 0 {
+		return id, nil, nil
+	}
+	victims, err := s.room(int64(len(prefix) + 8 + len(value)))
+	if err != nil {
+		s.metrics.refused.Inc()
+		return id, nil, fmt.Errorf("cannot keep submission: %w", err)
+	}
+	order := s.next
+	err = s.db.Update(func(txn *badger.Txn) error {
+		for _, v := range victims {
+			if err := txn.Delete(key(v.order)); err != nil {
+				return err
+			}
+		}
+		return txn.Set(key(order), value)
+	})
+	if err != nil {
+		return id, nil, fmt.Errorf("cannot keep submission: %w", err)
+	}
+	for _, v := range victims {
+		s.remove(s.find(v.id))
+		dropped = append(dropped, v.id)
+		s.metrics.dropped.Inc()
+	}
+	s.next++
+	s.add(order, item, len(value))
+	s.wake()
+	return id, dropped, nil
+}
+
+// room names the reports, oldest first, that must go so that need more bytes fit.
+func (s *Spool) room(need int64) ([]entry, error) {
+	var victims []entry
+	free := s.max - s.used
+	for _, e := range s.entries {
+		if free >= need {
+			break
+		}
+		if e.kind == wire.KindReport {
+			victims = append(victims, e)
+			free += e.size
+		}
+	}
+	if free < need {
+		return nil, fmt.Errorf("%w: %d of %d bytes hold what may not be dropped; let the car connect or raise the bound", ErrFull, s.used, s.max)
+	}
+	return victims, nil
+}
+
+// Free removes a submission. Freeing what is not there succeeds.
+func (s *Spool) Free(id wire.Hash) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.find(id)
+	if i < 0 {
+		return nil
+	}
+	if err := s.db.Update(func(txn *badger.Txn) error { return txn.Delete(key(s.entries[i].order)) }); err != nil {
+		return fmt.Errorf("cannot free submission: %w", err)
+	}
+	s.remove(i)
+	s.wake()
+	return nil
+}
+
+// Postpone moves the due instant of every submission of a kind, except one, to due where it is earlier.
+func (s *Spool) Postpone(kind wire.Kind, except wire.Hash, due time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.entries {
+		e := &s.entries[i]
+		if e.kind != kind || e.id == except || !e.due.Before(due) {
+			continue
+		}
+		item, err := s.read(*e)
+		if err != nil {
+			continue // Next reports it
+		}
+		item.Due = due
+		if err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(key(e.order), encodeRecord(item)) }); err != nil {
+			return fmt.Errorf("cannot postpone submission: %w", err)
+		}
+		e.due = due
+	}
+	s.wake()
+	return nil
+}
+
+// Get returns a submission by its identifier.
+func (s *Spool) Get(id wire.Hash) (Item, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.find(id)
+	if i < 0 {
+		return Item{}, false, nil
+	}
+	item, err := s.read(s.entries[i])
+	if err != nil {
+		return Item{}, false, fmt.Errorf("cannot read submission: %w", err)
+	}
+	return item, true, nil
+}
+
+// Next returns the oldest submission of a kind that is due, false where none is. Damaged records are passed over for good.
+func (s *Spool) Next(kind wire.Kind, now time.Time) (id wire.Hash, b []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := 0; i < len(s.entries); {
+		e := s.entries[i]
+		if e.kind != kind || e.due.After(now) {
+			i++
+			continue
+		}
+		item, err := s.read(e)
+		if err != nil {
+			s.corrupt(err)
+			s.remove(i)
+			continue
+		}
+		return item.ID, item.Bytes, true
+	}
+	return wire.Hash{}, nil, false
+}
+
+// NextDue returns the earliest due instant of all submissions, false where there is none.
+func (s *Spool) NextDue() (due time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		if !ok || e.due.Before(due) {
+			due, ok = e.due, true
+		}
+	}
+	return due, ok
+}
+
+// IDs returns the identifiers of a kind's submissions in order.
+func (s *Spool) IDs(kind wire.Kind) []wire.Hash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []wire.Hash
+	for _, e := range s.entries {
+		if e.kind == kind {
+			ids = append(ids, e.id)
+		}
+	}
+	return ids
+}
+
+// Has reports whether the spool holds a submission.
+func (s *Spool) Has(id wire.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(id) >= 0
+}
+
+// Depth returns the number of submissions and their size on flash in bytes.
+func (s *Spool) Depth() (items int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.entries), s.used
+}
+
+// Changed receives after the contents have changed. It has one reader.
+func (s *Spool) Changed() <-chan struct{} { return s.changed }
+
+func (s *Spool) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// read returns the item of an entry and checks that it is the one remembered.
+func (s *Spool) read(e entry) (Item, error) {
+	var item Item
+	err := s.db.View(func(txn *badger.Txn) error {
+		record, err := txn.Get(key(e.order))
+		if err != nil {
+			return err
+		}
+		return record.Value(func(b []byte) error {
+			item, err = decodeRecord(b)
+			return err
+		})
+	})
+	if err == nil && (item.ID != e.id || item.Kind != e.kind) {
+		err = errors.New("record is not the one that was kept there")
+	}
+	return item, err
+}
+
+func key(order uint64) []byte { return binary.BigEndian.AppendUint64([]byte(prefix), order) }

@@ -1,0 +1,220 @@
+// Package status shows, on the car's loopback, what the agent is doing: Prometheus metrics at /metrics, one JSON document for the
+// driver's display at /status, everything that left the car at /journal, and /healthz.
+//
+// It reads and never changes anything: every path answers GET and HEAD only. Nothing it shows names the vehicle or tells a
+// counter, a position or a usage value; the journal tells what the submissions told. It refuses to listen anywhere but on loopback, since whoever asks is not known.
+package status
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	// headerTimeout and writeTimeout bound a slow reader, shutdownWait the answers still being written when the agent stops.
+	headerTimeout = 5 * time.Second
+	writeTimeout  = 30 * time.Second
+	shutdownWait  = 2 * time.Second
+	// maxProcLen bounds what is read of /proc/self/status in bytes.
+	maxProcLen = 16 << 10
+)
+
+// A Snapshot is the agent at one moment.
+type Snapshot struct {
+	// State says in one word what the agent is doing.
+	State string `json:"state"`
+	// Reason and Remedy say why it does not go on and what the driver can do, Retry when it is tried again.
+	Reason string     `json:"reason,omitempty"`
+	Remedy string     `json:"remedy,omitempty"`
+	Retry  *time.Time `json:"retry,omitempty"`
+	// LastReceipt is when the collector last answered.
+	LastReceipt *time.Time `json:"last_receipt,omitempty"`
+	// SpoolItems and SpoolBytes are what waits for a receipt.
+	SpoolItems int   `json:"spool_items"`
+	SpoolBytes int64 `json:"spool_bytes"`
+	// Reports says whether usage reports are on, off, or why they are refused.
+	Reports string `json:"reports"`
+	// BudgetLeft is the part of the year's privacy budget that is left, 0 to 1000 thousandths.
+	BudgetLeft int `json:"budget_left_milli"`
+	// Frames is the number of frames read from all buses.
+	Frames uint64 `json:"frames_read"`
+	// RSSBytes is the process's resident memory, 0 where the system does not tell.
+	RSSBytes int64 `json:"rss_bytes"`
+}
+
+// Config says what is shown. All fields are required.
+type Config struct {
+	// Snapshot returns the agent's state; RSSBytes is filled in here.
+	Snapshot func() Snapshot
+	// Healthy returns why the agent does not work, or nil.
+	Healthy func() error
+	// Journal writes the driver's journal as JSON.
+	Journal func(io.Writer) error
+	// Registry holds the metrics of all rooms and gets this one's.
+	Registry *prometheus.Registry
+	Logger   *slog.Logger
+}
+
+// Status answers for the agent.
+type Status struct {
+	cfg Config
+	mux *http.ServeMux
+}
+
+// New registers the package's metrics and makes the handler.
+func New(cfg Config) (*Status, error) {
+	if cfg.Snapshot == nil || cfg.Healthy == nil || cfg.Journal == nil || cfg.Registry == nil || cfg.Logger == nil {
+		return nil, errors.New("cannot make status page: no snapshot, health, journal, registry or logger given")
+	}
+	gauges := []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "rawstone_agent_resident_bytes", Help: "Resident memory of the agent.",
+		}, func() float64 { return float64(ResidentBytes()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "rawstone_agent_frames_read_total", Help: "Frames read from all buses.",
+		}, func() float64 { return float64(cfg.Snapshot().Frames) }),
+	}
+	for _, g := range gauges {
+		if err := cfg.Registry.Register(g); err != nil {
+			return nil, fmt.Errorf("cannot make status page: %w", err)
+		}
+	}
+	s := &Status{cfg: cfg, mux: http.NewServeMux()}
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
+	s.mux.HandleFunc("GET /status", s.status)
+	s.mux.HandleFunc("GET /journal", s.journal)
+	s.mux.HandleFunc("GET /healthz", s.health)
+	return s, nil
+}
+
+// ServeHTTP answers /metrics, /status, /journal and /healthz.
+func (s *Status) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+func (s *Status) status(w http.ResponseWriter, _ *http.Request) {
+	snapshot := s.cfg.Snapshot()
+	snapshot.RSSBytes = ResidentBytes()
+	b, err := json.MarshalIndent(snapshot, "", "  ")
+	if err != nil {
+		http.Error(w, "cannot encode status", http.StatusInternalServerError)
+		return
+	}
+	s.writeJSON(w, append(b, '\n'))
+}
+
+func (s *Status) journal(w http.ResponseWriter, _ *http.Request) {
+	var b bytes.Buffer // the journal is bounded; a half-written answer would pass for a whole one
+	if err := s.cfg.Journal(&b); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.writeJSON(w, b.Bytes())
+}
+
+func (s *Status) writeJSON(w http.ResponseWriter, b []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	s.write(w, b)
+}
+
+func (s *Status) health(w http.ResponseWriter, _ *http.Request) {
+	if err := s.cfg.Healthy(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	s.write(w, []byte("ok\n"))
+}
+
+func (s *Status) write(w http.ResponseWriter, b []byte) {
+	if _, err := w.Write(b); err != nil {
+		s.cfg.Logger.Debug("status page not delivered", "error", err)
+	}
+}
+
+// Listen opens addr, HOST:PORT, for Serve. A host that is not a loopback address is refused.
+func Listen(addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %q: want HOST:PORT: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("cannot listen on %q: the status page is for the car alone; use 127.0.0.1 or ::1", addr)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %q: %w; choose another port", addr, err)
+	}
+	return l, nil
+}
+
+// Serve answers on l, which it closes, until ctx is done, which is no error.
+func (s *Status) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: writeTimeout, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("cannot serve status page: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWait)
+	defer cancel()
+	err := server.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close()
+	}
+	<-failed // Serve has returned
+	if err != nil {
+		return fmt.Errorf("cannot close status page: %w", err)
+	}
+	return nil
+}
+
+// ResidentBytes returns the resident memory of this process (VmRSS of proc(5)), 0 where the system does not tell.
+func ResidentBytes() int64 {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	b := make([]byte, maxProcLen)
+	n, err := f.Read(b)
+	if err != nil {
+		return 0
+	}
+	return parseRSS(b[:n])
+}
+
+func parseRSS(b []byte) int64 {
+	for line := range bytes.Lines(b) {
+		rest, ok := bytes.CutPrefix(line, []byte("VmRSS:"))
+		if !ok {
+			continue
+		}
+		fields := bytes.Fields(rest)
+		if len(fields) != 2 || string(fields[1]) != "kB" {
+			return 0
+		}
+		kb, err := strconv.ParseInt(string(fields[0]), 10, 40)
+		if err != nil || kb < 0 {
+			return 0
+		}
+		return kb << 10
+	}
+	return 0
+}

@@ -1,0 +1,145 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func newStatus(t *testing.T, snapshot Snapshot, health error) *Status {
+	t.Helper()
+	s, err := New(Config{
+		Snapshot: func() Snapshot { return snapshot }, Healthy: func() error { return health },
+		Journal: func(w io.Writer) error {
+			if health != nil {
+				return health
+			}
+			_, err := io.WriteString(w, "[]\n")
+			return err
+		},
+		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func get(t *testing.T, s *Status, method, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	return w.Code, w.Body.String()
+}
+
+func TestPages(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0).UTC()
+	want := Snapshot{State: "stopped", Reason: "unknown_vehicle", Remedy: "ask", Retry: &at, LastReceipt: &at, SpoolItems: 2, SpoolBytes: 800,
+		Reports: "on", BudgetLeft: 900, Frames: 12345}
+	s := newStatus(t, want, nil)
+	code, body := get(t, s, http.MethodGet, "/status")
+	var got Snapshot
+	if err := json.Unmarshal([]byte(body), &got); err != nil || code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	if runtime.GOOS == "linux" && got.RSSBytes < 1<<20 {
+		t.Errorf("resident memory %d", got.RSSBytes)
+	}
+	got.RSSBytes = 0
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if code, body := get(t, s, http.MethodGet, "/metrics"); code != http.StatusOK || !strings.Contains(body, "rawstone_agent_frames_read_total 12345") ||
+		!strings.Contains(body, "rawstone_agent_resident_bytes") {
+		t.Errorf("metrics: %d %s", code, body)
+	}
+	if code, body := get(t, s, http.MethodGet, "/journal"); code != http.StatusOK || body != "[]\n" {
+		t.Errorf("journal: %d %s", code, body)
+	}
+	if code, body := get(t, s, http.MethodGet, "/healthz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("health: %d %s", code, body)
+	}
+	if code, _ := get(t, s, http.MethodPost, "/status"); code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", code)
+	}
+	if code, _ := get(t, s, http.MethodGet, "/else"); code != http.StatusNotFound {
+		t.Errorf("unknown path: %d", code)
+	}
+}
+
+func TestUnhealthy(t *testing.T) {
+	s := newStatus(t, Snapshot{}, errors.New("no frames"))
+	if code, body := get(t, s, http.MethodGet, "/healthz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "no frames") {
+		t.Errorf("health: %d %s", code, body)
+	}
+	if code, _ := get(t, s, http.MethodGet, "/journal"); code != http.StatusInternalServerError {
+		t.Errorf("a journal that cannot be read: %d", code)
+	}
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	s := newStatus(t, Snapshot{State: "idle"}, nil)
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	res, err := http.Get("http://" + l.Addr().String() + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if err != nil || !strings.Contains(string(body), "idle") {
+		t.Errorf("%s %v", body, err)
+	}
+	if _, err := Listen(l.Addr().String()); err == nil || !strings.Contains(err.Error(), "another port") {
+		t.Errorf("a port in use: %v", err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := http.Get("http://" + l.Addr().String() + "/status"); err == nil {
+		t.Error("answers after its end")
+	}
+}
+
+func TestListenRefusesOtherThanLoopback(t *testing.T) {
+	for _, addr := range []string{"", "127.0.0.1", ":9100", "0.0.0.0:0", "[::]:0", "example.com:80", "192.0.2.1:80"} {
+		if l, err := Listen(addr); err == nil {
+			l.Close()
+			t.Errorf("listens on %q", addr)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := New(Config{}); err == nil {
+		t.Error("zero config was accepted")
+	}
+}
+
+func TestParseRSS(t *testing.T) {
+	for in, want := range map[string]int64{
+		"Name:\tagent\nVmRSS:\t   34567 kB\nThreads: 1\n": 34567 << 10,
+		"Name:\tagent\n": 0, "VmRSS:\n": 0, "VmRSS: x kB\n": 0, "VmRSS: 1 MB\n": 0, "VmRSS: -1 kB\n": 0, "": 0,
+	} {
+		if got := parseRSS([]byte(in)); got != want {
+			t.Errorf("%q gives %d, want %d", in, got, want)
+		}
+	}
+}
