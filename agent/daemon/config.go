@@ -1,0 +1,246 @@
+package daemon
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"rawstone/agent/internal/bus"
+	"rawstone/agent/internal/trip"
+	"rawstone/pkg/config"
+	"rawstone/pkg/wire"
+)
+
+// Version is the agent's version, which policies may ask for.
+const Version = "0.1.0"
+
+// Config is the agent's configuration file. Relative paths are relative to the file.
+type Config struct {
+	// Environment is "production" or "development"; there is no default. Production refuses development keys and programs.
+	Environment wire.Environment `yaml:"environment"`
+	// Vehicle is the vehicle's id, 1 to 32 characters of A-Z and 0-9. Required.
+	Vehicle string `yaml:"vehicle"`
+	// StateDir holds everything that the agent keeps. Required.
+	StateDir string `yaml:"state_dir"`
+	// DeviceKey is the file of the vehicle's device key, which signs usage reports; `agent init` makes it. Required.
+	DeviceKey string `yaml:"device_key"`
+	// Program says which program the car takes part in.
+	Program Program `yaml:"program"`
+	// Buses are the car's buses, 1 to 16.
+	Buses []Bus `yaml:"buses"`
+	// Signals say which bus signals mean what; at least one.
+	Signals []Signal `yaml:"signals"`
+	// UTCOffset is added to frame time for the hour of the day in the usage summary, default 8h, within ±24h.
+	UTCOffset time.Duration `yaml:"utc_offset"`
+	// ECU says where the attestation ECU answers and what it signs with.
+	ECU ECU `yaml:"ecu"`
+	// Dispatch says how often the car speaks.
+	Dispatch Dispatch `yaml:"dispatch"`
+	// Consent lists the families of usage statistics that the driver has turned on: hours, speed, trips, charge, feature. Default none.
+	Consent []string `yaml:"consent"`
+	// MQTT says where the broker is.
+	MQTT MQTT `yaml:"mqtt"`
+	// Spool bounds what waits to be sent.
+	Spool Spool `yaml:"spool"`
+	// Status is the address of the local status page, on loopback; empty for none. Default empty.
+	Status string `yaml:"status"`
+	// MemoryLimit is the Go runtime's soft memory limit in MiB, default 32, 16 to 1024.
+	MemoryLimit int `yaml:"memory_limit_mib"`
+}
+
+// Program names the signed documents and the keys of the proof system.
+type Program struct {
+	// Root is the file with the program root's public key: 66 hexadecimal digits. Required.
+	Root string `yaml:"root"`
+	// File, Charter and Policies are the signed documents. Required.
+	File     string   `yaml:"file"`
+	Charter  string   `yaml:"charter"`
+	Policies []string `yaml:"policies"`
+	// ClaimKeys is the directory of the circuit and its proving key. Required.
+	ClaimKeys string `yaml:"claim_keys"`
+}
+
+// Bus is one bus.
+type Bus struct {
+	// Name is how signals refer to it.
+	Name string `yaml:"name"`
+	// URL is udp://GROUP:PORT or socketcan://IFACE.
+	URL string `yaml:"url"`
+	// DBC is the file that describes its messages; empty for a bus that carries the attestation ECU alone.
+	DBC string `yaml:"dbc"`
+}
+
+// Signal says what a bus signal means.
+type Signal struct {
+	// Path is the signal's VSS path; VSS the version of the specification that it is of, because versions differ in units.
+	Path string `yaml:"path"`
+	VSS  string `yaml:"vss"`
+	// Bus is the name of a bus, Signal the signal's name in its DBC: Message.Signal, or Signal alone where that is unique.
+	Bus    string `yaml:"bus"`
+	Signal string `yaml:"signal"`
+	// Unit is the unit of the signal's physical values.
+	Unit string `yaml:"unit"`
+}
+
+// ECU is the attestation ECU.
+type ECU struct {
+	// Bus is the name of the bus on which it answers. Required.
+	Bus string `yaml:"bus"`
+	// Identity is the file with the ECU's identity, read from it at the end of the line. Required.
+	Identity string `yaml:"identity"`
+	// AnswerWait bounds the wait for an answer to a request for snapshots, default 5s, 100ms to 1m.
+	AnswerWait time.Duration `yaml:"answer_wait"`
+}
+
+// Dispatch is the car's cadence.
+type Dispatch struct {
+	// EveryDays is the number of program days between two dispatches, default 7, 1 to 31.
+	EveryDays int `yaml:"every_days"`
+	// MaxDelay bounds the random delay before a dispatch, independent of power-on; default 6h, at most 48h.
+	MaxDelay time.Duration `yaml:"max_delay"`
+	// RetryAfter is the time before a refused claim is made anew; it doubles up to 32 times that. Default 6h, at least 1s.
+	RetryAfter time.Duration `yaml:"retry_after"`
+}
+
+// MQTT is the way to the collector.
+type MQTT struct {
+	// URL is tcp://HOST:PORT; only loopback hosts until there is enrolment. Required.
+	URL string `yaml:"url"`
+	// RetryMin and RetryMax bound the back-off between two attempts; defaults 1s and 15m.
+	RetryMin time.Duration `yaml:"retry_min"`
+	RetryMax time.Duration `yaml:"retry_max"`
+	// ReceiptWait is how long a session waits for a receipt before it sends again, default 1m, at least 1s.
+	ReceiptWait time.Duration `yaml:"receipt_wait"`
+}
+
+// Spool is the store of what waits.
+type Spool struct {
+	// MaxKiB bounds it in KiB, default 4096, 64 to 1048576.
+	MaxKiB int `yaml:"max_kib"`
+}
+
+// Defaults returns the configuration over which a file is read.
+func Defaults() Config {
+	return Config{
+		UTCOffset:   8 * time.Hour,
+		ECU:         ECU{AnswerWait: 5 * time.Second},
+		Dispatch:    Dispatch{EveryDays: 7, MaxDelay: 6 * time.Hour, RetryAfter: 6 * time.Hour},
+		MQTT:        MQTT{RetryMin: time.Second, RetryMax: 15 * time.Minute, ReceiptWait: time.Minute},
+		Spool:       Spool{MaxKiB: 4096},
+		MemoryLimit: 32,
+	}
+}
+
+// Load reads and checks a configuration file.
+func Load(path string) (*Config, error) {
+	c := Defaults()
+	if err := config.Load(path, &c); err != nil {
+		return nil, err
+	}
+	config.Resolve(path, &c.StateDir, &c.DeviceKey, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.Program.ClaimKeys, &c.ECU.Identity)
+	for i := range c.Program.Policies {
+		config.Resolve(path, &c.Program.Policies[i])
+	}
+	for i := range c.Buses {
+		config.Resolve(path, &c.Buses[i].DBC)
+	}
+	return &c, nil
+}
+
+// Validate implements config.Config.
+func (c *Config) Validate(f *config.Faults) {
+	if c.Environment != wire.Development && c.Environment != wire.Production {
+		f.Add("$.environment", "%q is neither development nor production", c.Environment)
+	}
+	if err := wire.CheckVehicle(c.Vehicle); err != nil {
+		f.Add("$.vehicle", "%v", err)
+	}
+	for path, v := range map[string]string{
+		"$.state_dir": c.StateDir, "$.device_key": c.DeviceKey, "$.program.root": c.Program.Root, "$.program.file": c.Program.File,
+		"$.program.charter": c.Program.Charter, "$.program.claim_keys": c.Program.ClaimKeys, "$.ecu.identity": c.ECU.Identity,
+	} {
+		if v == "" {
+			f.Add(path, "must be set")
+		}
+	}
+	if len(c.Program.Policies) == 0 {
+		f.Add("$.program.policies", "must name at least one file")
+	}
+	c.validateReading(f)
+	for i, name := range c.Consent {
+		if _, err := wire.ParseFamily(name); err != nil {
+			f.Add("$.consent["+strconv.Itoa(i)+"]", "%v", err)
+		}
+	}
+	within(f, "$.dispatch.every_days", c.Dispatch.EveryDays, 1, 31)
+	within(f, "$.dispatch.max_delay", c.Dispatch.MaxDelay, 0, 48*time.Hour)
+	within(f, "$.utc_offset", c.UTCOffset, -24*time.Hour, 24*time.Hour)
+	within(f, "$.mqtt.retry_min", c.MQTT.RetryMin, 10*time.Millisecond, c.MQTT.RetryMax)
+	within(f, "$.mqtt.receipt_wait", c.MQTT.ReceiptWait, time.Second, time.Hour)
+	within(f, "$.dispatch.retry_after", c.Dispatch.RetryAfter, time.Second, 7*24*time.Hour)
+	within(f, "$.ecu.answer_wait", c.ECU.AnswerWait, 100*time.Millisecond, time.Minute)
+	within(f, "$.spool.max_kib", c.Spool.MaxKiB, 64, 1<<20)
+	within(f, "$.memory_limit_mib", c.MemoryLimit, 16, 1024)
+	if u, err := url.Parse(c.MQTT.URL); err != nil || u.Scheme != "tcp" || u.Port() == "" {
+		f.Add("$.mqtt.url", "%q is not tcp://HOST:PORT", c.MQTT.URL)
+	} else if !loopback(u.Host) {
+		f.Add("$.mqtt.url", "%s is not a loopback address: without enrolment nothing may leave the machine", u.Host)
+	}
+	if c.Status != "" && !loopback(c.Status) {
+		f.Add("$.status", "%s is not a loopback address and port", c.Status)
+	}
+}
+
+// validateReading checks buses, signals and the ECU's bus.
+func (c *Config) validateReading(f *config.Faults) {
+	if n := len(c.Buses); n < 1 || n > bus.MaxBuses {
+		f.Add("$.buses", "%d buses, want 1 to %d", n, bus.MaxBuses)
+	}
+	names := make(map[string]Bus)
+	for i, b := range c.Buses {
+		if _, twice := names[b.Name]; twice || b.Name == "" {
+			f.Add("$.buses["+strconv.Itoa(i)+"].name", "%q is empty or stands twice", b.Name)
+		}
+		names[b.Name] = b
+	}
+	if len(c.Signals) == 0 {
+		f.Add("$.signals", "must name at least one signal")
+	}
+	for i, s := range c.Signals {
+		at := "$.signals[" + strconv.Itoa(i) + "]"
+		if role, err := trip.ParseRole(s.Path); err != nil {
+			f.Add(at+".path", "%v", err)
+		} else if _, err := trip.ParseUnit(role, s.Unit); err != nil {
+			f.Add(at+".unit", "%v", err)
+		}
+		if s.VSS == "" {
+			f.Add(at+".vss", "must name the version of the Vehicle Signal Specification: versions differ in units")
+		}
+		if b, ok := names[s.Bus]; !ok {
+			f.Add(at+".bus", "there is no bus %q", s.Bus)
+		} else if b.DBC == "" {
+			f.Add(at+".bus", "bus %q has no dbc file", s.Bus)
+		}
+	}
+	if _, ok := names[c.ECU.Bus]; !ok {
+		f.Add("$.ecu.bus", "there is no bus %q", c.ECU.Bus)
+	}
+}
+
+func within[T ~int | ~int64](f *config.Faults, path string, v, low, high T) {
+	if v < low || v > high {
+		f.Add(path, "%v is not within %v to %v", v, low, high)
+	}
+}
+
+// loopback reports whether host:port names this machine.
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,347 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"rawstone/pkg/attest"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/wire"
+)
+
+func TestReportsEveryDispatchEvenWhenIdle(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 7, wire.FamilyHours })
+	w.start()
+	w.settle()
+	for range 30 {
+		w.drive(0) // parked
+		w.exchange()
+	}
+	bounds := w.boundaries(0, 30)
+	if len(w.col.reports) != len(bounds) {
+		t.Errorf("%d reports for %d boundaries", len(w.col.reports), len(bounds))
+	}
+	for _, b := range bounds {
+		body, ok := w.col.reports[firstDay+b]
+		if !ok {
+			t.Errorf("no report for day %d", b)
+			continue
+		}
+		r := must(wire.OpenReport(w.col.device, carID, body))
+		if r.Families != wire.FamilyHours || r.Charter != wire.ID([]byte("charter")) {
+			t.Errorf("report %+v", r)
+		}
+	}
+	if w.use.taken != int64(bounds[len(bounds)-1]) {
+		t.Errorf("%d days consumed, want %d", w.use.taken, bounds[len(bounds)-1])
+	}
+	w.checkReports(t, len(bounds))
+	for _, e := range must(w.journal.List(0)) {
+		if e.Kind != "report" || !strings.Contains(e.Contents, "hours") || strings.Contains(e.Contents, "speed") || !strings.Contains(e.Cost, "epsilon 1 ") || e.Outcome != "accepted" {
+			t.Errorf("journal: %+v", e)
+		}
+	}
+}
+
+func TestNoConsentNoReport(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Device, c.Budget, c.Usage = 1, nil, nil, nil })
+	w.start()
+	w.settle()
+	w.drive(km(5, 10)...)
+	w.exchange()
+	if len(w.col.reports) != 0 || w.use.taken != 0 || len(w.col.claims) == 0 {
+		t.Errorf("%d reports", len(w.col.reports))
+	}
+}
+
+func TestOnlyConsentedFamiliesAreCounted(t *testing.T) {
+	var all [wire.VectorLen]int64
+	for i := range all {
+		all[i] = int64(i + 1)
+	}
+	got := consented(all, wire.FamilySpeed|wire.FamilyFeature)
+	for _, l := range wire.Layouts() {
+		for i := l.Offset; i < l.Offset+l.Len; i++ {
+			want := int64(0)
+			if l.Name == "speed" || l.Name == "feature" {
+				want = all[i]
+			}
+			if got[i] != want {
+				t.Errorf("%s: value %d is %d, want %d", l.Name, i, got[i], want)
+			}
+		}
+	}
+	w := newWorld(t, func(c *Config) {
+		c.Families = wire.AllFamilies
+		narrow := *c.Charter
+		narrow.Usage.Families = wire.FamilyHours
+		c.Charter = &narrow
+	})
+	if f := w.sealer.families(); f != wire.FamilyHours {
+		t.Errorf("families %v: the charter does not bound consent", f)
+	}
+}
+
+func TestMechanismFollowsTheCharter(t *testing.T) {
+	u := charter().Usage
+	g := must(mechanism(&u))
+	if g.Dim() != wire.VectorLen || g.Epsilon() != 1 || g.Delta() != 1e-6 {
+		t.Errorf("dim %d, epsilon %v, delta %v", g.Dim(), g.Epsilon(), g.Delta())
+	}
+	for _, l := range wire.Layouts() {
+		want := int64(1)
+		if l.Name == "trips" {
+			want = 10
+		}
+		for i := range l.Len {
+			if g.Scale(l.Offset+i) != want {
+				t.Errorf("%s: scale %d, want %d", l.Name, g.Scale(l.Offset+i), want)
+			}
+		}
+	}
+	x := make([]int64, wire.VectorLen)
+	x[34], x[0] = 5, 300 // five trips of ten units, 300 minutes
+	if y := must(g.Clip(x)); y[34] != 50 || y[0] != 300 {
+		t.Errorf("scaled to %d and %d", y[34], y[0])
+	}
+}
+
+func TestBacklogLeavesOneReportAProgramDay(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w.start()
+	w.settle()
+	for range 6 { // never connected
+		w.drive(1000)
+		w.settle()
+	}
+	if n := len(w.spool.IDs(wire.KindReport)); n != 6 {
+		t.Fatalf("%d reports wait", n)
+	}
+	day := w.ecu.day
+	for i := range 8 {
+		w.setDay(day + uint32(i))
+		w.exchange()
+	}
+	w.checkReports(t, 6)
+	if len(w.col.days) != 6 {
+		t.Errorf("reports left on %d days", len(w.col.days))
+	}
+}
+
+func TestYesterdaysReportHoldsTodaysBack(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w.start()
+	w.settle()
+	w.drive(1000)
+	w.settle() // not connected
+	w.setDay(w.ecu.day + 1)
+	w.exchange() // yesterday's report leaves today
+	w.drive(1000)
+	w.exchange()
+	if n := len(w.col.reports); n != 1 {
+		t.Errorf("%d reports left on two days' dispatches in one day", n)
+	}
+	w.setDay(w.ecu.day + 1)
+	w.exchange()
+	w.checkReports(t, 2)
+}
+
+func TestExhaustedBudgetWithholds(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w.start()
+	w.settle()
+	for range 60 {
+		w.drive(1000)
+		w.exchange()
+	}
+	if len(w.col.reports) != 52 {
+		t.Errorf("%d reports in a year of 52", len(w.col.reports))
+	}
+	if n := testutil.ToFloat64(w.sealer.metrics.withheld); n != 8 {
+		t.Errorf("%v withheld, want 8", n)
+	}
+	if w.col.km != 60 {
+		t.Errorf("%d km: reports stopped the claims", w.col.km)
+	}
+}
+
+// failingSigner is a device key whose chip does not answer.
+type failingSigner struct {
+	crypto.Signer
+	broken bool
+}
+
+func (k *failingSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if k.broken {
+		return nil, errBroken
+	}
+	return k.Signer.Sign(r, digest, opts)
+}
+
+func TestUsageIsConsumedOnlyWithAStoredReport(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w.start()
+	w.settle()
+	chip := &failingSigner{Signer: w.device, broken: true}
+	w.sealer.cfg.Device = chip
+	w.drive(1000)
+	w.now = w.now.Add(w.sealer.cfg.ResendWait)
+	if _, err := w.sealer.turn(t.Context()); !errors.Is(err, errBroken) {
+		t.Fatalf("error is %v", err)
+	}
+	chip.broken = false
+	w.exchange() // the epoch is charged: its report is lost, and the usage goes into the next one
+	if len(w.col.reports) != 0 || w.use.taken != 0 || w.col.km != 1 {
+		t.Errorf("%d reports, %d days consumed, %d km", len(w.col.reports), w.use.taken, w.col.km)
+	}
+	if n := w.ledger.Summary(0).Releases; n != 1 {
+		t.Errorf("%d charges", n)
+	}
+	w.drive(1000)
+	w.exchange()
+	if len(w.col.reports) != 1 || w.use.taken != 2 {
+		t.Errorf("%d reports, %d days consumed", len(w.col.reports), w.use.taken)
+	}
+}
+
+func TestRetrySendsTheSameBytes(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w.start()
+	w.settle()
+	w.drive(1000)
+	w.settle()
+	_, first, ok := w.spool.Next(wire.KindReport, w.now)
+	if !ok {
+		t.Fatal("no report")
+	}
+	// The sealer forgets that it made the report, as if the power had gone before its last step.
+	before := uint32(firstDay)
+	if err := w.sealer.commit(func(s *state) { s.Boundary = &before }); err != nil {
+		t.Fatal(err)
+	}
+	// Once with the report in the spool, once before it got there.
+	w.reopen()
+	w.settle()
+	if ids := w.spool.IDs(wire.KindReport); len(ids) != 1 || ids[0] != wire.ID(first) {
+		t.Errorf("%d reports after a retry", len(ids))
+	}
+	if err := w.spool.Free(wire.ID(first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.sealer.commit(func(s *state) { s.Boundary = &before }); err != nil {
+		t.Fatal(err)
+	}
+	w.reopen()
+	w.settle()
+	if ids := w.spool.IDs(wire.KindReport); len(ids) != 1 || ids[0] != wire.ID(first) {
+		t.Errorf("%d reports after a retry", len(ids))
+	}
+}
+
+func TestDamagedStateHeals(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w.start()
+	w.settle()
+	for range 3 {
+		w.drive(10_000)
+		w.exchange()
+	}
+	w.setBytes([]byte(stateKey), func(b []byte) []byte { b[9] ^= 1; return b })
+	w.reopen()
+	if n := testutil.ToFloat64(w.sealer.metrics.damaged); n != 1 {
+		t.Errorf("%v damaged records counted", n)
+	}
+	for range 3 {
+		w.drive(10_000)
+		w.exchange()
+	}
+	if w.col.km != 60 {
+		t.Errorf("%d km, want 60", w.col.km)
+	}
+	w.checkReports(t, 5)
+}
+
+func TestReceiptAndOpeningsAreKept(t *testing.T) {
+	w := newWorld(t, every(1))
+	w.start()
+	w.settle()
+	w.drive(10_000)
+	w.exchange()
+	c := w.col.claims[0]
+	b := must(c.Encode())
+	id := wire.ID(b)
+	w.setBytes(append(key(receiptPrefix, c.To.Seq), id[:]...), func(kept []byte) []byte {
+		if body, err := checkSum(kept); err != nil || string(body) != "signed" {
+			t.Errorf("kept receipt %q: %v", kept, err)
+		}
+		return kept
+	})
+	for _, m := range w.archived() {
+		if claim.Commit(m.Opening) != m.Snapshot.Commitment {
+			t.Error("an opening is lost")
+		}
+	}
+}
+
+// TestRun lets the loop run on the real clock.
+func TestRun(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.EveryDays, c.ResendWait = 1, 100*time.Millisecond
+		c.Clock.Now = time.Now
+	})
+	today := w.timing().Day(time.Now())
+	w.ecu.snapshot(today-1, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.sealer.Run(ctx) }()
+	if err := w.deliver(w.ecu.snapshot(today, 10_000)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-w.spool.Changed():
+	case <-time.After(20 * time.Second):
+		t.Error("nothing was sealed")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzDecodeState(f *testing.F) {
+	head := wire.Head{Seq: 1, Day: 2}
+	f.Add(must(wire.NewCodec().Encode(state{Version: stateVersion})))
+	f.Add(must(wire.NewCodec().Encode(state{Version: stateVersion, Head: &head, Reason: wire.ReasonGap})))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		st, err := decodeState(withSum(body))
+		if err != nil {
+			return
+		}
+		if again := must(wire.NewCodec().Encode(st)); !bytes.Equal(again, body) {
+			t.Errorf("%x re-encodes to %x", body, again)
+		}
+		decodeState(body)
+	})
+}
+
+func FuzzDecodeSnapshot(f *testing.F) {
+	f.Add(must(attest.Message{Snapshot: wire.Snapshot{Seq: 7}}.Encode()), uint64(7))
+	f.Fuzz(func(t *testing.T, body []byte, seq uint64) {
+		m, err := decodeSnapshot(withSum(body), seq)
+		if err != nil {
+			return
+		}
+		if again := must(m.Encode()); !bytes.Equal(again, body) || m.Snapshot.Seq != seq {
+			t.Errorf("%x re-encodes to %x", body, again)
+		}
+		decodeSnapshot(body, seq)
+	})
+}
