@@ -8,7 +8,6 @@ package genesis
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,12 +16,11 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"rawstone/pkg/claim"
 	"rawstone/pkg/config"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 
@@ -146,7 +144,7 @@ func (m *maker) log(name string) string {
 	if m.err != nil {
 		return ""
 	}
-	secret, public, err := note.GenerateKey(rand.Reader, name+"/ledger")
+	secret, public, err := tlog.GenerateKey(name + "/ledger")
 	if err != nil {
 		m.err = fmt.Errorf("cannot make ledger key: %w", err)
 		return ""

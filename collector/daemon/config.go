@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"net"
+	"net/netip"
+
+	"rawstone/pkg/config"
+	"rawstone/pkg/wire"
+)
+
+// Config is the collector's configuration file. Relative paths are relative to the file.
+type Config struct {
+	// Environment is "production" or "development"; there is no default. Production refuses development keys and programs.
+	Environment wire.Environment `yaml:"environment"`
+	// StateDir holds database, queue and ledger. Required.
+	StateDir string `yaml:"state_dir"`
+	// Program names the program's documents and keys.
+	Program Program `yaml:"program"`
+	// MQTT is the broker's listener.
+	MQTT MQTT `yaml:"mqtt"`
+	// Web is the address of the dashboard and metrics, on loopback until there is sign-in; default 127.0.0.1:8080.
+	Web string `yaml:"web"`
+}
+
+// Program names the signed documents and the secret keys.
+type Program struct {
+	// Root is the file with the program root's public key: 66 hexadecimal digits. Required.
+	Root string `yaml:"root"`
+	// File, Charter and Policies are the signed documents. Required.
+	File     string   `yaml:"file"`
+	Charter  string   `yaml:"charter"`
+	Policies []string `yaml:"policies"`
+	// ClaimKeys is the directory of the circuit and its verifying key. Required.
+	ClaimKeys string `yaml:"claim_keys"`
+	// ReceiptKey, LogKey and ValidatorKey are secret key files, mode 0600: for receipts, the ledger's checkpoints, and the operator's
+	// own validator. Required.
+	ReceiptKey   string `yaml:"receipt_key"`
+	LogKey       string `yaml:"log_key"`
+	ValidatorKey string `yaml:"validator_key"`
+}
+
+// MQTT is the broker's listener.
+type MQTT struct {
+	// Listen is the address for vehicles, on loopback until there is enrolment; default 127.0.0.1:1883.
+	Listen string `yaml:"listen"`
+}
+
+// Defaults returns the configuration over which a file is read.
+func Defaults() Config {
+	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:1883"}}
+}
+
+// Load reads and checks a configuration file.
+func Load(path string) (*Config, error) {
+	c := Defaults()
+	if err := config.Load(path, &c); err != nil {
+		return nil, err
+	}
+	p := &c.Program
+	config.Resolve(path, &c.StateDir, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey)
+	for i := range p.Policies {
+		config.Resolve(path, &p.Policies[i])
+	}
+	return &c, nil
+}
+
+// Validate implements config.Config.
+func (c *Config) Validate(f *config.Faults) {
+	if c.Environment != wire.Development && c.Environment != wire.Production {
+		f.Add("$.environment", "%q is neither development nor production", c.Environment)
+	}
+	for path, v := range map[string]string{
+		"$.state_dir": c.StateDir, "$.program.root": c.Program.Root, "$.program.file": c.Program.File, "$.program.charter": c.Program.Charter,
+		"$.program.claim_keys": c.Program.ClaimKeys, "$.program.receipt_key": c.Program.ReceiptKey, "$.program.log_key": c.Program.LogKey,
+		"$.program.validator_key": c.Program.ValidatorKey,
+	} {
+		if v == "" {
+			f.Add(path, "must be set")
+		}
+	}
+	if len(c.Program.Policies) == 0 {
+		f.Add("$.program.policies", "must name at least one file")
+	}
+	if !loopback(c.MQTT.Listen) {
+		f.Add("$.mqtt.listen", "%q is not a loopback address and port: vehicles cannot enrol yet, so nobody else may reach the broker", c.MQTT.Listen)
+	}
+	if !loopback(c.Web) {
+		f.Add("$.web", "%q is not a loopback address and port: there is no sign-in yet; put a proxy with one in front", c.Web)
+	}
+}
+
+// loopback reports whether host:port names this machine.
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}

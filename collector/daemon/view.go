@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"rawstone/collector/internal/analytics"
+	"rawstone/collector/internal/dashboard"
+	"rawstone/collector/internal/settle"
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
+)
+
+// latestDrops is how many drops the dashboard shows.
+const latestDrops = 12
+
+// stones is the dashboard's view of the ledger.
+func (c *collector) stones(ctx context.Context) (dashboard.Stones, error) {
+	drops, err := settle.Drops(ctx, c.records, latestDrops)
+	if err != nil {
+		return dashboard.Stones{}, err
+	}
+	var last ledger.Block
+	if len(drops) > 0 {
+		last = drops[0].Block
+	}
+	supply := settle.SupplyOf(last)
+	out := dashboard.Stones{Issued: supply.Issued, Scheduled: supply.Scheduled, Mined: supply.Most, Height: supply.Height}
+	for _, d := range drops {
+		out.Drops = append(out.Drops, dashboard.Drop{
+			Number: d.Drop, Entry: d.Number, Due: c.clock.DropTime(d.Drop), MilliStones: d.Units * reward.Unit,
+			Weight: d.Weight, Owners: d.Count, Seed: d.Seed,
+		})
+	}
+	at, err := c.log.Checkpoint()
+	out.LogSize, out.LogRoot = at.Size, at.Root
+	return out, err
+}
+
+// usage is the dashboard's view of the estimates over the last 28 program days.
+func (c *collector) usage(ctx context.Context) (dashboard.Usage, error) {
+	today := c.clock.Today()
+	families, err := c.estimator.Estimate(ctx, analytics.Window{From: today - min(today, 27), To: today})
+	if err != nil {
+		return dashboard.Usage{}, err
+	}
+	var out dashboard.Usage
+	clip := c.estimator.Clipping()
+	out.Clipping = fmt.Sprintf("Clipping changes %.1f %% of the simulated weeks; its bias stands beside each mean.", 100*clip.Clipped)
+	for _, f := range families {
+		out.Privacy = fmt.Sprintf("Each report is (%.3g, %.0e)-differentially private in the car; a year of %d composes to ε = %.1f at a total δ of %.0e.",
+			f.Privacy.Epsilon, f.Privacy.Delta, f.Privacy.Dispatches, f.Privacy.YearEpsilon, f.Privacy.YearDelta)
+		out.Families = append(out.Families, chart(f))
+	}
+	return out, nil
+}
+
+// chart names a family's bins. A family none of whose bins can be shown is suppressed as a whole.
+func chart(f analytics.Family) dashboard.Family {
+	out := dashboard.Family{Name: familyTitle(f.Family), Unit: "minutes", Reports: f.N}
+	if f.Family == wire.FamilyTrips {
+		out.Unit = "trips"
+	}
+	suppressed := 0
+	for i, b := range f.Bins {
+		bin := dashboard.Bin{Label: binLabel(f.Family, i), Mean: b.Mean, Low: b.Low, High: b.High, Bias: b.Bias, Suppressed: string(b.Suppressed)}
+		if b.Suppressed != "" {
+			suppressed++
+		}
+		out.Bins = append(out.Bins, bin)
+	}
+	if suppressed == len(out.Bins) {
+		out.Suppressed = out.Bins[0].Suppressed
+	}
+	return out
+}
+
+func familyTitle(f wire.Family) string {
+	switch f {
+	case wire.FamilyHours:
+		return "In use by hour of the day"
+	case wire.FamilySpeed:
+		return "In use by speed"
+	case wire.FamilyTrips:
+		return "Trips by length"
+	case wire.FamilyCharge:
+		return "Charging by state of charge"
+	case wire.FamilyFeature:
+		return "Use of features"
+	}
+	return "Unknown"
+}
+
+// binLabel names a bin as package trip of the agent cuts them.
+func binLabel(f wire.Family, i int) string {
+	switch f {
+	case wire.FamilyHours:
+		return fmt.Sprintf("%02d:00", i)
+	case wire.FamilySpeed:
+		return [...]string{"standing", "1–10 km/h", "10–30", "30–50", "50–70", "70–90", "90–110", "110–130", "130–160", "above 160"}[i]
+	case wire.FamilyTrips:
+		return [...]string{"under 1 km", "1–2 km", "2–5", "5–10", "10–20", "20–35", "35–50", "50–100", "100–200", "above 200"}[i]
+	case wire.FamilyCharge:
+		return fmt.Sprintf("%d–%d %%", 10*i, 10*i+10)
+	case wire.FamilyFeature:
+		if i == 0 {
+			return "driver assistance"
+		}
+	}
+	return fmt.Sprintf("reserved %d", i)
+}
+
+// reports lets the estimator read the records.
+type reports struct{ db *store.DB }
+
+// Reports implements analytics.Source.
+func (r reports) Reports(ctx context.Context, charter wire.Hash, after int64,
+	fn func(serial int64, day uint32, families wire.Family, vector []int64) error) error {
+	return r.db.View(ctx, func(tx *store.Tx) error {
+		return tx.EachReport(ctx, charter, after, func(s store.Report) error {
+			report := wire.Report{Vector: s.Vector}
+			return fn(s.Serial, s.Epoch, s.Families, report.Values())
+		})
+	})
+}
+
+// openings lets the operator's own validator see behind blinded entries, as they are at the moment.
+type openings struct{ db *store.DB }
+
+func opened[T any](o openings, read func(context.Context, *store.Tx) (T, error)) (v T, ok bool) {
+	ctx := context.Background()
+	err := o.db.View(ctx, func(tx *store.Tx) (err error) {
+		v, err = read(ctx, tx)
+		return err
+	})
+	return v, err == nil
+}
+
+// Credit implements audit.Opener.
+func (o openings) Credit(number uint64) (ledger.CreditOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.CreditOpening, error) {
+		return tx.CreditOpening(ctx, number)
+	})
+}
+
+// Binding implements audit.Opener.
+func (o openings) Binding(number uint64) (ledger.BindingOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.BindingOpening, error) {
+		return tx.BindingOpening(ctx, number)
+	})
+}
+
+// Secret implements audit.Opener.
+func (o openings) Secret(account string) ([32]byte, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) ([32]byte, error) { return tx.AccountSecret(ctx, account) })
+}

@@ -1,0 +1,184 @@
+// Package dashboard shows fleet engineers what the collector knows: vehicles, claims, kilometres proven, stones against the emission
+// schedule, the latest drops, and usage estimates with their uncertainty.
+//
+// Pages are rendered here, from real data, with everything they need served from this binary; without JavaScript they are whole and
+// stand still, with it they follow the collector. The package shows no vehicle's data: estimates come with a confidence interval or
+// are suppressed, and the reason is said.
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/wire"
+)
+
+//go:embed page.html.tmpl style.css live.js
+var files embed.FS
+
+const (
+	// drops and recent bound the tables.
+	drops = 12
+	// renderTimeout bounds the queries of one page.
+	renderTimeout = 10 * time.Second
+)
+
+// A Drop is one drawn drop.
+type Drop struct {
+	// Number counts drops from genesis; Entry is the number of its block in the ledger.
+	Number, Entry uint64
+	// Due is its scheduled instant.
+	Due time.Time
+	// MilliStones is what it issued, Weight the effective kilometres it was drawn over, Owners how many accounts had weight.
+	MilliStones, Weight, Owners uint64
+	// Seed is what decided it.
+	Seed wire.Hash
+}
+
+// Stones is how far the emission has come, in milli-stones.
+type Stones struct {
+	// Issued is the supply so far; Scheduled the emission at the height reached; Mined the whole of what can be mined.
+	Issued, Scheduled, Mined uint64
+	// Height is the number of drops that issued.
+	Height uint64
+	// Drops are the latest ones, newest first.
+	Drops []Drop
+	// LogSize and LogRoot are the ledger's checkpoint.
+	LogSize uint64
+	LogRoot wire.Hash
+}
+
+// A Bin is one estimate: a mean per vehicle and dispatch with its 95 % confidence interval, or why there is none.
+type Bin struct {
+	Label           string
+	Mean, Low, High float64
+	// Bias is what clipping changes the mean by in simulation; it is shown beside, never subtracted.
+	Bias       float64
+	Suppressed string
+}
+
+// A Family is a chart of usage estimates.
+type Family struct {
+	Name, Unit string
+	Reports    uint64
+	Bins       []Bin
+	// Suppressed says why the whole chart is, or is empty.
+	Suppressed string
+}
+
+// Usage is all charts and what they cost the driver.
+type Usage struct {
+	Families []Family
+	// Privacy is the cost of one report and of a year of them, in words.
+	Privacy string
+	// Clipping is the measured bias of clipping, in words.
+	Clipping string
+}
+
+// Config says where the data comes from. All fields are required.
+type Config struct {
+	Program *wire.Program
+	Clock   wire.Clock
+	Store   *store.DB
+	// Stones and Usage return what is current.
+	Stones func(context.Context) (Stones, error)
+	Usage  func(context.Context) (Usage, error)
+	Logger *slog.Logger
+}
+
+// A Dashboard is an http.Handler.
+type Dashboard struct {
+	cfg  Config
+	page *template.Template
+	mux  *http.ServeMux
+}
+
+// New parses the templates.
+func New(cfg Config) (*Dashboard, error) {
+	if cfg.Program == nil || cfg.Clock.Now == nil || cfg.Store == nil || cfg.Stones == nil || cfg.Usage == nil || cfg.Logger == nil {
+		return nil, errors.New("cannot make dashboard: program, clock, store, stones, usage and logger are required")
+	}
+	t, err := template.New("page.html.tmpl").Funcs(functions()).ParseFS(files, "page.html.tmpl")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make dashboard: %w", err)
+	}
+	d := &Dashboard{cfg: cfg, page: t, mux: http.NewServeMux()}
+	d.mux.HandleFunc("GET /{$}", d.overview)
+	d.mux.Handle("GET /style.css", http.FileServerFS(files))
+	d.mux.Handle("GET /live.js", http.FileServerFS(files))
+	return d, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	d.mux.ServeHTTP(w, r)
+}
+
+// overviewData is what the page shows.
+type overviewData struct {
+	Program     *wire.Program
+	Day         uint32
+	Now         time.Time
+	Summary     store.Summary
+	Refusals    []store.Refusals
+	Refused     int64
+	Stones      Stones
+	Usage       Usage
+	UsageError  bool
+	StonesError bool
+}
+
+func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), renderTimeout)
+	defer cancel()
+	data := overviewData{Program: d.cfg.Program, Day: d.cfg.Clock.Today(), Now: d.cfg.Clock.Now().UTC()}
+	err := d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+		if data.Summary, err = tx.Summary(ctx); err != nil {
+			return err
+		}
+		data.Refusals, err = tx.Refusals(ctx)
+		return err
+	})
+	if err != nil {
+		d.fail(w, err)
+		return
+	}
+	for _, refusal := range data.Refusals {
+		data.Refused += refusal.N
+	}
+	if data.Stones, err = d.cfg.Stones(ctx); err != nil {
+		d.cfg.Logger.Error("dashboard cannot read stones", "error", err)
+		data.StonesError = true
+	}
+	if data.Usage, err = d.cfg.Usage(ctx); err != nil {
+		d.cfg.Logger.Error("dashboard cannot read usage estimates", "error", err)
+		data.UsageError = true
+	}
+	var b bytes.Buffer
+	if err := d.page.Execute(&b, data); err != nil {
+		d.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if _, err := w.Write(b.Bytes()); err != nil {
+		d.cfg.Logger.Debug("dashboard reader went away", "error", err)
+	}
+}
+
+func (d *Dashboard) fail(w http.ResponseWriter, err error) {
+	d.cfg.Logger.Error("dashboard cannot make page", "error", err)
+	http.Error(w, "The collector cannot read its records at the moment. Its log says why.", http.StatusInternalServerError)
+}

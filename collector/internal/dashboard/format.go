@@ -1,0 +1,110 @@
+package dashboard
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"rawstone/pkg/wire"
+)
+
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"count":  count,
+		"stones": stones,
+		"share":  share,
+		"bar":    bar,
+		"reason": reason,
+		"short":  func(h wire.Hash) string { return h.String()[:12] },
+		"clock":  func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"stamp":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") },
+		"number": func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) },
+	}
+}
+
+// count groups the digits of any integer by thin spaces, as ISO 80000-1 writes them.
+func count(v any) string {
+	s := fmt.Sprint(v)
+	sign := ""
+	if strings.HasPrefix(s, "-") {
+		sign, s = "−", s[1:]
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
+	}
+	return sign + s
+}
+
+// stones writes milli-stones as stones.
+func stones(milli uint64) string {
+	s := count(milli / 1000)
+	if frac := milli % 1000; frac != 0 {
+		s += strings.TrimRight(fmt.Sprintf(".%03d", frac), "0")
+	}
+	return s
+}
+
+// share is part of whole in per cent, with enough digits to show something for a small part.
+func share(part, whole uint64) string {
+	if whole == 0 {
+		return "0 %"
+	}
+	p := 100 * float64(part) / float64(whole)
+	digits := 1
+	if p > 0 && p < 0.1 {
+		digits = int(math.Ceil(-math.Log10(p))) + 1
+	}
+	return strconv.FormatFloat(p, 'f', digits, 64) + " %"
+}
+
+// A barShape is one bar of a chart with its interval, in the units of a 100 wide drawing.
+type barShape struct{ Width, Low, Span float64 }
+
+// bar scales an estimate to the largest upper end of its chart; noise below zero is drawn as zero.
+func bar(f Family, b Bin) barShape {
+	top := 0.0
+	for _, x := range f.Bins {
+		if x.Suppressed == "" {
+			top = max(top, x.High)
+		}
+	}
+	if top <= 0 {
+		return barShape{}
+	}
+	at := func(v float64) float64 { return 100 * max(v, 0) / top }
+	return barShape{Width: at(b.Mean), Low: at(b.Low), Span: at(b.High) - at(b.Low)}
+}
+
+// reason says a refusal in words.
+func reason(r wire.Reason) string {
+	switch r {
+	case wire.ReasonMalformed:
+		return "not a valid message"
+	case wire.ReasonUnknownVehicle:
+		return "vehicle is not registered"
+	case wire.ReasonUnknownKey:
+		return "ECU key is not bound to the vehicle"
+	case wire.ReasonRevoked:
+		return "ECU key is revoked"
+	case wire.ReasonSignature:
+		return "signature does not hold"
+	case wire.ReasonProof:
+		return "proof does not hold"
+	case wire.ReasonGap:
+		return "claim begins beyond the head"
+	case wire.ReasonStale:
+		return "claim begins before the head"
+	case wire.ReasonFuture:
+		return "claim ends more than a day ahead"
+	case wire.ReasonPolicy:
+		return "no such policy in force"
+	case wire.ReasonCharter:
+		return "report is not under the charter in force"
+	case wire.ReasonEpoch:
+		return "vehicle has already reported for that day"
+	}
+	return string(r)
+}
