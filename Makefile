@@ -22,7 +22,7 @@ cross:
 
 # One collector, three cars and their agents; Ctrl-C ends it. DEMO_ONCE=1 ends by itself after the first audited stones.
 demo: build
-	@exec $(BUILD)/firmware-sim demo --dir configs/demo --bin $(BUILD) --state $(BUILD)/demo $(if $(DEMO_ONCE),--once)
+	@exec $(BUILD)/firmware-sim demo --bin $(BUILD) $(if $(DEMO_ONCE),--once)
 
 test: cross
 	$(GO) test -timeout 15m ./...

@@ -1,0 +1,241 @@
+// Package rawstone_test runs the whole path in the ways that its users would: a recorded drive in one process, and processes that
+// are killed at random.
+package rawstone_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	agent "rawstone/agent/daemon"
+	collector "rawstone/collector/daemon"
+	sim "rawstone/firmware-sim/daemon"
+	"rawstone/pkg/wire"
+)
+
+// TestRealDrive plays a recorded drive of 40,579 m to the whole system in one process.
+func TestRealDrive(t *testing.T) {
+	captures := os.Getenv("RAWSTONE_CAPTURES")
+	if captures == "" {
+		captures = "../shared/captures"
+	}
+	capture, err := filepath.Abs(filepath.Join(captures, "obd2-trip.candump.log.gz"))
+	if err == nil {
+		_, err = os.Stat(capture)
+	}
+	if err != nil {
+		t.Skip("no recorded drive: set RAWSTONE_CAPTURES to the folder of captures")
+	}
+	// Noon of a program day; the test jumps to the next day when the drive is over.
+	var mu sync.Mutex
+	var jump time.Duration
+	begin, noon := time.Now(), time.Date(2026, 1, 5, 4, 0, 0, 0, time.UTC)
+	now := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return noon.Add(time.Since(begin) + jump)
+	}
+	url1, url2 := busURL(t), busURL(t)
+	wiretap := newTap(t)
+	w := newWorld(t, 86400, now, car{
+		bus: "can2",
+		sim: fmt.Sprintf("mode: replay\nbuses: [{name: can1, url: %q}, {name: can2, url: %q}]\necu: {bus: can2, standstill_kmh: 1}\n"+
+			"replay:\n  capture: %q\n  speed: 300\n  dbc: %q\n  sensors:\n    bus: can2\n"+
+			"    odometer: {signal: gnss_odo.DistanceTrip, unit: m, valid: gnss_odo.DistanceValid}\n"+
+			"    speed: {signal: gnss_speed.Speed, unit: m/s, valid: gnss_speed.SpeedValid}\n", url1, url2, capture, config("vehicles/css-gnss.dbc")),
+		buses: fmt.Sprintf("- {name: can1, url: %q}\n- {name: can2, url: %q, dbc: %q}", url1, url2, config("vehicles/css-gnss.dbc")),
+		signals: `- {path: Vehicle.TraveledDistance, vss: "6.0", bus: can2, signal: gnss_odo.DistanceTrip, unit: m}
+- {path: Vehicle.Speed, vss: "6.0", bus: can2, signal: gnss_speed.Speed, unit: m/s}`,
+		consent: "hours, speed, trips",
+	}, wiretap.addr())
+	wiretap.forward(t, w.mqtt)
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	start(t, func(ctx context.Context) error {
+		return collector.Run(ctx, w.collector(t), collector.Deps{Logger: logger, Now: now})
+	})
+	start(t, func(ctx context.Context) error {
+		return agent.Run(ctx, w.agent(t), agent.Deps{Logger: logger, Now: now})
+	})
+	played := make(chan struct{})
+	start(t, func(ctx context.Context) error {
+		return sim.Run(ctx, w.car(t), sim.Deps{Logger: logger, Now: now, OnReplayDone: func() { close(played) }})
+	})
+	select {
+	case <-played:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("the capture was not played within 2 minutes")
+	}
+	if _, n := w.credited(t); n != 0 {
+		t.Errorf("%d credits before the day was over", n)
+	}
+	mu.Lock()
+	jump = 24 * time.Hour
+	mu.Unlock()
+	until(t, time.Minute, "credit", func() bool { _, n := w.credited(t); return n > 0 })
+	if km, n := w.credited(t); km != 40 || n != 1 {
+		t.Errorf("%d credits of %d km, want one of 40: the highest tier not above 40.579 km", n, km)
+	}
+	until(t, time.Minute, "receipt of a report", func() bool { return len(wiretap.messages(wire.KindReceipt)) >= 2 })
+	truth, err := sim.GroundTruth(w.car(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := truth[len(truth)-1].Opening.Counters
+	if d := last[wire.OdometerM] - truth[0].Opening.Counters[wire.OdometerM]; d != 40_579 {
+		t.Errorf("the ECU counted %d m, want 40,579", d)
+	}
+	checkWire(t, wiretap, truth, samples(t, capture))
+}
+
+// TestNothingLostNothingTwice kills agent and collector twenty times at random points and compares what was credited with what the
+// ECU's own counters are worth; a run without kills shows that the comparison is right.
+func TestNothingLostNothingTwice(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		days  int
+		kills int
+	}{{"undisturbed", 4, 0}, {"killed", 8, 20}} {
+		t.Run(c.name, func(t *testing.T) { lossTest(t, c.days, c.kills) })
+	}
+}
+
+func lossTest(t *testing.T, days, kills int) {
+	const dayS = 3
+	w := newWorld(t, dayS, time.Now, drivenCar(busURL(t)), "")
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	stopCar := start(t, func(ctx context.Context) error { return sim.Run(ctx, w.car(t), sim.Deps{Logger: logger}) })
+	children := map[string]*childProcess{"collector": startChild(t, w, "collector"), "agent": startChild(t, w, "agent")}
+	for i := range kills {
+		time.Sleep(time.Duration(100+rand.IntN(1900)) * time.Millisecond)
+		role := []string{"agent", "collector"}[rand.IntN(2)]
+		t.Logf("kill %d: %s", i+1, role)
+		children[role].kill(t)
+		children[role] = startChild(t, w, role)
+	}
+	signed := func() []sim.Truth {
+		truth, err := sim.GroundTruth(w.car(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return truth
+	}
+	until(t, time.Duration(2*days*dayS)*time.Second, "enough days", func() bool { return len(signed()) > days })
+	stopCar()
+	truth := signed()
+	want := worth(t, w, truth)
+	if want == 0 {
+		t.Fatal("the car did not drive: the comparison would prove nothing")
+	}
+	until(t, time.Minute, fmt.Sprintf("credit of %d km", want), func() bool { km, _ := w.credited(t); return km >= want })
+	time.Sleep(2 * time.Second) // what is credited twice would come now
+	for _, c := range children {
+		c.stop(t)
+	}
+	if km, n := w.credited(t); km != want {
+		t.Errorf("%d km credited in %d credits, want %d over %d snapshots", km, n, want, len(truth))
+	}
+	// The records open what the ledger blinds: every credit, weight and draw is replayed.
+	if err := collector.WriteOpenings(t.Context(), w.collector(t), w.path("openings.json")); err != nil {
+		t.Fatal(err)
+	}
+	report, err := collector.Audit(t.Context(), w.path("collector/ledger"), w.path("program/root.pub"), w.path("openings.json"))
+	if err != nil {
+		t.Error(err)
+	}
+	t.Log(report)
+}
+
+// worth computes from the ECU's own snapshots what an agent with a dispatch a day must be credited: each span from the last credited
+// snapshot to the next is worth its tier, and one below the lowest tier is carried on.
+func worth(t *testing.T, w *world, truth []sim.Truth) (km uint64) {
+	t.Helper()
+	program, id, err := wire.LoadProgram(w.path("program/root.pub"), w.path("program/program.cose"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := os.ReadFile(w.path("program/policies/1.cose"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := wire.OpenPolicy(program.Policy, id, signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := truth[0]
+	for _, s := range truth[1:] {
+		metres := s.Opening.Counters[wire.OdometerM] - head.Opening.Counters[wire.OdometerM]
+		floor := uint32(0)
+		for _, tier := range policy.Tiers {
+			if metres >= 1000*tier.Km {
+				floor = tier.Km
+			}
+		}
+		if floor > 0 {
+			km += uint64(min(floor, policy.CapKm*(s.Day-head.Day)))
+			head = s
+		}
+	}
+	return km
+}
+
+// A childProcess is a daemon in a process of its own: the test binary run again.
+type childProcess struct {
+	role string
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+}
+
+func startChild(t *testing.T, w *world, role string) *childProcess {
+	t.Helper()
+	c := &childProcess{role: role, cmd: exec.Command(os.Args[0], "-test.run=^$")}
+	c.cmd.Env = append(os.Environ(), childRole+"="+role, childConfig+"="+w.path(role+".yaml"))
+	c.cmd.Stderr = &c.log
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if c.cmd.ProcessState == nil {
+			c.kill(t)
+		}
+	})
+	return c
+}
+
+// kill ends the process without warning; one that has ended by itself is an error.
+func (c *childProcess) kill(t *testing.T) {
+	t.Helper()
+	if err := c.cmd.Process.Kill(); err != nil {
+		t.Errorf("%s: %v", c.role, err)
+	}
+	err := c.cmd.Wait()
+	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		t.Errorf("%s ended by itself: %v\n%s", c.role, err, c.tail())
+	}
+}
+
+// stop ends the process in order.
+func (c *childProcess) stop(t *testing.T) {
+	t.Helper()
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("%s: %v", c.role, err)
+	}
+	if err := c.cmd.Wait(); err != nil {
+		t.Errorf("%s did not stop well: %v\n%s", c.role, err, c.tail())
+	}
+}
+
+func (c *childProcess) tail() string {
+	lines := strings.Split(strings.TrimSpace(c.log.String()), "\n")
+	return strings.Join(lines[max(0, len(lines)-12):], "\n")
+}

@@ -1,0 +1,220 @@
+package rawstone_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	agent "rawstone/agent/daemon"
+	collector "rawstone/collector/daemon"
+	sim "rawstone/firmware-sim/daemon"
+	"rawstone/pkg/audit"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/wire"
+)
+
+// childRole makes the test binary run a daemon instead of the tests; childConfig is the daemon's configuration.
+const (
+	childRole   = "RAWSTONE_E2E_CHILD"
+	childConfig = "RAWSTONE_E2E_CONFIG"
+)
+
+func TestMain(m *testing.M) {
+	role := os.Getenv(childRole)
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	if err := child(role, os.Getenv(childConfig)); err != nil {
+		fmt.Fprintln(os.Stderr, role+":", err)
+		os.Exit(1)
+	}
+}
+
+func child(role, path string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if role == "collector" {
+		cfg, err := collector.Load(path)
+		if err != nil {
+			return err
+		}
+		return collector.Run(ctx, cfg, collector.Deps{Logger: logger})
+	}
+	cfg, err := agent.Load(path)
+	if err != nil {
+		return err
+	}
+	return agent.Run(ctx, cfg, agent.Deps{Logger: logger})
+}
+
+// A world is a program with one vehicle, its configuration files in dir.
+type world struct {
+	dir  string
+	now  func() time.Time
+	mqtt string // where the collector listens
+}
+
+// car is what the simulated car and the agent's reading side are configured with.
+type car struct{ sim, buses, signals, bus, consent string }
+
+// drivenCar has invented days; its step keeps the frames of a short day few.
+func drivenCar(url string) car {
+	return car{
+		bus:   "can0",
+		sim:   fmt.Sprintf("buses: [{name: can0, url: %q}]\ndrive: {profile: commuter, step_ms: 2000}\n", url),
+		buses: fmt.Sprintf("- {name: can0, url: %q, dbc: %q}", url, config("vehicles/sim.dbc")),
+		signals: `- {path: Vehicle.TraveledDistance, vss: "6.0", bus: can0, signal: Odometer.Odometer, unit: m}
+- {path: Vehicle.Speed, vss: "6.0", bus: can0, signal: Motion.VehicleSpeed, unit: km/h}`,
+	}
+}
+
+// config returns the absolute path of a shipped configuration file.
+func config(name string) string {
+	path, err := filepath.Abs(filepath.Join("configs", name))
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// freePort returns a port of this machine that is free now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// busURL returns a multicast bus that no other test uses now.
+func busURL(t *testing.T) string { return fmt.Sprintf("udp://239.64.143.1:%d", freePort(t)) }
+
+func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *world) write(t *testing.T, name, text string) string {
+	t.Helper()
+	if err := os.WriteFile(w.path(name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return w.path(name)
+}
+
+// newWorld begins a program of short or long days, makes an ECU and a device key, and registers the vehicle CAR1. The agent reaches
+// the broker at broker, or directly when that is empty.
+func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string) *world {
+	t.Helper()
+	w := &world{dir: t.TempDir(), now: now, mqtt: "127.0.0.1:" + strconv.Itoa(freePort(t))}
+	if broker == "" {
+		broker = w.mqtt
+	}
+	source := w.write(t, "program.yaml", fmt.Sprintf("name: e2e\nday_s: %d\ndrop_s: %d\ncharter: %q\npolicies: [%q]\n",
+		dayS, max(dayS/144, 1), config("charter.yaml"), config("policies/mileage.yaml")))
+	if _, err := collector.Init(source, w.path("program"), now); err != nil {
+		t.Fatal(err)
+	}
+	const documents = "  root: program/root.pub\n  file: program/program.cose\n"
+	const keys = "  charter: program/charter.cose\n  policies: [program/policies/1.cose]\n  claim_keys: program/claim\n"
+	w.write(t, "collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+keys+
+		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
+		"mqtt: {listen: "+w.mqtt+"}\nweb: 127.0.0.1:0\n")
+	w.write(t, "sim.yaml", "program:\n"+documents+"state: ecu\nhistory: true\n"+c.sim)
+	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+keys+
+		"buses:\n"+c.buses+"\nsignals:\n"+c.signals+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
+		"dispatch: {every_days: 1, max_delay: 50ms, retry_after: 1s}\nconsent: ["+c.consent+"]\n"+
+		"mqtt: {url: \"tcp://"+broker+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n")
+	identity, err := sim.Init(w.car(t), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, "identity.pem", string(identity))
+	if err := agent.Init(w.agent(t), w.path("device.pub")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = collector.AddVehicle(t.Context(), w.collector(t), collector.Vehicle{ID: "CAR1", ECUKey: w.path("identity.pem"), DeviceKey: w.path("device.pub")}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func must[T any](t *testing.T, v T, err error) T {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (w *world) car(t *testing.T) *sim.Config {
+	c, err := sim.Load(w.path("sim.yaml"))
+	return must(t, c, err)
+}
+
+func (w *world) agent(t *testing.T) *agent.Config {
+	c, err := agent.Load(w.path("agent.yaml"))
+	return must(t, c, err)
+}
+
+func (w *world) collector(t *testing.T) *collector.Config {
+	c, err := collector.Load(w.path("collector.yaml"))
+	return must(t, c, err)
+}
+
+// start runs a daemon until the test or the returned function stops it, and fails the test when it fails.
+func start(t *testing.T, run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return stop
+}
+
+// credited returns the kilometres and the number of all credits in the ledger.
+func (w *world) credited(t *testing.T) (km uint64, n int) {
+	t.Helper()
+	root, err := wire.LoadRoot(w.path("program/root.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = audit.Read(t.Context(), w.path("collector/ledger"), root, func(e *ledger.Entry) error {
+		if e.Type != ledger.TypeCredit {
+			return nil
+		}
+		c, err := e.Credit()
+		km, n = km+uint64(c.Km), n+1
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Logf("ledger is not readable yet: %v", err)
+	}
+	return km, n
+}
+
+// until waits for a condition that must come true in bounded time.
+func until(t *testing.T, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !cond(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not happen within %v", what, limit)
+		}
+	}
+}

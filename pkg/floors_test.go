@@ -1,0 +1,106 @@
+package pkg_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors is the house: each package may import what lies on floors strictly below its own. A new package gets a row here and in
+// the README's map.
+func floors() map[string]int {
+	m := make(map[string]int)
+	for floor, names := range [][]string{
+		0: {"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/wire"},
+		1: {"pkg/attest", "pkg/can/dbc", "pkg/can/isotp", "pkg/can/link", "pkg/claim", "pkg/ledger", "pkg/reward", "pkg/tlog"},
+		2: {"agent/internal/flash", "collector/internal/store", "pkg/audit"},
+		3: {
+			"agent/internal/budget", "agent/internal/bus", "agent/internal/journal", "agent/internal/seal", "agent/internal/spool",
+			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink",
+			"collector/internal/analytics", "collector/internal/broker", "collector/internal/credit", "collector/internal/dashboard",
+			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
+			"collector/internal/validator",
+			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
+		},
+		// The daemons wire the rooms; the command lines start the daemons.
+		4: {"agent/daemon", "collector/daemon", "firmware-sim/daemon"},
+		5: {"agent/internal/cli", "collector/internal/cli", "firmware-sim/internal/cli"},
+		6: {"agent", "collector", "firmware-sim"},
+	} {
+		for _, n := range names {
+			m[n] = floor
+		}
+	}
+	return m
+}
+
+// sideways lists the imports that are allowed on one floor: frames are the common tongue of all CAN packages, and seal takes trip's
+// summary with budget's permission.
+func sideways() map[string][]string {
+	return map[string][]string{
+		"agent/internal/seal": {"agent/internal/trip", "agent/internal/budget"},
+	}
+}
+
+// blind lists imports that are forbidden whatever the floor: behind the privacy border only opaque sealed bytes move.
+func blind() map[string][]string {
+	raw := []string{"pkg/can", "agent/internal/trip", "pkg/dp"}
+	return map[string][]string{"agent/internal/spool": raw, "agent/internal/uplink": raw}
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	GoFiles    []string
+}
+
+func TestFloors(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,GoFiles", "rawstone/...").Output()
+	if err != nil {
+		t.Fatalf("cannot list packages: %v", err)
+	}
+	floor, side, never := floors(), sideways(), blind()
+	seen := make(map[string]bool)
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, "rawstone/")
+		if len(p.GoFiles) == 0 {
+			continue // tests only
+		}
+		seen[name] = true
+		own, ok := floor[name]
+		if !ok {
+			t.Errorf("%s has no floor", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			imp, ours := strings.CutPrefix(imp, "rawstone/")
+			if !ours {
+				continue
+			}
+			if floor[imp] >= own && !slices.Contains(side[name], imp) {
+				t.Errorf("%s (floor %d) imports %s (floor %d)", name, own, imp, floor[imp])
+			}
+			for _, bad := range never[name] {
+				if imp == bad || path.Dir(imp) == bad {
+					t.Errorf("%s imports %s: it may move opaque bytes only", name, imp)
+				}
+			}
+		}
+	}
+	for name := range floor {
+		if !seen[name] {
+			t.Errorf("%s has a floor and does not exist", name)
+		}
+	}
+}
