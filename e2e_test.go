@@ -20,6 +20,7 @@ import (
 	agent "rawstone/agent/daemon"
 	collector "rawstone/collector/daemon"
 	sim "rawstone/firmware-sim/daemon"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -159,7 +160,7 @@ func lossTest(t *testing.T, days, kills int) {
 // snapshot to the next is worth its tier, and one below the lowest tier is carried on.
 func worth(t *testing.T, w *world, truth []sim.Truth) (km uint64) {
 	t.Helper()
-	program, id, err := wire.LoadProgram(w.path("program/root.pub"), w.path("program/program.cose"))
+	program, id, err := terms.LoadProgram(w.path("program/root.pub"), w.path("program/program.cose"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func worth(t *testing.T, w *world, truth []sim.Truth) (km uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := wire.OpenPolicy(program.Policy, id, signed)
+	policy, err := terms.OpenPolicy(program.Policy, id, signed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	sim "rawstone/firmware-sim/daemon"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
-	"rawstone/pkg/wire"
+	"rawstone/pkg/terms"
 )
 
 // childRole makes the test binary run a daemon instead of the tests; childConfig is the daemon's configuration.
@@ -191,7 +191,7 @@ func start(t *testing.T, run func(context.Context) error) (stop func()) {
 // credited returns the kilometres and the number of all credits in the ledger.
 func (w *world) credited(t *testing.T) (km uint64, n int) {
 	t.Helper()
-	root, err := wire.LoadRoot(w.path("program/root.pub"))
+	root, err := terms.LoadRoot(w.path("program/root.pub"))
 	if err != nil {
 		t.Fatal(err)
 	}

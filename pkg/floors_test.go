@@ -17,9 +17,10 @@ func floors() map[string]int {
 	m := make(map[string]int)
 	for floor, names := range [][]string{
 		0: {"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/wire"},
-		1: {"pkg/attest", "pkg/can/dbc", "pkg/can/isotp", "pkg/can/link", "pkg/claim", "pkg/ledger", "pkg/reward", "pkg/tlog"},
-		2: {"agent/internal/flash", "collector/internal/store", "pkg/audit"},
-		3: {
+		1: {"pkg/attest", "pkg/can/dbc", "pkg/can/isotp", "pkg/can/link", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		2: {"agent/internal/flash", "pkg/ledger"},
+		3: {"collector/internal/store", "pkg/audit"},
+		4: {
 			"agent/internal/budget", "agent/internal/bus", "agent/internal/journal", "agent/internal/seal", "agent/internal/spool",
 			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink",
 			"collector/internal/analytics", "collector/internal/broker", "collector/internal/credit", "collector/internal/dashboard",
@@ -28,9 +29,9 @@ func floors() map[string]int {
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
-		4: {"agent/daemon", "collector/daemon", "firmware-sim/daemon"},
-		5: {"agent/internal/cli", "collector/internal/cli", "firmware-sim/internal/cli"},
-		6: {"agent", "collector", "firmware-sim"},
+		5: {"agent/daemon", "collector/daemon", "firmware-sim/daemon"},
+		6: {"agent/internal/cli", "collector/internal/cli", "firmware-sim/internal/cli"},
+		7: {"agent", "collector", "firmware-sim"},
 	} {
 		for _, n := range names {
 			m[n] = floor

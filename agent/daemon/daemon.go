@@ -35,6 +35,7 @@ import (
 	"rawstone/pkg/can/dbc"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -60,7 +61,7 @@ type Deps struct {
 type agent struct {
 	cfg     *Config
 	deps    Deps
-	clock   wire.Clock
+	clock   terms.Clock
 	metrics *prometheus.Registry
 
 	state, budgets *badger.DB
@@ -108,7 +109,7 @@ func (a *agent) open() error {
 	if err != nil {
 		return err
 	}
-	a.clock = wire.Clock{Timing: p.Timing, Now: a.deps.Now}
+	a.clock = terms.Clock{Timing: p.Timing, Now: a.deps.Now}
 	if err := os.MkdirAll(a.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}
@@ -194,7 +195,7 @@ func (a *agent) openSealing(p *program) (err error) {
 	return err
 }
 
-func (a *agent) openBudget(u wire.Usage) (err error) {
+func (a *agent) openBudget(u terms.Usage) (err error) {
 	cost := budget.Cost{MicroEpsilon: int64(u.EpsilonMicro), PicoDelta: int64(u.DeltaPico)}
 	limit, err := budget.YearLimit(cost, int64(u.YearlyDispatches))
 	if err != nil {

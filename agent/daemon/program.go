@@ -11,6 +11,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -19,11 +20,11 @@ const maxDocument = 64 << 10
 
 // program is everything that the configuration's files say of the program, checked.
 type program struct {
-	*wire.Program
+	*terms.Program
 	id        wire.Hash
-	charter   *wire.Charter
+	charter   *terms.Charter
 	charterID wire.Hash
-	policies  []*wire.Policy
+	policies  []*terms.Policy
 	lock      claim.Lock
 	ecu       wire.PublicKey
 }
@@ -31,7 +32,7 @@ type program struct {
 func openProgram(c *Config) (*program, error) {
 	p := new(program)
 	var err error
-	if p.Program, p.id, err = wire.LoadProgram(c.Program.Root, c.Program.File); err != nil {
+	if p.Program, p.id, err = terms.LoadProgram(c.Program.Root, c.Program.File); err != nil {
 		return nil, err
 	}
 	if p.Environment != c.Environment {
@@ -41,14 +42,14 @@ func openProgram(c *Config) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.charter, p.charterID, err = wire.OpenCharter(p.Program, p.id, signed); err != nil {
+	if p.charter, p.charterID, err = terms.OpenCharter(p.Program, p.id, signed); err != nil {
 		return nil, fmt.Errorf("cannot use charter %s: %w", c.Program.Charter, err)
 	}
 	for _, path := range c.Program.Policies {
 		if signed, err = readDocument(path); err != nil {
 			return nil, err
 		}
-		policy, err := wire.OpenPolicy(p.Policy, p.id, signed)
+		policy, err := terms.OpenPolicy(p.Policy, p.id, signed)
 		if err != nil {
 			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
 		}

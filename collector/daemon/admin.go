@@ -17,6 +17,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -49,7 +50,7 @@ func AddVehicle(ctx context.Context, cfg *Config, v Vehicle, now func() time.Tim
 		if err != nil {
 			return fmt.Errorf("cannot use ECU identity %s: %w", v.ECUKey, err)
 		}
-		device, err := wire.LoadRoot(v.DeviceKey)
+		device, err := terms.LoadRoot(v.DeviceKey)
 		if err != nil {
 			return fmt.Errorf("cannot use device key: %w", err)
 		}
@@ -89,7 +90,7 @@ func administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	r, err := identity.New(identity.Config{DB: db, Program: p.id, Clock: wire.Clock{Timing: p.Timing, Now: now}})
+	r, err := identity.New(identity.Config{DB: db, Program: p.id, Clock: terms.Clock{Timing: p.Timing, Now: now}})
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func WriteOpenings(ctx context.Context, cfg *Config, path string) (err error) {
 
 // Audit replays the ledger in a directory from nothing under the pinned root, with openings when a file of them is named.
 func Audit(ctx context.Context, dir, rootPath, openingsPath string) (audit.Report, error) {
-	root, err := wire.LoadRoot(rootPath)
+	root, err := terms.LoadRoot(rootPath)
 	if err != nil {
 		return audit.Report{}, err
 	}

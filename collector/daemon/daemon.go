@@ -29,6 +29,7 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
 	"rawstone/pkg/tlog"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -73,7 +74,7 @@ type collector struct {
 	cfg     *Config
 	deps    Deps
 	program *program
-	clock   wire.Clock
+	clock   terms.Clock
 	metrics *prometheus.Registry
 
 	records   *store.DB
@@ -131,7 +132,7 @@ func (c *collector) open(ctx context.Context) (err error) {
 	if err := c.program.openSecrets(c.cfg); err != nil {
 		return err
 	}
-	c.clock = wire.Clock{Timing: c.program.Timing, Now: c.deps.Now}
+	c.clock = terms.Clock{Timing: c.program.Timing, Now: c.deps.Now}
 	if err := os.MkdirAll(c.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}

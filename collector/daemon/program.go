@@ -15,6 +15,7 @@ import (
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -23,12 +24,12 @@ const maxDocument = 64 << 10
 
 // program is everything that the configuration's files say of the program, checked.
 type program struct {
-	*wire.Program
+	*terms.Program
 	id        wire.Hash
 	root      wire.PublicKey
-	charter   *wire.Charter
+	charter   *terms.Charter
 	charterID wire.Hash
-	policies  []*wire.Policy
+	policies  []*terms.Policy
 	verifiers map[wire.Hash]credit.Verifier
 	// documents are what the ledger begins with: program, charter, policies.
 	documents []settle.Document
@@ -42,14 +43,14 @@ type program struct {
 func openProgram(c *Config) (*program, error) {
 	p := &program{verifiers: make(map[wire.Hash]credit.Verifier)}
 	var err error
-	if p.root, err = wire.LoadRoot(c.Program.Root); err != nil {
+	if p.root, err = terms.LoadRoot(c.Program.Root); err != nil {
 		return nil, err
 	}
 	signed, err := readDocument(c.Program.File)
 	if err != nil {
 		return nil, err
 	}
-	if p.Program, p.id, err = wire.OpenProgram(p.root, signed); err != nil {
+	if p.Program, p.id, err = terms.OpenProgram(p.root, signed); err != nil {
 		return nil, fmt.Errorf("cannot use program document %s: %w", c.Program.File, err)
 	}
 	if p.Environment != c.Environment {
@@ -59,7 +60,7 @@ func openProgram(c *Config) (*program, error) {
 	if signed, err = readDocument(c.Program.Charter); err != nil {
 		return nil, err
 	}
-	if p.charter, p.charterID, err = wire.OpenCharter(p.Program, p.id, signed); err != nil {
+	if p.charter, p.charterID, err = terms.OpenCharter(p.Program, p.id, signed); err != nil {
 		return nil, fmt.Errorf("cannot use charter %s: %w", c.Program.Charter, err)
 	}
 	p.documents = append(p.documents, settle.Document{Type: ledger.TypeCharter, Body: signed})
@@ -79,7 +80,7 @@ func openProgram(c *Config) (*program, error) {
 		if signed, err = readDocument(path); err != nil {
 			return nil, err
 		}
-		policy, err := wire.OpenPolicy(p.Policy, p.id, signed)
+		policy, err := terms.OpenPolicy(p.Policy, p.id, signed)
 		if err != nil {
 			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
 		}

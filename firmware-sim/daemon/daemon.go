@@ -22,6 +22,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/link"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -42,12 +43,12 @@ type Deps struct {
 
 // Init makes the car's ECU and returns its birth identity as the text that the end-of-line tester reads.
 func Init(cfg *Config, now func() time.Time) ([]byte, error) {
-	p, hash, err := wire.LoadProgram(cfg.Program.Root, cfg.Program.File)
+	p, hash, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
 	if err != nil {
 		return nil, err
 	}
 	id, err := ecu.Create(ecu.Config{
-		Dir: cfg.State, Program: hash, Clock: wire.Clock{Timing: p.Timing, Now: orNow(now)}, Record: record(cfg),
+		Dir: cfg.State, Program: hash, Clock: terms.Clock{Timing: p.Timing, Now: orNow(now)}, Record: record(cfg),
 	})
 	if err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func Init(cfg *Config, now func() time.Time) ([]byte, error) {
 
 // Identity returns the present identity of the car's ECU.
 func Identity(cfg *Config) ([]byte, error) {
-	_, hash, err := wire.LoadProgram(cfg.Program.Root, cfg.Program.File)
+	_, hash, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 		return errors.New("cannot run car: no logger given")
 	}
 	deps.Now = orNow(deps.Now)
-	p, hash, err := wire.LoadProgram(cfg.Program.Root, cfg.Program.File)
+	p, hash, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	if err != nil {
 		return err
 	}
-	clock := wire.Clock{Timing: p.Timing, Now: deps.Now}
+	clock := terms.Clock{Timing: p.Timing, Now: deps.Now}
 	if cfg.Mode == ModeDrive {
 		// The ECU's clock stands at the instant being driven, so that a host that stalls at midnight does not move kilometres into
 		// another day.
@@ -167,7 +168,7 @@ func (c *car) close() (err error) {
 }
 
 // source returns what plays the car, and sets the car's clock to its begin.
-func (c *car) source(t wire.Timing) (func(context.Context) error, error) {
+func (c *car) source(t terms.Timing) (func(context.Context) error, error) {
 	if c.cfg.Mode == ModeReplay {
 		return c.replay()
 	}

@@ -24,6 +24,7 @@ import (
 	"rawstone/pkg/can/link"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -45,11 +46,11 @@ func newWorld(t *testing.T, dayS uint32) world {
 		t.Fatal(err)
 	}
 	keys := wire.KeySet{pub}
-	doc, err := wire.SealProgram(root, &wire.Program{
+	doc, err := terms.SealProgram(root, &terms.Program{
 		Version: wire.Version, Name: "test", Environment: wire.Development,
-		Timing:  wire.Timing{GenesisS: time.Now().Unix(), DayS: dayS, DropS: 1},
+		Timing:  terms.Timing{GenesisS: time.Now().Unix(), DayS: dayS, DropS: 1},
 		Receipt: keys, Policy: keys, Board: keys, BoardQuorum: 1,
-		Validators: []wire.Validator{{Name: "v", Key: [32]byte{1}, VRF: [32]byte{2}}}, Quorum: 1, LogKey: "log",
+		Validators: []terms.Validator{{Name: "v", Key: [32]byte{1}, VRF: [32]byte{2}}}, Quorum: 1, LogKey: "log",
 	})
 	if err != nil {
 		t.Fatal(err)

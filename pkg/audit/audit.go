@@ -7,6 +7,7 @@ import (
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
@@ -81,7 +82,7 @@ func Read(ctx context.Context, dir string, root wire.PublicKey, fn func(*ledger.
 	if err != nil {
 		return fmt.Errorf("cannot read the first entry of log %s: %w", dir, err)
 	}
-	program, _, err := wire.OpenProgram(root, first.Body)
+	program, _, err := terms.OpenProgram(root, first.Body)
 	if err != nil {
 		return fmt.Errorf("cannot accept entry 0: %w", err)
 	}

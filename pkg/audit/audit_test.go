@@ -18,6 +18,7 @@ import (
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
@@ -29,7 +30,7 @@ type author struct {
 	policy     *ecdsa.PrivateKey
 	board      []crypto.Signer
 	validators []*ledger.ValidatorKey
-	program    *wire.Program
+	program    *terms.Program
 	programID  wire.Hash
 	logSecret  string
 
@@ -59,7 +60,7 @@ func newKey(t testing.TB) (*ecdsa.PrivateKey, wire.PublicKey) {
 }
 
 // Days of four drops; genesis in the middle of day 2.
-var timing = wire.Timing{GenesisS: 100, DayS: 40, DropS: 10}
+var timing = terms.Timing{GenesisS: 100, DayS: 40, DropS: 10}
 
 func newAuthor(t testing.TB, validators int, quorum uint8) *author {
 	t.Helper()
@@ -73,7 +74,7 @@ func newAuthor(t testing.TB, validators int, quorum uint8) *author {
 	secret, verifier, err := tlog.GenerateKey("log.example")
 	a.must(err)
 	a.logSecret = secret
-	a.program = &wire.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing,
+	a.program = &terms.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing,
 		Receipt: wire.KeySet{receiptPub}, Policy: wire.KeySet{policyPub}, Board: wire.KeySet{boardPub}, BoardQuorum: 1, Quorum: quorum, LogKey: verifier}
 	for i := range validators {
 		k, err := ledger.GenerateValidatorKey(fmt.Sprintf("validator%d.example", i))
@@ -83,7 +84,7 @@ func newAuthor(t testing.TB, validators int, quorum uint8) *author {
 	}
 	a.replay, err = NewReplay(rootPub, a.openings)
 	a.must(err)
-	signed, err := wire.SealProgram(a.root, a.program)
+	signed, err := terms.SealProgram(a.root, a.program)
 	a.must(err)
 	a.programID = wire.ID(signed)
 	a.add(ledger.TypeProgram, signed)
@@ -106,19 +107,19 @@ func (a *author) must(err error) {
 }
 
 func (a *author) charter(serial uint16) []byte {
-	b, err := wire.SealCharter(a.board, &wire.Charter{Version: wire.Version, Program: a.programID, Serial: serial, Kinds: []string{wire.KindMileage},
-		TierRatioMilli: 1100, Usage: wire.Usage{EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 52}})
+	b, err := terms.SealCharter(a.board, &terms.Charter{Version: wire.Version, Program: a.programID, Serial: serial, Kinds: []string{terms.KindMileage},
+		TierRatioMilli: 1100, Usage: terms.Usage{EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 52}})
 	a.must(err)
 	return b
 }
 
 func (a *author) mileage(serial uint16) []byte {
-	p := &wire.Policy{Version: wire.Version, Program: a.programID, Serial: serial, Kind: wire.KindMileage, ToDay: 1000, Circuit: wire.Hash{1},
+	p := &terms.Policy{Version: wire.Version, Program: a.programID, Serial: serial, Kind: terms.KindMileage, ToDay: 1000, Circuit: wire.Hash{1},
 		ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, CapKm: 1000}
 	row := wire.Row{B: 40_000}
 	row.A[wire.OdometerM] = 1
-	p.Tiers = []wire.Tier{{Km: 40, Rows: []wire.Row{row}}}
-	b, err := wire.SealPolicy(a.policy, p)
+	p.Tiers = []terms.Tier{{Km: 40, Rows: []wire.Row{row}}}
+	b, err := terms.SealPolicy(a.policy, p)
 	a.must(err)
 	return b
 }
@@ -164,7 +165,7 @@ func (a *author) bind(account string) {
 
 func (a *author) opening(account string) ledger.CreditOpening {
 	a.seq++
-	return ledger.CreditOpening{Salt: [32]byte{2, byte(a.seq)}, Account: account, ECU: a.ecus[account].ID(), ToSeq: a.seq, Kind: wire.KindMileage}
+	return ledger.CreditOpening{Salt: [32]byte{2, byte(a.seq)}, Account: account, ECU: a.ecus[account].ID(), ToSeq: a.seq, Kind: terms.KindMileage}
 }
 
 func (a *author) creditEntry(o ledger.CreditOpening, km, effective uint32) *ledger.Entry {
@@ -622,7 +623,7 @@ func TestRefusedEntries(t *testing.T) {
 		}, "credit ends at snapshot 0, should be after 0"},
 		{"kilometres of a kind without", func(a *author) *ledger.Entry {
 			o := a.opening("anna")
-			o.Kind = wire.KindSafe
+			o.Kind = terms.KindSafe
 			return a.creditEntry(o, 40, 3)
 		}, `credit of kind "safe" is 40 km, should be 0`},
 		{"another blind", func(a *author) *ledger.Entry {

@@ -6,6 +6,7 @@ import (
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -36,7 +37,7 @@ func (r *Replay) Due() Due {
 func (r *Replay) Next() uint64 { return r.number }
 
 // Program returns the program document and its identifier, or nil before there is one.
-func (r *Replay) Program() (*wire.Program, wire.Hash) { return r.program, r.programID }
+func (r *Replay) Program() (*terms.Program, wire.Hash) { return r.program, r.programID }
 
 // Set returns the day's validators that are not out, once its leaves are logged.
 func (r *Replay) Set() (in, withheld []byte) {

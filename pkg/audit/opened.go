@@ -6,6 +6,7 @@ import (
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -88,7 +89,7 @@ func (o *opened) credit(number uint64, c ledger.Credit, counts bool) (func(), er
 		return nil, fmt.Errorf("credit is account %q's, should be %q's, to which its key %s is bound", op.Account, to.account, op.ECU)
 	case op.ToSeq <= to.seq:
 		return nil, fmt.Errorf("credit ends at snapshot %d, should be after %d, where key %s was bound", op.ToSeq, to.seq, op.ECU)
-	case op.Kind != wire.KindMileage && c.Km != 0:
+	case op.Kind != terms.KindMileage && c.Km != 0:
 		return nil, fmt.Errorf("credit of kind %q is %d km, should be 0", op.Kind, c.Km)
 	}
 	once := credited{op.ECU, op.ToSeq, op.Kind}

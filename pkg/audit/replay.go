@@ -24,6 +24,7 @@ import (
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -34,9 +35,9 @@ type Replay struct {
 
 	number    uint64 // of the next entry
 	tree      *compact.Range
-	program   *wire.Program
+	program   *terms.Program
 	programID wire.Hash
-	charter   *wire.Charter
+	charter   *terms.Charter
 	serial    uint16 // of the last policy
 	policies  wire.Hash
 
@@ -135,7 +136,7 @@ func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
 	}
 	switch e.Type {
 	case ledger.TypeProgram:
-		p, id, err := wire.OpenProgram(r.root, e.Body)
+		p, id, err := terms.OpenProgram(r.root, e.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +147,7 @@ func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
 		}
 		return func() { r.program, r.programID = p, id }, nil
 	case ledger.TypeCharter:
-		c, _, err := wire.OpenCharter(r.program, r.programID, e.Body)
+		c, _, err := terms.OpenCharter(r.program, r.programID, e.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +156,7 @@ func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
 		}
 		return func() { r.charter, r.policies = c, ledger.ChainPolicy(r.policies, e.Body) }, nil
 	case ledger.TypePolicy:
-		p, err := wire.OpenPolicy(r.program.Policy, r.programID, e.Body)
+		p, err := terms.OpenPolicy(r.program.Policy, r.programID, e.Body)
 		if err != nil {
 			return nil, err
 		}
@@ -195,8 +196,8 @@ func (r *Replay) credit(number uint64, c ledger.Credit) (func(), error) {
 	if r.report.Policies == 0 {
 		return nil, errors.New("credit stands before any policy")
 	}
-	if c.Km > wire.MaxTierKm {
-		return nil, fmt.Errorf("credit is %d km, should be at most %d", c.Km, wire.MaxTierKm)
+	if c.Km > terms.MaxTierKm {
+		return nil, fmt.Errorf("credit is %d km, should be at most %d", c.Km, terms.MaxTierKm)
 	}
 	counts := c.Km > 0 && !reward.Expired(r.today(), c.Effective)
 	commit := func() {}

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -41,7 +42,7 @@ func cosigned(program wire.Hash, t Type, payload []byte) []byte {
 }
 
 // VerifyCosignature checks one cosignature.
-func VerifyCosignature(p *wire.Program, program wire.Hash, t Type, payload []byte, c Cosignature) error {
+func VerifyCosignature(p *terms.Program, program wire.Hash, t Type, payload []byte, c Cosignature) error {
 	if int(c.Validator) >= len(p.Validators) {
 		return fmt.Errorf("cosigned by validator %d of %d", c.Validator, len(p.Validators))
 	}
@@ -53,7 +54,7 @@ func VerifyCosignature(p *wire.Program, program wire.Hash, t Type, payload []byt
 }
 
 // VerifyQuorum checks that at least the program's quorum of different validators cosigned, and that no cosignature is false.
-func VerifyQuorum(p *wire.Program, program wire.Hash, t Type, s *Sealed) error {
+func VerifyQuorum(p *terms.Program, program wire.Hash, t Type, s *Sealed) error {
 	for i, c := range s.Cosignatures {
 		if i > 0 && c.Validator <= s.Cosignatures[i-1].Validator {
 			return fmt.Errorf("cosignatures are not in ascending order of validators")

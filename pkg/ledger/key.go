@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -64,8 +65,8 @@ func ParseValidatorKey(text []byte) (*ValidatorKey, error) {
 }
 
 // Public returns what the program document says of the validator.
-func (k *ValidatorKey) Public() wire.Validator {
-	return wire.Validator{
+func (k *ValidatorKey) Public() terms.Validator {
+	return terms.Validator{
 		Name: k.name,
 		Key:  [32]byte(k.cosign.Public().(ed25519.PublicKey)),
 		VRF:  [32]byte(k.vrf.Public().(ed25519.PublicKey)),

@@ -13,13 +13,14 @@ import (
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519/extra/ecvrf"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 // set returns n validators and what the program says of them.
-func set(t testing.TB, n int, quorum uint8) ([]*ValidatorKey, *wire.Program) {
+func set(t testing.TB, n int, quorum uint8) ([]*ValidatorKey, *terms.Program) {
 	t.Helper()
-	p := &wire.Program{Quorum: quorum}
+	p := &terms.Program{Quorum: quorum}
 	var keys []*ValidatorKey
 	for i := range n {
 		k, err := GenerateValidatorKey(fmt.Sprintf("validator%d.example", i))
@@ -177,7 +178,7 @@ func TestCheckVRFKey(t *testing.T) {
 		if err := CheckVRFKey([32]byte(b)); err == nil {
 			t.Errorf("key %s is accepted", bad)
 		}
-		v := wire.Validator{Name: "bad", VRF: [32]byte(b)}
+		v := terms.Validator{Name: "bad", VRF: [32]byte(b)}
 		if _, err := VerifyProof(v, nil, keys[0].Prove(0, nil)); err == nil {
 			t.Errorf("a proof under key %s is accepted", bad)
 		}

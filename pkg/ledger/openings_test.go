@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -12,7 +13,7 @@ func openings() *Openings {
 	o := new(Openings)
 	o.AddAccount("anna", [32]byte{1})
 	o.AddAccount("ben", [32]byte{2})
-	o.AddCredit(7, CreditOpening{Salt: [32]byte{3}, Account: "anna", ECU: wire.KeyID{4}, ToSeq: 1 << 63, Kind: wire.KindMileage})
+	o.AddCredit(7, CreditOpening{Salt: [32]byte{3}, Account: "anna", ECU: wire.KeyID{4}, ToSeq: 1 << 63, Kind: terms.KindMileage})
 	o.AddBinding(3, BindingOpening{Salt: [32]byte{5}, Vehicle: "CAR1", Account: "anna", ECU: wire.PublicKey{6}, Head: wire.Head{Seq: 8, Day: 9}})
 	return o
 }

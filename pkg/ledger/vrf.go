@@ -10,6 +10,7 @@ import (
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519/extra/ecvrf"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -48,7 +49,7 @@ func CheckVRFKey(key [32]byte) error {
 }
 
 // VerifyProof checks a VRF proof and returns its output.
-func VerifyProof(v wire.Validator, alpha []byte, p Proof) ([]byte, error) {
+func VerifyProof(v terms.Validator, alpha []byte, p Proof) ([]byte, error) {
 	if err := CheckVRFKey(v.VRF); err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func VerifyProof(v wire.Validator, alpha []byte, p Proof) ([]byte, error) {
 }
 
 // Seed checks the proofs on alpha, in ascending order of validators, and hashes their outputs into the seed.
-func Seed(validators []wire.Validator, alpha []byte, proofs []Proof) (seed wire.Hash, err error) {
+func Seed(validators []terms.Validator, alpha []byte, proofs []Proof) (seed wire.Hash, err error) {
 	h := sha256.New()
 	h.Write([]byte("rawstone/seed/v1"))
 	h.Write(alpha)

@@ -43,7 +43,7 @@ type Claim struct {
 
 // Validate checks bounds and order.
 func (c *Claim) Validate() error {
-	if err := checkVersion(c.Version); err != nil {
+	if err := CheckVersion(c.Version); err != nil {
 		return err
 	}
 	if err := c.From.validate(); err != nil {
@@ -69,12 +69,12 @@ func (c *Claim) Validate() error {
 }
 
 // Encode validates the claim and returns its bytes, whose SHA-256 is its identifier.
-func (c *Claim) Encode() ([]byte, error) { return encode(c) }
+func (c *Claim) Encode() ([]byte, error) { return Marshal(c) }
 
 // DecodeClaim reads a claim, at most MaxClaimLen bytes.
 func DecodeClaim(b []byte) (*Claim, error) {
 	var c Claim
-	if err := decode(b, &c, MaxClaimLen); err != nil {
+	if err := Unmarshal(b, &c, MaxClaimLen); err != nil {
 		return nil, err
 	}
 	return &c, nil

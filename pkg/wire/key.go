@@ -131,9 +131,9 @@ func (v coseVerifier) Verify(content, signature []byte) error {
 	return Verify(v.key, content, Signature(signature))
 }
 
-// seal wraps payload in a COSE_Sign1 (RFC 9052 §4.2) whose external additional data is context, so that a signature over one type
+// Seal wraps payload in a COSE_Sign1 (RFC 9052 §4.2) whose external additional data is context, so that a signature over one type
 // of message never serves for another.
-func seal(signer crypto.Signer, context string, payload []byte) ([]byte, error) {
+func Seal(signer crypto.Signer, context string, payload []byte) ([]byte, error) {
 	pub, err := NewPublicKey(signer.Public())
 	if err != nil {
 		return nil, err
@@ -157,8 +157,8 @@ func newSign1(id KeyID, payload []byte) *cose.Sign1Message {
 	return m
 }
 
-// open checks a COSE_Sign1 made by seal under one of keys and returns its payload and the signer's key id.
-func open(keys KeySet, context string, b []byte, limit int) (payload []byte, id KeyID, err error) {
+// Open checks a COSE_Sign1 made by Seal under one of keys and returns its payload and the signer's key id.
+func Open(keys KeySet, context string, b []byte, limit int) (payload []byte, id KeyID, err error) {
 	if len(b) > limit {
 		return nil, id, fmt.Errorf("cannot read %s: %d bytes, at most %d allowed", context, len(b), limit)
 	}

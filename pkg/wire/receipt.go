@@ -69,7 +69,7 @@ type Receipt struct {
 
 // Validate checks that the parts fit each other.
 func (r *Receipt) Validate() error {
-	if err := checkVersion(r.Version); err != nil {
+	if err := CheckVersion(r.Version); err != nil {
 		return err
 	}
 	if err := CheckVehicle(r.Vehicle); err != nil {
@@ -92,22 +92,22 @@ func (r *Receipt) Validate() error {
 
 // SealReceipt signs the receipt with the collector's receipt key.
 func SealReceipt(key crypto.Signer, r *Receipt) ([]byte, error) {
-	b, err := encode(r)
+	b, err := Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return seal(key, contextReceipt, b)
+	return Seal(key, contextReceipt, b)
 }
 
 // OpenReceipt checks a signed receipt under the program's receipt keys. Whether it answers a submission of this vehicle is the
 // caller's to compare.
 func OpenReceipt(keys KeySet, b []byte) (*Receipt, error) {
-	payload, _, err := open(keys, contextReceipt, b, MaxReceiptLen)
+	payload, _, err := Open(keys, contextReceipt, b, MaxReceiptLen)
 	if err != nil {
 		return nil, err
 	}
 	var r Receipt
-	if err := decode(payload, &r, MaxReceiptLen); err != nil {
+	if err := Unmarshal(payload, &r, MaxReceiptLen); err != nil {
 		return nil, err
 	}
 	return &r, nil

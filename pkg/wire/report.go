@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 )
 
 const (
@@ -29,7 +31,7 @@ type Report struct {
 
 // Validate checks bounds.
 func (r *Report) Validate() error {
-	if err := checkVersion(r.Version); err != nil {
+	if err := CheckVersion(r.Version); err != nil {
 		return err
 	}
 	if err := CheckVehicle(r.Vehicle); err != nil {
@@ -67,21 +69,21 @@ func (r *Report) Values() []int64 {
 
 // SealReport signs the report with the vehicle's device key.
 func SealReport(device crypto.Signer, r *Report) ([]byte, error) {
-	b, err := encode(r)
+	b, err := Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return seal(device, contextReport, b)
+	return Seal(device, contextReport, b)
 }
 
 // OpenReport checks a signed report under the device key of the vehicle on whose topic it came.
 func OpenReport(device PublicKey, vehicle string, b []byte) (*Report, error) {
-	payload, _, err := open(KeySet{device}, contextReport, b, MaxReportLen)
+	payload, _, err := Open(KeySet{device}, contextReport, b, MaxReportLen)
 	if err != nil {
 		return nil, err
 	}
 	var r Report
-	if err := decode(payload, &r, MaxReportLen); err != nil {
+	if err := Unmarshal(payload, &r, MaxReportLen); err != nil {
 		return nil, err
 	}
 	if r.Vehicle != vehicle {
@@ -89,3 +91,54 @@ func OpenReport(device PublicKey, vehicle string, b []byte) (*Report, error) {
 	}
 	return &r, nil
 }
+
+// A Family is a set of bits, one for each family of usage statistics that a driver may turn on.
+type Family uint16
+
+// The families. There is no bit, and so no way to say, for position, identity or anything biometric.
+const (
+	FamilyHours   Family = 1 << iota // minutes in use per hour of the day
+	FamilySpeed                      // minutes per speed band
+	FamilyTrips                      // trips per length band
+	FamilyCharge                     // charging minutes per state-of-charge band
+	FamilyFeature                    // minutes of use per feature
+	// AllFamilies is every family.
+	AllFamilies Family = 1<<iota - 1
+)
+
+// A Layout says where a family's values stand in a usage vector.
+type Layout struct {
+	Family Family
+	Name   string
+	Offset int
+	Len    int
+}
+
+// VectorLen is the number of values of a usage vector.
+const VectorLen = 64
+
+// Layouts returns the families in the order of their values.
+func Layouts() []Layout {
+	return []Layout{
+		{FamilyHours, "hours", 0, 24},
+		{FamilySpeed, "speed", 24, 10},
+		{FamilyTrips, "trips", 34, 10},
+		{FamilyCharge, "charge", 44, 10},
+		{FamilyFeature, "feature", 54, 10},
+	}
+}
+
+// ParseFamily returns the family of a name.
+func ParseFamily(name string) (Family, error) {
+	var names []string
+	for _, l := range Layouts() {
+		if l.Name == name {
+			return l.Family, nil
+		}
+		names = append(names, l.Name)
+	}
+	return 0, fmt.Errorf("family %q is none of %s", name, strings.Join(names, ", "))
+}
+
+// ClampValue bounds a noised value to the 32 bits that a report carries.
+func ClampValue(v int64) int32 { return int32(max(math.MinInt32, min(math.MaxInt32, v))) }

@@ -94,3 +94,17 @@ func (o Origin) validate() error {
 	}
 	return nil
 }
+
+const (
+	// RowsPerStatement is the number of inequalities that the circuit proves at once.
+	RowsPerStatement = 4
+	// MaxRowBound bounds |B| of a row, so that the slack Σ a·Δ − b of 32-bit counters and coefficients fits 66 bits.
+	MaxRowBound = 1 << 62
+)
+
+// A Row is one linear inequality over the growth Δ of the counters: Σ A[j]·Δ[j] − B ≥ 0.
+type Row struct {
+	_ struct{} `cbor:",toarray"`
+	A [NumCounters]int32
+	B int64
+}

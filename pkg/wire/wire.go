@@ -1,5 +1,5 @@
-// Package wire is what leaves a car and what comes back: claims, usage reports, receipts, policies, the data charter and the
-// program document, with their encoding, their signatures, their MQTT topics and the program clock.
+// Package wire is what leaves a car and what comes back: claims, usage reports and receipts, with the encoding, the signatures and the
+// MQTT topics that every message of Rawstone shares. Package terms builds the program's documents from them.
 //
 // Everything is deterministic CBOR (RFC 8949 §4.2.1) with integer keys; wire.cddl beside this file is the grammar (RFC 8610).
 // Bytes are verified and hashed as received and never re-encoded for anybody else. A decoder bounds its input before it
@@ -90,11 +90,11 @@ func (c *Codec) Decode(b []byte, v any, limit int) error {
 	return nil
 }
 
-// bounded is a message that knows its own bounds.
-type bounded interface{ Validate() error }
+// A Message knows its own bounds.
+type Message interface{ Validate() error }
 
-// decode decodes and validates.
-func decode(b []byte, v bounded, limit int) error {
+// Unmarshal decodes b, at most limit bytes, into v and validates it.
+func Unmarshal(b []byte, v Message, limit int) error {
 	if err := NewCodec().Decode(b, v, limit); err != nil {
 		return err
 	}
@@ -104,15 +104,16 @@ func decode(b []byte, v bounded, limit int) error {
 	return nil
 }
 
-// encode validates and encodes.
-func encode(v bounded) ([]byte, error) {
+// Marshal validates v and returns its deterministic encoding.
+func Marshal(v Message) ([]byte, error) {
 	if err := v.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot encode %T: %w", v, err)
 	}
 	return NewCodec().Encode(v)
 }
 
-func checkVersion(v uint8) error {
+// CheckVersion refuses a message of another version.
+func CheckVersion(v uint8) error {
 	if v != Version {
 		return fmt.Errorf("version %d, want %d: update this program or the sender's", v, Version)
 	}
@@ -120,3 +121,14 @@ func checkVersion(v uint8) error {
 }
 
 var errVehicleID = errors.New("vehicle id must be 1 to 32 characters of A-Z and 0-9")
+
+// An Environment says what a deployment may do.
+type Environment string
+
+// The environments.
+const (
+	// Development allows short days, single-party setups and generated keys.
+	Development Environment = "development"
+	// Production refuses all of these.
+	Production Environment = "production"
+)

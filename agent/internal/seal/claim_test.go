@@ -10,6 +10,7 @@ import (
 
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -82,7 +83,7 @@ func TestSpanWithoutTierIsCarried(t *testing.T) {
 func TestNoSpanExceedsTheTopTier(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
 		c.EveryDays = 31
-		c.Policies = []*wire.Policy{mileage(1, 50, 100)}
+		c.Policies = []*terms.Policy{mileage(1, 50, 100)}
 	})
 	w.start()
 	w.drive(km(31, 30)...) // 930 km: cut at 90 km, three days each
@@ -278,12 +279,12 @@ func TestPolicyChoice(t *testing.T) {
 	later := mileage(6, 100)
 	later.FromDay = firstDay + 3
 	safe := mileage(3, 1)
-	safe.Kind, safe.Tiers[0].Km = wire.KindSafe, 0
+	safe.Kind, safe.Tiers[0].Km = terms.KindSafe, 0
 	stopped := mileage(4, 1)
-	stopped.Kind, stopped.Stop, stopped.FromDay = wire.KindSafe, true, firstDay+2
+	stopped.Kind, stopped.Stop, stopped.FromDay = terms.KindSafe, true, firstDay+2
 	w := newWorld(t, func(c *Config) {
 		c.EveryDays = 1
-		c.Policies = []*wire.Policy{feature, later, stopped, safe, mileage(1, 1), mileage(2, 5, 10)}
+		c.Policies = []*terms.Policy{feature, later, stopped, safe, mileage(1, 1), mileage(2, 5, 10)}
 	})
 	w.start()
 	w.drive(km(13, 10)...)
@@ -305,7 +306,7 @@ func TestPolicyChoice(t *testing.T) {
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(proven{})); d != "" {
 		t.Error(d)
 	}
-	for _, p := range []*wire.Policy{foreign, newer, feature, stopped} {
+	for _, p := range []*terms.Policy{foreign, newer, feature, stopped} {
 		if w.sealer.unusable(p) == nil {
 			t.Errorf("policy %d is used", p.Serial)
 		}
@@ -352,7 +353,7 @@ func TestNewRefuses(t *testing.T) {
 		"negative":    func(c *Config) { c.RetryAfter = -1 },
 		"no ECU":      func(c *Config) { c.ECU = wire.PublicKey{} },
 		"no vehicle":  func(c *Config) { c.Vehicle = "" },
-		"bad charter": func(c *Config) { c.Charter = &wire.Charter{Program: program} },
+		"bad charter": func(c *Config) { c.Charter = &terms.Charter{Program: program} },
 	} {
 		cfg := w.config()
 		change(&cfg)

@@ -7,12 +7,13 @@ import (
 
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 // A pick is a tier that a span reaches.
 type pick struct {
-	policy *wire.Policy
+	policy *terms.Policy
 	tier   int
 }
 
@@ -123,14 +124,14 @@ func (s *Sealer) reach(from, to attest.Message) (picks []pick) {
 	return picks
 }
 
-func statement(from, to attest.Message, p *wire.Policy, tier int) claim.Statement {
+func statement(from, to attest.Message, p *terms.Policy, tier int) claim.Statement {
 	return claim.Statement{From: from.Snapshot.Commitment, To: to.Snapshot.Commitment, Rows: p.Statement(tier)}
 }
 
 // inForce returns the policies that a claim which ends on day is made under, serials ascending: of each kind the one with the
 // highest serial whose days include it. Mileage comes first where there are more kinds than a claim holds.
-func (s *Sealer) inForce(day uint32) (list []*wire.Policy) {
-	newest := make(map[string]*wire.Policy)
+func (s *Sealer) inForce(day uint32) (list []*terms.Policy) {
+	newest := make(map[string]*terms.Policy)
 	for _, p := range s.cfg.Policies {
 		if p.FromDay <= day && day <= p.ToDay && (newest[p.Kind] == nil || newest[p.Kind].Serial < p.Serial) {
 			newest[p.Kind] = p
@@ -141,8 +142,8 @@ func (s *Sealer) inForce(day uint32) (list []*wire.Policy) {
 			list = append(list, p)
 		}
 	}
-	slices.SortFunc(list, func(a, b *wire.Policy) int {
-		if mileage := func(p *wire.Policy) bool { return p.Kind == wire.KindMileage }; mileage(a) != mileage(b) {
+	slices.SortFunc(list, func(a, b *terms.Policy) int {
+		if mileage := func(p *terms.Policy) bool { return p.Kind == terms.KindMileage }; mileage(a) != mileage(b) {
 			if mileage(a) {
 				return -1
 			}
@@ -151,12 +152,12 @@ func (s *Sealer) inForce(day uint32) (list []*wire.Policy) {
 		return strings.Compare(a.Kind, b.Kind)
 	})
 	list = list[:min(len(list), wire.MaxClaimProofs)]
-	slices.SortFunc(list, func(a, b *wire.Policy) int { return int(a.Serial) - int(b.Serial) })
+	slices.SortFunc(list, func(a, b *terms.Policy) int { return int(a.Serial) - int(b.Serial) })
 	return list
 }
 
 // unusable says why a policy may not be used, or nil.
-func (s *Sealer) unusable(p *wire.Policy) error {
+func (s *Sealer) unusable(p *terms.Policy) error {
 	lock := s.cfg.Lock
 	switch {
 	case p.Program != s.cfg.Program:

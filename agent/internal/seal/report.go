@@ -9,11 +9,12 @@ import (
 
 	"rawstone/agent/internal/budget"
 	"rawstone/pkg/dp"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 // mechanism returns the noise that the charter asks for.
-func mechanism(u *wire.Usage) (*dp.Gaussian, error) {
+func mechanism(u *terms.Usage) (*dp.Gaussian, error) {
 	params := dp.Params{
 		Epsilon: float64(u.EpsilonMicro) / 1e6, Delta: float64(u.DeltaPico) / 1e12, Clip: int64(u.Clip),
 		Coordinates: make([]dp.Coordinate, wire.VectorLen),
@@ -32,7 +33,7 @@ func mechanism(u *wire.Usage) (*dp.Gaussian, error) {
 }
 
 // cost returns what one report costs.
-func cost(u *wire.Usage) budget.Cost {
+func cost(u *terms.Usage) budget.Cost {
 	return budget.Cost{MicroEpsilon: int64(u.EpsilonMicro), PicoDelta: int64(u.DeltaPico)}
 }
 

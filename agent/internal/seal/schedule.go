@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"time"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -50,6 +51,6 @@ func (s schedule) next(day uint32) uint64 {
 }
 
 // due returns when the dispatch of a boundary may leave.
-func (s schedule) due(t wire.Timing, boundary uint32, kind wire.Kind) time.Time {
+func (s schedule) due(t terms.Timing, boundary uint32, kind wire.Kind) time.Time {
 	return t.DayStart(boundary).Add(time.Duration(s.draw(string(kind), uint64(boundary), uint64(s.max))))
 }

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -23,7 +24,7 @@ func TestScheduleLaws(t *testing.T) {
 		} else if next != uint64(s.phase()) || next <= uint64(day) {
 			t.Fatalf("the first boundary after %d is %d", day, next)
 		}
-		timing := wire.Timing{DayS: 86400, DropS: 600}
+		timing := terms.Timing{DayS: 86400, DropS: 600}
 		for _, kind := range []wire.Kind{wire.KindClaim, wire.KindReport} {
 			if d := s.due(timing, day, kind).Sub(timing.DayStart(day)); d < 0 || d >= s.max {
 				t.Fatalf("delay %v of at most %v", d, s.max)
@@ -36,7 +37,7 @@ func TestScheduleLaws(t *testing.T) {
 	for range 700 {
 		must(rand.Read(s.secret[:]))
 		phases[s.phase()]++
-		if s.due(wire.Timing{DayS: 1}, 1, wire.KindClaim).Equal(s.due(wire.Timing{DayS: 1}, 1, wire.KindReport)) {
+		if s.due(terms.Timing{DayS: 1}, 1, wire.KindClaim).Equal(s.due(terms.Timing{DayS: 1}, 1, wire.KindReport)) {
 			same++
 		}
 	}

@@ -44,6 +44,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/dp"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -93,16 +94,16 @@ type Config struct {
 	DB      *badger.DB
 	Spool   Spool
 	Journal Journal
-	Clock   wire.Clock
+	Clock   terms.Clock
 	Program wire.Hash
 	Vehicle string
 	// ECU is the key of this car's attestation ECU.
 	ECU wire.PublicKey
 	// Charter is the verified data charter and CharterID its identifier.
-	Charter   *wire.Charter
+	Charter   *terms.Charter
 	CharterID wire.Hash
 	// Policies are the verified policies.
-	Policies []*wire.Policy
+	Policies []*terms.Policy
 	// AgentVersion is this program's version, major.minor.patch.
 	AgentVersion string
 	Prover       Prover

@@ -24,6 +24,7 @@ import (
 	"rawstone/agent/internal/spool"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -49,20 +50,20 @@ func newKey() (*ecdsa.PrivateKey, wire.PublicKey) {
 	return k, must(wire.NewPublicKey(k.Public()))
 }
 
-func mileage(serial uint16, km ...uint32) *wire.Policy {
-	p := &wire.Policy{Version: wire.Version, Program: program, Serial: serial, Kind: wire.KindMileage, ToDay: 1 << 30,
+func mileage(serial uint16, km ...uint32) *terms.Policy {
+	p := &terms.Policy{Version: wire.Version, Program: program, Serial: serial, Kind: terms.KindMileage, ToDay: 1 << 30,
 		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, CapKm: 5000}
 	for _, k := range km {
 		r := wire.Row{B: int64(k) * 1000}
 		r.A[wire.OdometerM] = 1
-		p.Tiers = append(p.Tiers, wire.Tier{Km: k, Rows: []wire.Row{r}})
+		p.Tiers = append(p.Tiers, terms.Tier{Km: k, Rows: []wire.Row{r}})
 	}
 	return p
 }
 
-func charter() *wire.Charter {
-	return &wire.Charter{Version: wire.Version, Program: program, Serial: 1, Kinds: []string{wire.KindMileage, wire.KindSafe}, TierRatioMilli: 1200,
-		Usage: wire.Usage{Families: wire.AllFamilies, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 10, 1, 1}, YearlyDispatches: 52}}
+func charter() *terms.Charter {
+	return &terms.Charter{Version: wire.Version, Program: program, Serial: 1, Kinds: []string{terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
+		Usage: terms.Usage{Families: wire.AllFamilies, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 10, 1, 1}, YearlyDispatches: 52}}
 }
 
 // ecu plays the attestation ECU: one snapshot a day, the last 32 kept.
@@ -107,7 +108,7 @@ func digest(s claim.Statement) [32]byte { return sha256.Sum256(fmt.Append(nil, s
 type collector struct {
 	head     *wire.Head
 	unknown  bool
-	policies []*wire.Policy
+	policies []*terms.Policy
 	verify   func(claim.Statement, wire.Proof) error
 	device   wire.PublicKey
 	pub      *ecdsa.PublicKey
@@ -250,7 +251,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	return w
 }
 
-func (*world) timing() wire.Timing { return wire.Timing{DayS: 86400, DropS: 600} }
+func (*world) timing() terms.Timing { return terms.Timing{DayS: 86400, DropS: 600} }
 
 // setDay moves the clock to the noon of a program day.
 func (w *world) setDay(day uint32) { w.now = w.timing().DayStart(day).Add(12 * time.Hour) }
@@ -258,9 +259,9 @@ func (w *world) setDay(day uint32) { w.now = w.timing().DayStart(day).Add(12 * t
 func (w *world) config() Config {
 	cfg := Config{
 		DB: w.db, Spool: crashSpool{w.spool, w.guard}, Journal: crashJournal{w.journal, w.guard},
-		Clock:   wire.Clock{Timing: w.timing(), Now: func() time.Time { return w.now }},
+		Clock:   terms.Clock{Timing: w.timing(), Now: func() time.Time { return w.now }},
 		Program: program, Vehicle: carID, ECU: w.ecu.pub, Charter: charter(), CharterID: wire.ID([]byte("charter")),
-		Policies: []*wire.Policy{mileage(1, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640)}, AgentVersion: "1.0.0",
+		Policies: []*terms.Policy{mileage(1, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640)}, AgentVersion: "1.0.0",
 		Prover: crashProver{quickProver{}, w.guard}, Lock: lock,
 		Device: crashSigner{w.device, w.guard}, Budget: w.ledger, MaxDelay: 1, Usage: crashUsage{w.use, w.guard},
 		RequestResend: func(_ context.Context, n uint8) error {

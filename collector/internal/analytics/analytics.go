@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/pkg/dp"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -46,7 +47,7 @@ type Config struct {
 	Source Source
 	// Charter is the identifier of the charter they were made under and Usage its parameters. Required.
 	Charter wire.Hash
-	Usage   wire.Usage
+	Usage   terms.Usage
 	// Population is what the clipping bias is simulated on. The zero value means DefaultPopulation.
 	Population Population
 	// Retain is the number of program days kept, today included, 1 to 1,500. 0 means DefaultRetain.

@@ -14,14 +14,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/pkg/dp"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 var charter = wire.Hash{1}
 
 // usage is the default charter's, at another ε where a test needs numbers from few reports.
-func usage(epsilon float64) wire.Usage {
-	return wire.Usage{
+func usage(epsilon float64) terms.Usage {
+	return terms.Usage{
 		Families: wire.AllFamilies, EpsilonMicro: uint32(epsilon * 1e6), DeltaPico: 1_000_000,
 		Clip: DefaultClip, Scale: []uint16{1, 1, 30, 1, 1}, YearlyDispatches: 52,
 	}
@@ -62,7 +63,7 @@ func (s *shelf) Reports(_ context.Context, c wire.Hash, after int64, fn func(int
 
 const today = 1000
 
-func config(s Source, u wire.Usage) Config {
+func config(s Source, u terms.Usage) Config {
 	p := DefaultPopulation()
 	p.Weeks = 500
 	return Config{Source: s, Charter: charter, Usage: u, Population: p, Today: func() uint32 { return today }}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"rawstone/pkg/dp"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -19,7 +20,7 @@ const DefaultClip = 2600
 
 // Mechanism returns the mechanism that a charter's usage parameters fix. It must equal what the cars' seal makes of them: a
 // coordinate that alone reaches c counts no further, so that it does not clip the others away.
-func Mechanism(u wire.Usage) (*dp.Gaussian, error) {
+func Mechanism(u terms.Usage) (*dp.Gaussian, error) {
 	layouts := wire.Layouts()
 	if len(u.Scale) != len(layouts) {
 		return nil, fmt.Errorf("cannot make mechanism: %d scales for %d families", len(u.Scale), len(layouts))

@@ -19,6 +19,7 @@ import (
 
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -33,13 +34,13 @@ type Config struct {
 	DB *store.DB
 	// Program is the identifier of the program that ECUs sign for.
 	Program wire.Hash
-	Clock   wire.Clock
+	Clock   terms.Clock
 	// Policies holds every policy under which a claim may still arrive. At most one of a kind is in force on any day.
-	Policies []*wire.Policy
+	Policies []*terms.Policy
 	// Verifiers holds a verifier for each policy's verifying key, by the key's hash.
 	Verifiers map[wire.Hash]Verifier
 	// Charter is the data charter in force and CharterID its identifier; without one, every report is refused.
-	Charter   *wire.Charter
+	Charter   *terms.Charter
 	CharterID wire.Hash
 	// Receipt signs receipts with one of the program's receipt keys.
 	Receipt crypto.Signer
@@ -48,7 +49,7 @@ type Config struct {
 // A Judge decides about submissions. It may be used from several goroutines.
 type Judge struct {
 	cfg      Config
-	policies map[uint16]*wire.Policy
+	policies map[uint16]*terms.Policy
 }
 
 // New returns a judge, or says what is missing or contradicts itself.
@@ -59,7 +60,7 @@ func New(cfg Config) (*Judge, error) {
 	if (cfg.Charter == nil) != cfg.CharterID.IsZero() {
 		return nil, errors.New("cannot judge submissions: data charter and its identifier do not come together")
 	}
-	j := &Judge{cfg: cfg, policies: make(map[uint16]*wire.Policy, len(cfg.Policies))}
+	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies))}
 	for i, p := range cfg.Policies {
 		if err := p.Validate(); err != nil {
 			return nil, fmt.Errorf("cannot judge by policy %d: %w", p.Serial, err)

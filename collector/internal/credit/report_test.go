@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rawstone/collector/internal/store"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -104,7 +105,7 @@ func TestNewRefuses(t *testing.T) {
 	r := newRig(t)
 	for want, change := range map[string]func(*Config){
 		"receipt key missing":  func(c *Config) { c.Receipt = nil },
-		"clock":                func(c *Config) { c.Clock = wire.Clock{} },
+		"clock":                func(c *Config) { c.Clock = terms.Clock{} },
 		"do not come together": func(c *Config) { c.CharterID = wire.Hash{} },
 		"stands twice":         func(c *Config) { c.Policies = append(c.Policies, c.Policies[0]) },
 		"another program":      func(c *Config) { c.Program = wire.Hash{1} },
@@ -121,7 +122,7 @@ func TestNewRefuses(t *testing.T) {
 		},
 	} {
 		cfg := r.cfg
-		cfg.Policies = append([]*wire.Policy(nil), r.cfg.Policies...)
+		cfg.Policies = append([]*terms.Policy(nil), r.cfg.Policies...)
 		change(&cfg)
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)

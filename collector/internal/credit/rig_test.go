@@ -16,6 +16,7 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -82,24 +83,24 @@ func (e *ecu) at(t testing.TB, seq uint64, day uint32, metres uint32) wire.Snaps
 }
 
 // The policies: mileage by 1, serial 1; safe driving, serial 2; an old and a stopped mileage policy.
-func policies(lock claim.Lock) []*wire.Policy {
-	base := wire.Policy{
-		Version: wire.Version, Program: testProgram, Kind: wire.KindMileage, FromDay: 10, ToDay: 1000, CapKm: 100,
+func policies(lock claim.Lock) []*terms.Policy {
+	base := terms.Policy{
+		Version: wire.Version, Program: testProgram, Kind: terms.KindMileage, FromDay: 10, ToDay: 1000, CapKm: 100,
 		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
 	}
 	for _, km := range []uint32{1, 10, 20, 40, 50, 400} {
 		r := wire.Row{B: int64(km) * 1000}
 		r.A[wire.OdometerM] = 1
-		base.Tiers = append(base.Tiers, wire.Tier{Km: km, Rows: []wire.Row{r}})
+		base.Tiers = append(base.Tiers, terms.Tier{Km: km, Rows: []wire.Row{r}})
 	}
 	mileage, safe, old, stopped := base, base, base, base
 	mileage.Serial = 1
 	var slow wire.Row // overspeed under 5 % of drive time
 	slow.A[wire.DriveTimeS], slow.A[wire.OverspeedS] = 1, -20
-	safe.Serial, safe.Kind, safe.Tiers = 2, wire.KindSafe, []wire.Tier{{Rows: []wire.Row{slow}}}
+	safe.Serial, safe.Kind, safe.Tiers = 2, terms.KindSafe, []terms.Tier{{Rows: []wire.Row{slow}}}
 	old.Serial, old.FromDay, old.ToDay = 3, 0, 9
 	stopped.Serial, stopped.Stop = 4, true
-	return []*wire.Policy{&mileage, &safe, &old, &stopped}
+	return []*terms.Policy{&mileage, &safe, &old, &stopped}
 }
 
 // A rig is a judge over a real database, with real proofs.
@@ -130,13 +131,13 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, db: db, day: today}
 	signer, pub := newKey(t)
 	r.receipts = wire.KeySet{pub}
-	charter := &wire.Charter{
-		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{wire.KindMileage, wire.KindSafe}, TierRatioMilli: 1200,
-		Usage: wire.Usage{Families: wire.FamilyHours | wire.FamilySpeed},
+	charter := &terms.Charter{
+		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
+		Usage: terms.Usage{Families: wire.FamilyHours | wire.FamilySpeed},
 	}
 	r.cfg = Config{
 		DB: db, Program: testProgram, Receipt: signer,
-		Clock:     wire.Clock{Timing: wire.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(int64(r.day)*86400, 0) }},
+		Clock:     terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(int64(r.day)*86400, 0) }},
 		Policies:  policies(k.lock),
 		Verifiers: map[wire.Hash]Verifier{k.lock.VerifyingKey: k.verifier},
 		Charter:   charter, CharterID: wire.ID([]byte("charter")),

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"rawstone/collector/internal/store"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -85,8 +86,8 @@ type Usage struct {
 
 // Config says where the data comes from. All fields are required.
 type Config struct {
-	Program *wire.Program
-	Clock   wire.Clock
+	Program *terms.Program
+	Clock   terms.Clock
 	Store   *store.DB
 	// Stones and Usage return what is current.
 	Stones func(context.Context) (Stones, error)
@@ -128,7 +129,7 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // overviewData is what the page shows.
 type overviewData struct {
-	Program     *wire.Program
+	Program     *terms.Program
 	Day         uint32
 	Now         time.Time
 	Summary     store.Summary

@@ -21,6 +21,7 @@ import (
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/tlog"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -104,9 +105,9 @@ func (m *maker) write(name string, b []byte, err error) {
 }
 
 func (m *maker) program(src Source, now int64) {
-	p := &wire.Program{
+	p := &terms.Program{
 		Version: wire.Version, Name: src.Name, Environment: wire.Development,
-		Timing: wire.Timing{GenesisS: now, OffsetS: src.OffsetS, DayS: src.DayS, DropS: src.DropS}, BoardQuorum: src.BoardQuorum, Quorum: 1,
+		Timing: terms.Timing{GenesisS: now, OffsetS: src.OffsetS, DayS: src.DayS, DropS: src.DropS}, BoardQuorum: src.BoardQuorum, Quorum: 1,
 	}
 	root, rootPublic := m.key(rootKeyFile)
 	_, receipt := m.key(receiptFile)
@@ -119,22 +120,22 @@ func (m *maker) program(src Source, now int64) {
 	if m.err != nil {
 		return
 	}
-	p.Validators = []wire.Validator{m.validator(src.Name)}
+	p.Validators = []terms.Validator{m.validator(src.Name)}
 	p.LogKey = m.log(src.Name)
 	if m.err != nil {
 		return
 	}
-	signed, err := wire.SealProgram(root, p)
+	signed, err := terms.SealProgram(root, p)
 	m.write(ProgramFile, signed, err)
 	m.write(RootFile, []byte(hex.EncodeToString(rootPublic[:])+"\n"), nil)
 	m.id = wire.ID(signed)
 }
 
-func (m *maker) validator(name string) wire.Validator {
+func (m *maker) validator(name string) terms.Validator {
 	k, err := ledger.GenerateValidatorKey(name + "/operator")
 	if err != nil {
 		m.err = err
-		return wire.Validator{}
+		return terms.Validator{}
 	}
 	m.err = keyfile.Write(m.path(validatorFile), k.Encode())
 	return k.Public()
@@ -167,7 +168,7 @@ func (m *maker) charter(src Source) {
 	for _, k := range m.board[:src.BoardQuorum] {
 		quorum = append(quorum, k)
 	}
-	signed, err := wire.SealCharter(quorum, doc)
+	signed, err := terms.SealCharter(quorum, doc)
 	m.write(CharterFile, signed, err)
 }
 
@@ -187,7 +188,7 @@ func (m *maker) policies(src Source) {
 		}
 		doc := s.policy()
 		doc.Program, doc.Circuit, doc.ProvingKey, doc.VerifyingKey = m.id, lock.Circuit, lock.ProvingKey, lock.VerifyingKey
-		signed, err := wire.SealPolicy(m.sign, doc)
+		signed, err := terms.SealPolicy(m.sign, doc)
 		if err != nil {
 			m.err = fmt.Errorf("cannot sign policy %s: %w", path, err)
 			return

@@ -13,6 +13,7 @@ import (
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -39,21 +40,21 @@ func TestInitFromShippedSources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, got, err := wire.OpenProgram(wire.PublicKey(root), read(t, dir, ProgramFile))
+	p, got, err := terms.OpenProgram(wire.PublicKey(root), read(t, dir, ProgramFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != id || p.Environment != wire.Development || p.Timing != (wire.Timing{GenesisS: 1_800_000_000, OffsetS: 28800, DayS: 6, DropS: 2}) {
+	if got != id || p.Environment != wire.Development || p.Timing != (terms.Timing{GenesisS: 1_800_000_000, OffsetS: 28800, DayS: 6, DropS: 2}) {
 		t.Errorf("program %v is %+v", got, p)
 	}
-	charter, _, err := wire.OpenCharter(p, id, read(t, dir, CharterFile))
+	charter, _, err := terms.OpenCharter(p, id, read(t, dir, CharterFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if charter.Usage.Families != wire.AllFamilies || charter.Usage.EpsilonMicro != 1_000_000 || charter.Usage.DeltaPico != 1_000_000 || charter.Usage.Scale[2] != 30 {
 		t.Errorf("charter's usage is %+v", charter.Usage)
 	}
-	policy, err := wire.OpenPolicy(p.Policy, id, read(t, dir, PolicyDir, "1.cose"))
+	policy, err := terms.OpenPolicy(p.Policy, id, read(t, dir, PolicyDir, "1.cose"))
 	if err != nil {
 		t.Fatal(err)
 	}

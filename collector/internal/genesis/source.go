@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"rawstone/pkg/config"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -75,10 +76,10 @@ type tierSource struct {
 
 // Validate implements config.Config.
 func (s *policySource) Validate(f *config.Faults) {
-	if err := wire.CheckKind(s.Kind); err != nil {
+	if err := terms.CheckKind(s.Kind); err != nil {
 		f.Add("$.kind", "%v", err)
 	}
-	if s.Kind == wire.KindMileage && len(s.Tiers) > 0 || s.Kind != wire.KindMileage && len(s.TiersKm) > 0 {
+	if s.Kind == terms.KindMileage && len(s.Tiers) > 0 || s.Kind != terms.KindMileage && len(s.TiersKm) > 0 {
 		f.Add("$.kind", "mileage has tiers_km, every other kind has tiers")
 	}
 	check := func(path string, rows []rowSource) {
@@ -113,18 +114,18 @@ func rows(from []rowSource) (out []wire.Row) {
 }
 
 // policy returns the document without program and keys.
-func (s *policySource) policy() *wire.Policy {
-	p := &wire.Policy{
+func (s *policySource) policy() *terms.Policy {
+	p := &terms.Policy{
 		Version: wire.Version, Serial: s.Serial, Kind: s.Kind, FromDay: s.FromDay, ToDay: s.ToDay,
 		CapKm: s.CapKm, MinAgent: s.MinAgent, Stop: s.Stop, Rows: rows(s.Rows),
 	}
 	for _, km := range s.TiersKm {
 		r := wire.Row{B: int64(km) * 1000}
 		r.A[wire.OdometerM] = 1
-		p.Tiers = append(p.Tiers, wire.Tier{Km: km, Rows: []wire.Row{r}})
+		p.Tiers = append(p.Tiers, terms.Tier{Km: km, Rows: []wire.Row{r}})
 	}
 	for _, t := range s.Tiers {
-		p.Tiers = append(p.Tiers, wire.Tier{Rows: rows(t.Rows)})
+		p.Tiers = append(p.Tiers, terms.Tier{Rows: rows(t.Rows)})
 	}
 	return p
 }
@@ -164,11 +165,11 @@ func (s *charterSource) Validate(f *config.Faults) {
 }
 
 // charter returns the document without its program.
-func (s *charterSource) charter() *wire.Charter {
-	c := &wire.Charter{
+func (s *charterSource) charter() *terms.Charter {
+	c := &terms.Charter{
 		Version: wire.Version, Serial: s.Serial, Kinds: slices.Sorted(slices.Values(s.Kinds)),
 		TierRatioMilli: uint16(math.Round(min(s.TierRatio, 65) * 1000)),
-		Usage: wire.Usage{
+		Usage: terms.Usage{
 			EpsilonMicro: uint32(math.Round(s.Usage.Epsilon * 1e6)), DeltaPico: uint32(math.Round(min(s.Usage.Delta, 1e-4) * 1e12)),
 			Clip: s.Usage.Clip, YearlyDispatches: s.Usage.YearlyDispatches,
 		},

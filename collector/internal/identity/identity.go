@@ -19,6 +19,7 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -30,7 +31,7 @@ type Config struct {
 	DB *store.DB
 	// Program is the identifier of the program that ECUs must sign for.
 	Program wire.Hash
-	Clock   wire.Clock
+	Clock   terms.Clock
 }
 
 // A Registry registers vehicles. It may be used from several goroutines.

@@ -14,6 +14,7 @@ import (
 
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -52,7 +53,7 @@ func newRegistry(t *testing.T) (*Registry, *store.DB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	clock := wire.Clock{Timing: wire.Timing{DayS: 86400}, Now: func() time.Time { return time.Unix(today*86400, 0) }}
+	clock := terms.Clock{Timing: terms.Timing{DayS: 86400}, Now: func() time.Time { return time.Unix(today*86400, 0) }}
 	r, err := New(Config{DB: db, Program: program, Clock: clock})
 	if err != nil {
 		t.Fatal(err)

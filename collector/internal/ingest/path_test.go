@@ -16,6 +16,7 @@ import (
 	"rawstone/collector/internal/identity"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -59,22 +60,22 @@ func TestRealClaimOverMQTT(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := &wire.Policy{
-		Version: wire.Version, Program: program, Serial: 1, Kind: wire.KindMileage, ToDay: 1000, CapKm: 1000,
+	policy := &terms.Policy{
+		Version: wire.Version, Program: program, Serial: 1, Kind: terms.KindMileage, ToDay: 1000, CapKm: 1000,
 		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
 	}
 	for _, km := range []uint32{32, 40, 50} {
 		r := wire.Row{B: int64(km) * 1000}
 		r.A[wire.OdometerM] = 1
-		policy.Tiers = append(policy.Tiers, wire.Tier{Km: km, Rows: []wire.Row{r}})
+		policy.Tiers = append(policy.Tiers, terms.Tier{Km: km, Rows: []wire.Row{r}})
 	}
-	clock := wire.Clock{Timing: wire.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(day*86400, 0) }}
+	clock := terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(day*86400, 0) }}
 	receiptKey, receiptPub := newKey(t)
 	keys := wire.KeySet{receiptPub}
 
 	r := newRig(t, nil)
 	r.judge, err = credit.New(credit.Config{
-		DB: r.db, Program: program, Clock: clock, Policies: []*wire.Policy{policy}, Receipt: receiptKey,
+		DB: r.db, Program: program, Clock: clock, Policies: []*terms.Policy{policy}, Receipt: receiptKey,
 		Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: verifier},
 	})
 	if err != nil {

@@ -23,11 +23,12 @@ import (
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/tlog"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 // Days of four drops; genesis in the middle of day 2.
-var timing = wire.Timing{GenesisS: 100, DayS: 40, DropS: 10}
+var timing = terms.Timing{GenesisS: 100, DayS: 40, DropS: 10}
 
 // A world is a collector's settling side, in a directory, that can be stopped anywhere and started anew.
 type world struct {
@@ -35,7 +36,7 @@ type world struct {
 	dir        string
 	now        time.Time
 	root       wire.PublicKey
-	program    *wire.Program
+	program    *terms.Program
 	secret     string
 	keys       []*ledger.ValidatorKey
 	documents  []Document
@@ -117,7 +118,7 @@ func newWorld(t *testing.T, validators int, quorum uint8) *world {
 	secret, verifier, err := tlog.GenerateKey("log.example")
 	w.must(err)
 	w.root, w.secret = rootPub, secret
-	w.program = &wire.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing,
+	w.program = &terms.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing,
 		Receipt: wire.KeySet{receiptPub}, Policy: wire.KeySet{policyPub}, Board: wire.KeySet{boardPub}, BoardQuorum: 1, Quorum: quorum, LogKey: verifier}
 	for i := range validators {
 		k, err := ledger.GenerateValidatorKey(fmt.Sprintf("validator%d.example", i))
@@ -125,15 +126,15 @@ func newWorld(t *testing.T, validators int, quorum uint8) *world {
 		w.keys = append(w.keys, k)
 		w.program.Validators = append(w.program.Validators, k.Public())
 	}
-	signed, err := wire.SealProgram(root, w.program)
+	signed, err := terms.SealProgram(root, w.program)
 	w.must(err)
-	charter, err := wire.SealCharter([]crypto.Signer{board}, &wire.Charter{Version: wire.Version, Program: wire.ID(signed), Kinds: []string{wire.KindMileage},
-		TierRatioMilli: 1100, Usage: wire.Usage{EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 52}})
+	charter, err := terms.SealCharter([]crypto.Signer{board}, &terms.Charter{Version: wire.Version, Program: wire.ID(signed), Kinds: []string{terms.KindMileage},
+		TierRatioMilli: 1100, Usage: terms.Usage{EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 52}})
 	w.must(err)
 	row := wire.Row{B: 40_000}
 	row.A[wire.OdometerM] = 1
-	mileage, err := wire.SealPolicy(policy, &wire.Policy{Version: wire.Version, Program: wire.ID(signed), Serial: 1, Kind: wire.KindMileage, ToDay: 1000,
-		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, CapKm: 1000, Tiers: []wire.Tier{{Km: 40, Rows: []wire.Row{row}}}})
+	mileage, err := terms.SealPolicy(policy, &terms.Policy{Version: wire.Version, Program: wire.ID(signed), Serial: 1, Kind: terms.KindMileage, ToDay: 1000,
+		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, CapKm: 1000, Tiers: []terms.Tier{{Km: 40, Rows: []wire.Row{row}}}})
 	w.must(err)
 	w.documents = []Document{{ledger.TypeProgram, signed}, {ledger.TypeCharter, charter}, {ledger.TypePolicy, mileage}}
 	w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "records.db")})
@@ -220,7 +221,7 @@ func (w *world) credit(account string, ecu wire.KeyID, km uint32) {
 		w.seq++
 		span := store.Span{ECU: ecu, From: key.Head, To: wire.Head{Seq: key.Head.Seq + 1, Day: key.Head.Day + 1}, Vehicle: strings.ToUpper(account), Submission: wire.Hash{byte(w.seq)}}
 		return tx.AddSpan(w.t.Context(), span, key.Head.Seq, []store.Credit{{Account: account, Vehicle: span.Vehicle, ECU: ecu, ToSeq: span.To.Seq,
-			Policy: 1, Kind: wire.KindMileage, Km: km, Effective: timing.Day(w.now) + 1, Submission: span.Submission}})
+			Policy: 1, Kind: terms.KindMileage, Km: km, Effective: timing.Day(w.now) + 1, Submission: span.Submission}})
 	}))
 }
 
@@ -575,7 +576,7 @@ func TestBadCredit(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.must(w.start())
 	anna := w.owner("anna")
-	w.credit("anna", anna, wire.MaxTierKm+1)
+	w.credit("anna", anna, terms.MaxTierKm+1)
 	err := w.settler.Step(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "credit is 12001 km") {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -73,7 +74,7 @@ func span(to uint64) Span {
 
 func credit(to uint64) Credit {
 	return Credit{
-		Account: "A", Vehicle: "V1", ECU: public.ID(), ToSeq: to, Policy: 1, Kind: wire.KindMileage, Km: 40, Effective: 11,
+		Account: "A", Vehicle: "V1", ECU: public.ID(), ToSeq: to, Policy: 1, Kind: terms.KindMileage, Km: 40, Effective: 11,
 		Submission: wire.Hash{7},
 	}
 }
@@ -259,7 +260,7 @@ func TestOpeningsOpenTheOutbox(t *testing.T) {
 	d := openNew(t)
 	addVehicle(t, d)
 	safe := credit(9)
-	safe.Kind, safe.Policy, safe.Km = wire.KindSafe, 2, 0
+	safe.Kind, safe.Policy, safe.Km = terms.KindSafe, 2, 0
 	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9), safe}) })
 	view(t, d, func(tx *Tx) error {
 		o, err := tx.Openings(t.Context())

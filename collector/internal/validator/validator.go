@@ -22,6 +22,7 @@ import (
 
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -114,7 +115,7 @@ func (v *Validator) Follow(_ context.Context, entries ...ledger.Entry) error {
 }
 
 // index returns the validator's place in the program.
-func (v *Validator) index() (uint8, *wire.Program, wire.Hash, error) {
+func (v *Validator) index() (uint8, *terms.Program, wire.Hash, error) {
 	p, id := v.replay.Program()
 	if p == nil {
 		return 0, nil, id, errors.New("the validator has not seen the program document yet")

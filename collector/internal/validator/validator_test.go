@@ -15,11 +15,12 @@ import (
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/tlog"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 // Days of four drops; genesis at the begin of day 2.
-var timing = wire.Timing{GenesisS: 80, DayS: 40, DropS: 10}
+var timing = terms.Timing{GenesisS: 80, DayS: 40, DropS: 10}
 
 // A bench is a program of two validators, one of which is enough, and what a settler would do with the first.
 type bench struct {
@@ -43,14 +44,14 @@ func newBench(t *testing.T) *bench {
 	_, verifier, err := tlog.GenerateKey("log.example")
 	b.must(err)
 	set := wire.KeySet{pub}
-	p := &wire.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing, Receipt: set, Policy: set, Board: set, BoardQuorum: 1, Quorum: 1, LogKey: verifier}
+	p := &terms.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing, Receipt: set, Policy: set, Board: set, BoardQuorum: 1, Quorum: 1, LogKey: verifier}
 	for _, name := range []string{"first.example", "second.example"} {
 		k, err := ledger.GenerateValidatorKey(name)
 		b.must(err)
 		b.keys = append(b.keys, k)
 		p.Validators = append(p.Validators, k.Public())
 	}
-	signed, err := wire.SealProgram(root, p)
+	signed, err := terms.SealProgram(root, p)
 	b.must(err)
 	b.id = wire.ID(signed)
 	b.replay, err = audit.NewReplay(pub, nil)

@@ -10,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rawstone/pkg/keyfile"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -32,10 +33,10 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			keys := wire.KeySet{pub}
-			doc, err := wire.SealProgram(root, &wire.Program{
-				Version: wire.Version, Name: "test", Environment: wire.Development, Timing: wire.Timing{DayS: 2, DropS: 2},
+			doc, err := terms.SealProgram(root, &terms.Program{
+				Version: wire.Version, Name: "test", Environment: wire.Development, Timing: terms.Timing{DayS: 2, DropS: 2},
 				Receipt: keys, Policy: keys, Board: keys, BoardQuorum: 1,
-				Validators: []wire.Validator{{Name: "v", Key: [32]byte{1}, VRF: [32]byte{2}}}, Quorum: 1, LogKey: "log",
+				Validators: []terms.Validator{{Name: "v", Key: [32]byte{1}, VRF: [32]byte{2}}}, Quorum: 1, LogKey: "log",
 			})
 			if err != nil {
 				return err

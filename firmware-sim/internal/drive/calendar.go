@@ -3,7 +3,7 @@ package drive
 import (
 	"time"
 
-	"rawstone/pkg/wire"
+	"rawstone/pkg/terms"
 )
 
 // dayMS is a simulated day in milliseconds.
@@ -11,7 +11,7 @@ const dayMS = 86_400_000
 
 // A Calendar maps program time to the simulated days of the car: each program day is one day of 24 simulated hours, however long
 // it takes. Dates run on from the date of genesis, one per program day; where a program day is 86,400 s both are the same.
-type Calendar struct{ wire.Timing }
+type Calendar struct{ terms.Timing }
 
 // Dates before firstDate or after lastDate have no frame time in int64 nanoseconds that stays positive under any offset; they fold
 // back. With days of ten seconds that takes nine days.

@@ -17,7 +17,7 @@ import (
 	"math"
 	"time"
 
-	"rawstone/pkg/wire"
+	"rawstone/pkg/terms"
 )
 
 const (
@@ -41,7 +41,7 @@ type Config struct {
 	// LimitMH is the speed limit in metres an hour that the driver sometimes exceeds, 60,000 to 200,000.
 	LimitMH int64
 	// Timing is the program's. Required.
-	Timing wire.Timing
+	Timing terms.Timing
 	// OdometerM is what the odometer shows at the begin, in metres.
 	OdometerM uint32
 	// Now is the host's clock; nil means time.Now.

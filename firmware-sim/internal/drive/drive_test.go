@@ -16,6 +16,7 @@ import (
 	"rawstone/firmware-sim/internal/ecu"
 	"rawstone/firmware-sim/internal/replay"
 	"rawstone/pkg/can"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -53,7 +54,7 @@ func readings(cfg Config, first uint32, days int) (all []Reading) {
 func config(p Profile, seed uint64, step int64) Config {
 	return Config{
 		Profile: p, Seed: seed, StepMS: step, LimitMH: limit,
-		Timing: wire.Timing{DayS: 86400, DropS: 600}, Logger: slog.New(slog.DiscardHandler),
+		Timing: terms.Timing{DayS: 86400, DropS: 600}, Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -62,7 +63,7 @@ func count(t testing.TB, all []Reading) wire.Counters {
 	t.Helper()
 	now := time.Unix(0, 0)
 	cfg := ecu.Config{
-		Dir: t.TempDir(), Program: wire.Hash{1}, Clock: wire.Clock{Timing: wire.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return now }},
+		Dir: t.TempDir(), Program: wire.Hash{1}, Clock: terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return now }},
 		OverspeedMH: limit, Logger: slog.New(slog.DiscardHandler), Send: func(context.Context, []byte) error { return nil },
 	}
 	if _, err := ecu.Create(cfg); err != nil {
@@ -104,7 +105,7 @@ func TestSumsDependOnNeitherStepNorDayLength(t *testing.T) {
 		}
 		// Two days of 30 s from genesis, which lies on the same Monday.
 		short := config(p, 7, 1000)
-		short.Timing = wire.Timing{GenesisS: monday * 86400, OffsetS: 0, DayS: 30, DropS: 10}
+		short.Timing = terms.Timing{GenesisS: monday * 86400, OffsetS: 0, DayS: 30, DropS: 10}
 		if d := cmp.Diff(want, count(t, readings(short, monday*86400/30, 2))); d != "" {
 			t.Errorf("%s with days of 30 s (-86,400 s +this):\n%s", p, d)
 		}
@@ -263,7 +264,7 @@ func TestFramesMatchDBC(t *testing.T) {
 }
 
 func TestCalendar(t *testing.T) {
-	civil := Calendar{wire.Timing{GenesisS: 1_767_640_000, OffsetS: 8 * 3600, DayS: 86400, DropS: 600}}
+	civil := Calendar{terms.Timing{GenesisS: 1_767_640_000, OffsetS: 8 * 3600, DayS: 86400, DropS: 600}}
 	now := time.Unix(1_767_657_600+13*3600+25, 0) // 2026-01-06 00:00 UTC and some
 	day, ms := civil.Position(now)
 	if got := civil.FrameTime(day, ms); got != now.UnixNano() {
@@ -273,7 +274,7 @@ func TestCalendar(t *testing.T) {
 		t.Errorf("real days: date %d of day %d", civil.Date(day), day)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		c := Calendar{wire.Timing{
+		c := Calendar{terms.Timing{
 			GenesisS: rapid.Int64Range(0, 1<<33).Draw(t, "genesis"), OffsetS: rapid.Int64Range(-86400*366, 86400*366).Draw(t, "offset"),
 			DayS: rapid.Uint32Range(1, maxDayS).Draw(t, "day_s"), DropS: 1,
 		}}
@@ -302,7 +303,7 @@ func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := config(Commuter, 1, 1000)
 		now := time.Now()
-		cfg.Timing = wire.Timing{GenesisS: now.Unix(), DayS: 60, DropS: 60}
+		cfg.Timing = terms.Timing{GenesisS: now.Unix(), DayS: 60, DropS: 60}
 		// The synctest clock begins at a midnight, so a day begins here; join in the middle of the next.
 		time.Sleep(90 * time.Second)
 		c, err := New(cfg)
@@ -345,7 +346,7 @@ func TestRun(t *testing.T) {
 func TestRunJoinsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := config(Longhaul, 1, 2000)
-		cfg.Timing = wire.Timing{GenesisS: time.Now().Unix(), DayS: 60, DropS: 60}
+		cfg.Timing = terms.Timing{GenesisS: time.Now().Unix(), DayS: 60, DropS: 60}
 		c, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -28,6 +28,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -41,7 +42,7 @@ type Config struct {
 	// Program is the identifier of the program document, part of everything signed. Required.
 	Program wire.Hash
 	// Clock is the ECU's own clock; its offset from UTC also says when night is. Required.
-	Clock wire.Clock
+	Clock terms.Clock
 	// OverspeedMH is the speed in metres an hour above which overspeed_s counts. Required by Open.
 	OverspeedMH int64
 	// StandstillMH is the largest speed in metres an hour that is not driving: 0 for a wheel speed, more for one that is noisy at rest.

@@ -17,6 +17,7 @@ import (
 
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -37,7 +38,7 @@ func (r *rig) config() Config {
 	return Config{
 		Dir: r.dir, Program: wire.Hash{1}, OverspeedMH: 120e3,
 		Record: func(m attest.Message) error { r.signed = append(r.signed, m); return nil },
-		Clock:  wire.Clock{Timing: wire.Timing{DayS: 60, DropS: 60}, Now: func() time.Time { return r.now }},
+		Clock:  terms.Clock{Timing: terms.Timing{DayS: 60, DropS: 60}, Now: func() time.Time { return r.now }},
 		Send: func(_ context.Context, b []byte) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -288,7 +289,7 @@ func TestOpenRefuses(t *testing.T) {
 	for name, alter := range map[string]func(*Config){
 		"no directory": func(c *Config) { c.Dir = "" },
 		"no program":   func(c *Config) { c.Program = wire.Hash{} },
-		"no clock":     func(c *Config) { c.Clock = wire.Clock{} },
+		"no clock":     func(c *Config) { c.Clock = terms.Clock{} },
 		"no limit":     func(c *Config) { c.OverspeedMH = 0 },
 		"no sender":    func(c *Config) { c.Send = nil },
 	} {

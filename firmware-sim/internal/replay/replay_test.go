@@ -19,6 +19,7 @@ import (
 
 	"rawstone/firmware-sim/internal/ecu"
 	"rawstone/pkg/can"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -68,7 +69,7 @@ func TestRecordedDrive(t *testing.T) {
 	}
 	now := time.Unix(1_700_000_000, 0)
 	cfg := ecu.Config{
-		Dir: t.TempDir(), Program: wire.Hash{1}, Clock: wire.Clock{Timing: wire.Timing{DayS: 60, DropS: 60}, Now: func() time.Time { return now }},
+		Dir: t.TempDir(), Program: wire.Hash{1}, Clock: terms.Clock{Timing: terms.Timing{DayS: 60, DropS: 60}, Now: func() time.Time { return now }},
 		OverspeedMH: 80_000, StandstillMH: 1000, Logger: slog.New(slog.DiscardHandler), Send: func(context.Context, []byte) error { return nil },
 	}
 	if _, err := ecu.Create(cfg); err != nil {

@@ -1,4 +1,13 @@
-package wire
+// Package terms is what a program promises and allows, as signed documents: the program document, which names the clock and every key
+// that may sign anything else; the policies, which say what may be proven and what it credits; and the data charter, which bounds both
+// policies and usage statistics for good.
+//
+// Documents are wire messages under COSE signatures. One pinned key, the program root, is the origin of all trust: it signs the
+// program, the program's policy keys sign policies, and a quorum of its board keys signs the charter. Nothing is accepted that its
+// signer was not named for, and nothing that breaks its own bounds.
+//
+// The package holds no private keys and decides nothing about vehicles. It reads files only where a root is pinned by one.
+package terms
 
 import (
 	"crypto"
@@ -8,6 +17,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"rawstone/pkg/wire"
 )
 
 const (
@@ -20,17 +31,6 @@ const (
 	productionDropS  = 600
 	maxOffsetS       = 86400 * 366
 	maxClockUnixSecs = 1 << 40
-)
-
-// An Environment says what a deployment may do.
-type Environment string
-
-// The environments.
-const (
-	// Development allows short days, single-party setups and generated keys.
-	Development Environment = "development"
-	// Production refuses all of these.
-	Production Environment = "production"
 )
 
 // Timing turns instants into program days and drops.
@@ -108,14 +108,14 @@ type Validator struct {
 // A Program is the root policy: the document that every process pins. It is signed by the program root and names the clock and
 // every key that may sign anything else.
 type Program struct {
-	Version     uint8       `cbor:"0,keyasint"`
-	Name        string      `cbor:"1,keyasint"`
-	Environment Environment `cbor:"2,keyasint"`
-	Timing      Timing      `cbor:"3,keyasint"`
+	Version     uint8            `cbor:"0,keyasint"`
+	Name        string           `cbor:"1,keyasint"`
+	Environment wire.Environment `cbor:"2,keyasint"`
+	Timing      Timing           `cbor:"3,keyasint"`
 	// Receipt, Policy and Board are the keys that may sign receipts, policies and the data charter.
-	Receipt KeySet `cbor:"4,keyasint"`
-	Policy  KeySet `cbor:"5,keyasint"`
-	Board   KeySet `cbor:"6,keyasint"`
+	Receipt wire.KeySet `cbor:"4,keyasint"`
+	Policy  wire.KeySet `cbor:"5,keyasint"`
+	Board   wire.KeySet `cbor:"6,keyasint"`
 	// BoardQuorum is how many board keys must sign the charter.
 	BoardQuorum uint8 `cbor:"7,keyasint"`
 	// Validators is the genesis set, and Quorum how many of them make a block final.
@@ -127,7 +127,7 @@ type Program struct {
 
 // Validate checks bounds and the rule that production keeps the real day and drop.
 func (p *Program) Validate() error {
-	if err := checkVersion(p.Version); err != nil {
+	if err := wire.CheckVersion(p.Version); err != nil {
 		return err
 	}
 	if p.Name == "" || len(p.Name) > 64 {
@@ -137,8 +137,8 @@ func (p *Program) Validate() error {
 		return err
 	}
 	switch p.Environment {
-	case Development:
-	case Production:
+	case wire.Development:
+	case wire.Production:
 		if p.Timing.DayS != productionDayS || p.Timing.DropS != productionDropS {
 			return fmt.Errorf("a production program has days of %d s and drops of %d s", productionDayS, productionDropS)
 		}
@@ -147,7 +147,7 @@ func (p *Program) Validate() error {
 	}
 	for _, s := range []struct {
 		name string
-		keys KeySet
+		keys wire.KeySet
 	}{{"receipt", p.Receipt}, {"policy", p.Policy}, {"board", p.Board}} {
 		if len(s.keys) < 1 || len(s.keys) > maxProgramKeys {
 			return fmt.Errorf("program has %d %s keys, want 1 to %d", len(s.keys), s.name, maxProgramKeys)
@@ -187,28 +187,28 @@ func (p *Program) Validate() error {
 
 // SealProgram signs the program with the root key.
 func SealProgram(root crypto.Signer, p *Program) ([]byte, error) {
-	b, err := encode(p)
+	b, err := wire.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	return seal(root, contextProgram, b)
+	return wire.Seal(root, contextProgram, b)
 }
 
 // OpenProgram checks a signed program under the pinned root. The program's identifier is the hash of its signed bytes.
-func OpenProgram(root PublicKey, b []byte) (*Program, Hash, error) {
-	payload, _, err := open(KeySet{root}, contextProgram, b, maxProgramLen)
+func OpenProgram(root wire.PublicKey, b []byte) (*Program, wire.Hash, error) {
+	payload, _, err := wire.Open(wire.KeySet{root}, contextProgram, b, maxProgramLen)
 	if err != nil {
-		return nil, Hash{}, err
+		return nil, wire.Hash{}, err
 	}
 	var p Program
-	if err := decode(payload, &p, maxProgramLen); err != nil {
-		return nil, Hash{}, err
+	if err := wire.Unmarshal(payload, &p, maxProgramLen); err != nil {
+		return nil, wire.Hash{}, err
 	}
-	return &p, ID(b), nil
+	return &p, wire.ID(b), nil
 }
 
 // LoadRoot reads the file that pins the program root: its public key in hexadecimal.
-func LoadRoot(path string) (root PublicKey, err error) {
+func LoadRoot(path string) (root wire.PublicKey, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return root, fmt.Errorf("cannot read program root: %w", err)
@@ -217,7 +217,7 @@ func LoadRoot(path string) (root PublicKey, err error) {
 	if err != nil || len(b) != len(root) {
 		return root, fmt.Errorf("cannot read program root %s: it does not hold %d bytes in hexadecimal", path, len(root))
 	}
-	root = PublicKey(b)
+	root = wire.PublicKey(b)
 	if _, err := root.Key(); err != nil {
 		return root, fmt.Errorf("cannot read program root %s: %w", path, err)
 	}
@@ -225,18 +225,18 @@ func LoadRoot(path string) (root PublicKey, err error) {
 }
 
 // LoadProgram reads a program document and checks it under the root that a file pins.
-func LoadProgram(rootPath, programPath string) (*Program, Hash, error) {
+func LoadProgram(rootPath, programPath string) (*Program, wire.Hash, error) {
 	root, err := LoadRoot(rootPath)
 	if err != nil {
-		return nil, Hash{}, err
+		return nil, wire.Hash{}, err
 	}
 	b, err := os.ReadFile(programPath)
 	if err != nil {
-		return nil, Hash{}, fmt.Errorf("cannot read program document: %w", err)
+		return nil, wire.Hash{}, fmt.Errorf("cannot read program document: %w", err)
 	}
 	p, id, err := OpenProgram(root, b)
 	if err != nil {
-		return nil, Hash{}, fmt.Errorf("cannot use program document %s: %w", programPath, err)
+		return nil, wire.Hash{}, fmt.Errorf("cannot use program document %s: %w", programPath, err)
 	}
 	return p, id, nil
 }

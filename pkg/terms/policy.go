@@ -1,10 +1,12 @@
-package wire
+package terms
 
 import (
 	"crypto"
 	"errors"
 	"fmt"
 	"strings"
+
+	"rawstone/pkg/wire"
 )
 
 const (
@@ -12,29 +14,18 @@ const (
 	maxPolicyLen  = 16 << 10
 	// MaxTiers bounds the tiers of a policy.
 	MaxTiers = 64
-	// RowsPerStatement is the number of inequalities that the circuit proves at once.
-	RowsPerStatement = 4
 	// MaxTierKm is the top of the highest tier.
 	MaxTierKm = 12000
 	// MaxCapKm bounds the cap of kilometres per day spanned.
 	MaxCapKm = 5000
-	// MaxRowBound bounds |B| of a row, so that the slack Σ a·Δ − b of 32-bit counters and coefficients fits 66 bits.
-	MaxRowBound = 1 << 62
 )
-
-// A Row is one linear inequality over the growth Δ of the counters: Σ A[j]·Δ[j] − B ≥ 0.
-type Row struct {
-	_ struct{} `cbor:",toarray"`
-	A [NumCounters]int32
-	B int64
-}
 
 // A Tier is one threshold of a policy.
 type Tier struct {
 	// Km is the distance that reaching the tier credits, 1 to MaxTierKm; 0 where the kind credits none.
 	Km uint32 `cbor:"0,keyasint"`
 	// Rows holds what the tier asks beyond the policy's common rows.
-	Rows []Row `cbor:"1,keyasint"`
+	Rows []wire.Row `cbor:"1,keyasint"`
 }
 
 // KindMileage is the kind of policy that credits effective kilometres. The others are KindSafe and names that begin with
@@ -49,7 +40,7 @@ const (
 type Policy struct {
 	Version uint8 `cbor:"0,keyasint"`
 	// Program is the program document's identifier.
-	Program Hash `cbor:"1,keyasint"`
+	Program wire.Hash `cbor:"1,keyasint"`
 	// Serial names the policy in claims; it is unique over all kinds and rises with each new policy.
 	Serial uint16 `cbor:"2,keyasint"`
 	Kind   string `cbor:"3,keyasint"`
@@ -57,14 +48,14 @@ type Policy struct {
 	FromDay uint32 `cbor:"4,keyasint"`
 	ToDay   uint32 `cbor:"5,keyasint"`
 	// Circuit, ProvingKey and VerifyingKey are the hashes of the files that a proof under this policy is made and checked with.
-	Circuit      Hash `cbor:"6,keyasint"`
-	ProvingKey   Hash `cbor:"7,keyasint"`
-	VerifyingKey Hash `cbor:"8,keyasint"`
+	Circuit      wire.Hash `cbor:"6,keyasint"`
+	ProvingKey   wire.Hash `cbor:"7,keyasint"`
+	VerifyingKey wire.Hash `cbor:"8,keyasint"`
 	// CapKm is the most that is credited per day spanned.
 	CapKm uint32 `cbor:"9,keyasint"`
 	// Rows must hold whatever the tier.
-	Rows  []Row  `cbor:"10,keyasint"`
-	Tiers []Tier `cbor:"11,keyasint"`
+	Rows  []wire.Row `cbor:"10,keyasint"`
+	Tiers []Tier     `cbor:"11,keyasint"`
 	// MinAgent is the lowest version of the agent that may use the policy, `major.minor.patch`, or empty.
 	MinAgent string `cbor:"12,keyasint,omitempty"`
 	// Stop tells agents to make no claims under this policy.
@@ -73,7 +64,7 @@ type Policy struct {
 
 // Validate checks bounds: rows that the circuit can hold, ascending tiers, a plausible cap.
 func (p *Policy) Validate() error {
-	if err := checkVersion(p.Version); err != nil {
+	if err := wire.CheckVersion(p.Version); err != nil {
 		return err
 	}
 	if err := CheckKind(p.Kind); err != nil {
@@ -92,8 +83,8 @@ func (p *Policy) Validate() error {
 		return fmt.Errorf("policy has %d tiers, want 1 to %d", n, MaxTiers)
 	}
 	for i, t := range p.Tiers {
-		if n := len(p.Rows) + len(t.Rows); n > RowsPerStatement {
-			return fmt.Errorf("tier %d: %d rows with the common ones, at most %d fit the circuit", i, n, RowsPerStatement)
+		if n := len(p.Rows) + len(t.Rows); n > wire.RowsPerStatement {
+			return fmt.Errorf("tier %d: %d rows with the common ones, at most %d fit the circuit", i, n, wire.RowsPerStatement)
 		}
 		if len(t.Rows) == 0 {
 			return fmt.Errorf("tier %d asks nothing", i)
@@ -106,14 +97,14 @@ func (p *Policy) Validate() error {
 			return fmt.Errorf("tier %d: %d km is not above the tier before it and within 1 to %d", i, t.Km, MaxTierKm)
 		}
 		for _, r := range p.Statement(i) {
-			if r.B > MaxRowBound || r.B < -MaxRowBound {
+			if r.B > wire.MaxRowBound || r.B < -wire.MaxRowBound {
 				return fmt.Errorf("tier %d: bound %d is beyond 2^62", i, r.B)
 			}
 		}
 		if p.Kind == KindMileage {
 			// Kilometres are what stones are drawn by: a tier credits what its own row proves, and nothing else.
-			want := Row{B: int64(t.Km) * 1000}
-			want.A[OdometerM] = 1
+			want := wire.Row{B: int64(t.Km) * 1000}
+			want.A[wire.OdometerM] = 1
 			if t.Rows[0] != want {
 				return fmt.Errorf("tier %d: its first row does not prove %d km", i, t.Km)
 			}
@@ -128,7 +119,7 @@ func (p *Policy) Validate() error {
 }
 
 // Statement returns the rows that a proof of a tier must satisfy: the common rows, the tier's, and rows of zeros to fill up.
-func (p *Policy) Statement(tier int) (rows [RowsPerStatement]Row) {
+func (p *Policy) Statement(tier int) (rows [wire.RowsPerStatement]wire.Row) {
 	n := copy(rows[:], p.Rows)
 	copy(rows[n:], p.Tiers[tier].Rows)
 	return rows
@@ -182,21 +173,21 @@ func CheckKind(kind string) error {
 
 // SealPolicy signs the policy.
 func SealPolicy(key crypto.Signer, p *Policy) ([]byte, error) {
-	b, err := encode(p)
+	b, err := wire.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	return seal(key, contextPolicy, b)
+	return wire.Seal(key, contextPolicy, b)
 }
 
 // OpenPolicy checks a signed policy under the program's policy keys and that it belongs to the program.
-func OpenPolicy(keys KeySet, program Hash, b []byte) (*Policy, error) {
-	payload, _, err := open(keys, contextPolicy, b, maxPolicyLen)
+func OpenPolicy(keys wire.KeySet, program wire.Hash, b []byte) (*Policy, error) {
+	payload, _, err := wire.Open(keys, contextPolicy, b, maxPolicyLen)
 	if err != nil {
 		return nil, err
 	}
 	var p Policy
-	if err := decode(payload, &p, maxPolicyLen); err != nil {
+	if err := wire.Unmarshal(payload, &p, maxPolicyLen); err != nil {
 		return nil, err
 	}
 	if p.Program != program {

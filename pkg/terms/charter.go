@@ -1,12 +1,12 @@
-package wire
+package terms
 
 import (
 	"crypto"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strings"
+
+	"rawstone/pkg/wire"
 )
 
 const (
@@ -14,58 +14,10 @@ const (
 	maxCharterLen  = 8 << 10
 )
 
-// A Family is a set of bits, one for each family of usage statistics that a driver may turn on.
-type Family uint16
-
-// The families. There is no bit, and so no way to say, for position, identity or anything biometric.
-const (
-	FamilyHours   Family = 1 << iota // minutes in use per hour of the day
-	FamilySpeed                      // minutes per speed band
-	FamilyTrips                      // trips per length band
-	FamilyCharge                     // charging minutes per state-of-charge band
-	FamilyFeature                    // minutes of use per feature
-	// AllFamilies is every family.
-	AllFamilies Family = 1<<iota - 1
-)
-
-// A Layout says where a family's values stand in a usage vector.
-type Layout struct {
-	Family Family
-	Name   string
-	Offset int
-	Len    int
-}
-
-// VectorLen is the number of values of a usage vector.
-const VectorLen = 64
-
-// Layouts returns the families in the order of their values.
-func Layouts() []Layout {
-	return []Layout{
-		{FamilyHours, "hours", 0, 24},
-		{FamilySpeed, "speed", 24, 10},
-		{FamilyTrips, "trips", 34, 10},
-		{FamilyCharge, "charge", 44, 10},
-		{FamilyFeature, "feature", 54, 10},
-	}
-}
-
-// ParseFamily returns the family of a name.
-func ParseFamily(name string) (Family, error) {
-	var names []string
-	for _, l := range Layouts() {
-		if l.Name == name {
-			return l.Family, nil
-		}
-		names = append(names, l.Name)
-	}
-	return 0, fmt.Errorf("family %q is none of %s", name, strings.Join(names, ", "))
-}
-
 // Usage fixes how usage reports are noised.
 type Usage struct {
 	// Families are the families that may be collected at all.
-	Families Family `cbor:"0,keyasint"`
+	Families wire.Family `cbor:"0,keyasint"`
 	// EpsilonMicro is ε of one dispatch in millionths, DeltaPico δ in units of 1e-12.
 	EpsilonMicro uint32 `cbor:"1,keyasint"`
 	DeltaPico    uint32 `cbor:"2,keyasint"`
@@ -79,9 +31,9 @@ type Usage struct {
 
 // A Charter is the data charter: the only fields, policy kinds and tier ratios that may ever be used.
 type Charter struct {
-	Version uint8  `cbor:"0,keyasint"`
-	Program Hash   `cbor:"1,keyasint"`
-	Serial  uint16 `cbor:"2,keyasint"`
+	Version uint8     `cbor:"0,keyasint"`
+	Program wire.Hash `cbor:"1,keyasint"`
+	Serial  uint16    `cbor:"2,keyasint"`
 	// Kinds are the kinds of policy an agent may prove.
 	Kinds []string `cbor:"3,keyasint"`
 	// TierRatioMilli is the smallest allowed ratio between a kilometre tier from 5 km on and the one before it, in thousandths:
@@ -92,7 +44,7 @@ type Charter struct {
 
 // Validate checks bounds.
 func (c *Charter) Validate() error {
-	if err := checkVersion(c.Version); err != nil {
+	if err := wire.CheckVersion(c.Version); err != nil {
 		return err
 	}
 	if len(c.Kinds) > 32 || !slices.IsSorted(c.Kinds) {
@@ -111,7 +63,7 @@ func (c *Charter) Validate() error {
 	}
 	u := c.Usage
 	switch {
-	case u.Families&^AllFamilies != 0:
+	case u.Families&^wire.AllFamilies != 0:
 		return errors.New("charter names an unknown family")
 	case u.EpsilonMicro < 10_000 || u.EpsilonMicro > 10_000_000:
 		return errors.New("charter's epsilon is not within 0.01 to 10")
@@ -119,8 +71,8 @@ func (c *Charter) Validate() error {
 		return errors.New("charter's delta is not within 0 to 1e-5")
 	case u.Clip == 0 || u.Clip > 100_000:
 		return errors.New("charter's clip is not within 1 to 100,000") // beyond, noise would no longer fit the report's 32 bits
-	case len(u.Scale) != len(Layouts()) || slices.Contains(u.Scale, 0):
-		return fmt.Errorf("charter has %d scales, want %d, none of them 0", len(u.Scale), len(Layouts()))
+	case len(u.Scale) != len(wire.Layouts()) || slices.Contains(u.Scale, 0):
+		return fmt.Errorf("charter has %d scales, want %d, none of them 0", len(u.Scale), len(wire.Layouts()))
 	case u.YearlyDispatches == 0 || u.YearlyDispatches > 366:
 		return errors.New("charter's yearly dispatches are not within 1 to 366")
 	}
@@ -159,52 +111,49 @@ func (s *signedCharter) Validate() error {
 
 // SealCharter signs the charter with each of the board's keys given.
 func SealCharter(keys []crypto.Signer, c *Charter) ([]byte, error) {
-	b, err := encode(c)
+	b, err := wire.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
 	var s signedCharter
 	for _, k := range keys {
-		m, err := seal(k, contextCharter, b)
+		m, err := wire.Seal(k, contextCharter, b)
 		if err != nil {
 			return nil, err
 		}
 		s.Signatures = append(s.Signatures, m)
 	}
-	return encode(&s)
+	return wire.Marshal(&s)
 }
 
 // OpenCharter checks that a quorum of different board keys signed the charter. Its identifier is the hash of its payload, so that
 // a further signature does not make another charter of it.
-func OpenCharter(p *Program, program Hash, b []byte) (*Charter, Hash, error) {
+func OpenCharter(p *Program, program wire.Hash, b []byte) (*Charter, wire.Hash, error) {
 	var s signedCharter
-	if err := decode(b, &s, maxProgramKeys*maxCharterLen); err != nil {
-		return nil, Hash{}, err
+	if err := wire.Unmarshal(b, &s, maxProgramKeys*maxCharterLen); err != nil {
+		return nil, wire.Hash{}, err
 	}
 	var payload []byte
-	signers := make(map[KeyID]bool)
+	signers := make(map[wire.KeyID]bool)
 	for i, m := range s.Signatures {
-		got, id, err := open(p.Board, contextCharter, m, maxCharterLen)
+		got, id, err := wire.Open(p.Board, contextCharter, m, maxCharterLen)
 		if err != nil {
-			return nil, Hash{}, err
+			return nil, wire.Hash{}, err
 		}
 		if i > 0 && !slices.Equal(got, payload) {
-			return nil, Hash{}, errors.New("cannot accept charter: its signatures are over different texts")
+			return nil, wire.Hash{}, errors.New("cannot accept charter: its signatures are over different texts")
 		}
 		payload, signers[id] = got, true
 	}
 	if len(signers) < int(p.BoardQuorum) {
-		return nil, Hash{}, fmt.Errorf("cannot accept charter: signed by %d of the board, want %d", len(signers), p.BoardQuorum)
+		return nil, wire.Hash{}, fmt.Errorf("cannot accept charter: signed by %d of the board, want %d", len(signers), p.BoardQuorum)
 	}
 	var c Charter
-	if err := decode(payload, &c, maxCharterLen); err != nil {
-		return nil, Hash{}, err
+	if err := wire.Unmarshal(payload, &c, maxCharterLen); err != nil {
+		return nil, wire.Hash{}, err
 	}
 	if c.Program != program {
-		return nil, Hash{}, errors.New("cannot accept charter: it belongs to another program")
+		return nil, wire.Hash{}, errors.New("cannot accept charter: it belongs to another program")
 	}
-	return &c, ID(payload), nil
+	return &c, wire.ID(payload), nil
 }
-
-// ClampValue bounds a noised value to the 32 bits that a report carries.
-func ClampValue(v int64) int32 { return int32(max(math.MinInt32, min(math.MaxInt32, v))) }
