@@ -24,8 +24,11 @@ cross:
 demo: build
 	@exec $(BUILD)/firmware-sim demo --bin $(BUILD) $(if $(DEMO_ONCE),--once)
 
+# All tests. Suites that need something that is not here say so.
 test: cross
 	$(GO) test -timeout 15m ./...
+	@captures=$${RAWSTONE_CAPTURES:-../shared/captures}; [ -d "$$captures" ] || echo "skipped: real drives; set RAWSTONE_CAPTURES to the folder of captures"
+	@[ -n "$$RAWSTONE_CAN" ] || echo "skipped: SocketCAN; set RAWSTONE_CAN to a CAN interface of this machine (ip link add dev vcan0 type vcan)"
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi

@@ -33,7 +33,6 @@ func newTap(t *testing.T) *tap {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
 	return &tap{l: l}
 }
 
@@ -62,7 +61,7 @@ func (p *tap) flow() flow {
 // forward carries connections to addr until the tap closes.
 func (p *tap) forward(t *testing.T, addr string) {
 	var conns sync.WaitGroup
-	t.Cleanup(conns.Wait)
+	t.Cleanup(func() { p.l.Close(); conns.Wait() })
 	conns.Go(func() {
 		for {
 			in, err := p.l.Accept()

@@ -105,13 +105,13 @@ func TestNothingLostNothingTwice(t *testing.T) {
 		name  string
 		days  int
 		kills int
-	}{{"undisturbed", 4, 0}, {"killed", 8, 20}} {
+	}{{"undisturbed", 4, 0}, {"killed", 12, 20}} {
 		t.Run(c.name, func(t *testing.T) { lossTest(t, c.days, c.kills) })
 	}
 }
 
 func lossTest(t *testing.T, days, kills int) {
-	const dayS = 3
+	const dayS = 2
 	w := newWorld(t, dayS, time.Now, drivenCar(busURL(t)), "")
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	stopCar := start(t, func(ctx context.Context) error { return sim.Run(ctx, w.car(t), sim.Deps{Logger: logger}) })

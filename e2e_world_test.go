@@ -71,9 +71,10 @@ type car struct{ sim, buses, signals, bus, consent string }
 // drivenCar has invented days; its step keeps the frames of a short day few.
 func drivenCar(url string) car {
 	return car{
-		bus:   "can0",
-		sim:   fmt.Sprintf("buses: [{name: can0, url: %q}]\ndrive: {profile: commuter, step_ms: 2000}\n", url),
-		buses: fmt.Sprintf("- {name: can0, url: %q, dbc: %q}", url, config("vehicles/sim.dbc")),
+		bus:     "can0",
+		consent: "hours, trips",
+		sim:     fmt.Sprintf("buses: [{name: can0, url: %q}]\ndrive: {profile: commuter, step_ms: 2000}\n", url),
+		buses:   fmt.Sprintf("- {name: can0, url: %q, dbc: %q}", url, config("vehicles/sim.dbc")),
 		signals: `- {path: Vehicle.TraveledDistance, vss: "6.0", bus: can0, signal: Odometer.Odometer, unit: m}
 - {path: Vehicle.Speed, vss: "6.0", bus: can0, signal: Motion.VehicleSpeed, unit: km/h}`,
 	}

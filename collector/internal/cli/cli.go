@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"rawstone/collector/daemon"
 	"rawstone/pkg/command"
@@ -38,6 +39,7 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			klog.SetSlogLogger(logger) // Tessera's own words
 			cfg, err := load(cmd)
 			if err != nil {
 				return err

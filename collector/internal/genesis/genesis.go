@@ -20,8 +20,8 @@ import (
 	"rawstone/pkg/config"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
-	"rawstone/pkg/tlog"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 

@@ -22,8 +22,8 @@ import (
 	"rawstone/collector/internal/validator"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
-	"rawstone/pkg/tlog"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 

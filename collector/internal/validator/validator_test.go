@@ -14,8 +14,8 @@ import (
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
-	"rawstone/pkg/tlog"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 

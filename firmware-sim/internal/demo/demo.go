@@ -242,7 +242,11 @@ func (d *demo) start(name string, argv ...string) (*process, error) {
 	p.done = watched
 	go func() {
 		err := <-done
-		d.ended <- fmt.Errorf("%s ended by itself: %w", name, err)
+		if err == nil {
+			d.ended <- fmt.Errorf("%s ended by itself", name)
+		} else {
+			d.ended <- fmt.Errorf("%s ended by itself: %w", name, err)
+		}
 		watched <- err
 		close(watched)
 	}()
