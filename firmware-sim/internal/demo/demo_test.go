@@ -123,8 +123,8 @@ func TestRunSaysWhatFailed(t *testing.T) {
 	if out, err := run(t.Context(), "sh", "-c", "echo done"); err != nil || out != "done" {
 		t.Errorf("%q, %v", out, err)
 	}
-	_, err := run(t.Context(), "sh", "-c", "echo noise >&2; echo the reason >&2; exit 1")
-	if err == nil || !strings.Contains(err.Error(), "the reason") || strings.Contains(err.Error(), "noise") {
+	_, err := run(t.Context(), "sh", "-c", "expr 40 + 2 >&2; echo the reason >&2; exit 1")
+	if err == nil || !strings.Contains(err.Error(), "the reason") || strings.Contains(err.Error(), "42") {
 		t.Errorf("failure is reported as: %v", err)
 	}
 }
