@@ -72,6 +72,7 @@ func TestClaimSize(t *testing.T) {
 	if len(two)-len(one) > 140 {
 		t.Errorf("a further proof adds %d bytes, want at most 140", len(two)-len(one))
 	}
+	t.Logf("largest claim: %d bytes, %d more for a further proof", len(one), len(two)-len(one))
 	for i := range two {
 		for _, cut := range [][]byte{two[:i], append(slices.Clone(two), 0)} {
 			if _, err := DecodeClaim(cut); err == nil {
