@@ -8,6 +8,9 @@
 // The summary is durable: it survives a restart, losing at most what was seen since the last write (Config.SaveEvery). It holds
 // raw usage and therefore never leaves the car; package seal takes it through clip and noise.
 //
+// Only the families that the driver has turned on are recorded, and from that moment on: a change of consent begins an empty summary, and
+// without consent nothing is kept at all.
+//
 // The package proves nothing: claims come from the attestation ECU's counters, not from here.
 package trip
 
@@ -71,6 +74,8 @@ type state struct {
 	OnTrip bool  `cbor:"1,keyasint"`
 	Metres int64 `cbor:"2,keyasint"` // of the trip under way
 	Moved  int64 `cbor:"3,keyasint"` // frame time of its last movement
+	// Families is the consent that the summary was recorded under.
+	Families wire.Family `cbor:"4,keyasint"`
 }
 
 // Config of a Recorder. DB, Logger and Now are required.
@@ -80,6 +85,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Now is the host's clock; it only paces writes.
 	Now func() time.Time
+	// Families are what the driver has turned on; 0 records nothing.
+	Families wire.Family
 	// SaveEvery is the least time between two writes while driving; 0 means 10 s.
 	SaveEvery time.Duration
 	// UTCOffset is added to frame time for the hour of the day, within ±24 h.
@@ -106,7 +113,8 @@ type Recorder struct {
 	assist   bool
 }
 
-// Open restores the summary. A record that cannot be read is an error: its owner sets the store aside, not this package.
+// Open restores the summary, or begins an empty one where the consent has changed or the record is damaged, which is said: usage is
+// worth less than a car that does not start.
 func Open(cfg Config) (*Recorder, error) {
 	if cfg.DB == nil || cfg.Logger == nil || cfg.Now == nil {
 		return nil, errors.New("cannot record trips: store, logger and clock are required")
@@ -131,17 +139,31 @@ func Open(cfg Config) (*Recorder, error) {
 		} else if err != nil {
 			return err
 		}
-		return item.Value(func(b []byte) error { return cbor.Unmarshal(b, &r.state) })
+		return item.Value(func(b []byte) error {
+			if err := cbor.Unmarshal(b, &r.saved); err != nil {
+				cfg.Logger.Warn("usage summary is damaged and begins anew", "error", err)
+				r.saved = state{Families: wire.AllFamilies + 1} // no consent: it is written over below
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore usage summary: %w", err)
 	}
-	r.saved = r.state
+	if r.state = r.saved; r.state.Families != cfg.Families {
+		r.state = state{Families: cfg.Families}
+		if err := r.write(); err != nil {
+			return nil, fmt.Errorf("cannot begin usage summary: %w", err)
+		}
+	}
 	return r, nil
 }
 
 // Observe takes a sample of a role at a frame time in Unix nanoseconds.
 func (r *Recorder) Observe(role Role, t, v int64) {
+	if r.cfg.Families == 0 {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch role {
@@ -151,7 +173,9 @@ func (r *Recorder) Observe(role Role, t, v int64) {
 		r.observeDistance(t, v)
 	case Charge:
 		if dt := t - r.chargeAt; r.charging && r.chargeAt != 0 && dt > 0 && dt <= maxChargeGap {
-			r.state.Usage.Charge[min(v/100, numBands-1)] += dt / millisecond
+			if r.on(wire.FamilyCharge) {
+				r.state.Usage.Charge[min(v/100, numBands-1)] += dt / millisecond
+			}
 			r.save(false)
 		}
 		r.chargeAt = t
@@ -171,7 +195,9 @@ func (r *Recorder) observeSpeed(t, v int64) {
 	s := &r.state
 	if s.OnTrip && (t-s.Moved > tripEnd || t < s.Moved-maxGap) {
 		s.OnTrip = false
-		s.Usage.Trips[band(lengthLimits(), s.Metres)]++
+		if r.on(wire.FamilyTrips) {
+			s.Usage.Trips[band(lengthLimits(), s.Metres)]++
+		}
 	}
 	if v >= moving {
 		if !s.OnTrip {
@@ -181,9 +207,13 @@ func (r *Recorder) observeSpeed(t, v int64) {
 	}
 	if s.OnTrip && seen {
 		ms := dt / millisecond
-		s.Usage.Hours[r.hourOf(t)] += ms
-		s.Usage.Speed[band(speedLimits(), before)] += ms
-		if r.assist {
+		if r.on(wire.FamilyHours) {
+			s.Usage.Hours[r.hourOf(t)] += ms
+		}
+		if r.on(wire.FamilySpeed) {
+			s.Usage.Speed[band(speedLimits(), before)] += ms
+		}
+		if r.on(wire.FamilyFeature) && r.assist {
 			s.Usage.Features[0] += ms
 		}
 	}
@@ -201,6 +231,8 @@ func (r *Recorder) observeDistance(t, v int64) {
 		r.state.Metres += growth
 	}
 }
+
+func (r *Recorder) on(f wire.Family) bool { return r.cfg.Families&f != 0 }
 
 func (r *Recorder) hourOf(t int64) int64 {
 	return ((t+int64(r.cfg.UTCOffset))%day + day) % day / hour
@@ -246,7 +278,8 @@ func (r *Recorder) Usage() Usage {
 	return r.state.Usage
 }
 
-// Take returns the summary so far and a function that takes just that out of it, durably; what was seen since stays.
+// Take returns the summary so far and a function that takes just that out of it, durably; what was seen since stays, as do the parts of
+// minutes that the totals do not tell.
 func (r *Recorder) Take(context.Context) (totals [wire.VectorLen]int64, consume func(context.Context) error, err error) {
 	u := r.Usage()
 	return u.vector(), func(context.Context) error { return r.consume(u) }, nil
@@ -262,15 +295,18 @@ func (r *Recorder) consume(u Usage) error {
 	return nil
 }
 
+// subtract takes the whole minutes and trips of v out of u.
 func (u *Usage) subtract(v Usage) {
-	for i := range u.Hours {
-		u.Hours[i] = max(0, u.Hours[i]-v.Hours[i])
-	}
-	for i := range u.Speed {
-		u.Speed[i] = max(0, u.Speed[i]-v.Speed[i])
-		u.Trips[i] = max(0, u.Trips[i]-v.Trips[i])
-		u.Charge[i] = max(0, u.Charge[i]-v.Charge[i])
-		u.Features[i] = max(0, u.Features[i]-v.Features[i])
+	for _, f := range []struct {
+		from, told []int64
+		unit       int64
+	}{
+		{u.Hours[:], v.Hours[:], minute}, {u.Speed[:], v.Speed[:], minute}, {u.Trips[:], v.Trips[:], 1},
+		{u.Charge[:], v.Charge[:], minute}, {u.Features[:], v.Features[:], minute},
+	} {
+		for i, x := range f.told {
+			f.from[i] = max(0, f.from[i]-x/f.unit*f.unit)
+		}
 	}
 }
 

@@ -32,6 +32,9 @@ func openStore(t *testing.T, dir string) *badger.DB {
 func open(t *testing.T, cfg Config) *Recorder {
 	t.Helper()
 	cfg.Logger = slog.New(slog.DiscardHandler)
+	if cfg.Families == 0 {
+		cfg.Families = wire.AllFamilies
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -186,7 +189,7 @@ func TestConsumeLeavesTheRest(t *testing.T) {
 	db := openStore(t, dir)
 	r := open(t, Config{DB: db})
 	odo := int64(0)
-	at := drive(r, noon, 60, 20_000, &odo)
+	at := drive(r, noon, 90, 20_000, &odo)
 	_, consume, err := r.Take(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -198,8 +201,69 @@ func TestConsumeLeavesTheRest(t *testing.T) {
 	db.Close()
 	db = openStore(t, dir)
 	defer db.Close()
-	if got := open(t, Config{DB: db}).Usage().Speed[5]; got != 61_000 {
-		t.Errorf("%d ms left after the report, want the 61,000 seen since", got)
+	// A minute is told by the first report; half of the second one is not, and stays.
+	if got := open(t, Config{DB: db}).Usage().Speed[5]; got != 91_000 {
+		t.Errorf("%d ms left after the report, want the 61,000 seen since and the 30,000 not told", got)
+	}
+}
+
+// What the driver has not turned on is not kept, and a change of consent does not reach back.
+func TestConsent(t *testing.T) {
+	dir := t.TempDir()
+	db := openStore(t, dir)
+	defer func() { db.Close() }()
+	reopen := func(r *Recorder, families wire.Family) *Recorder {
+		if r != nil {
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: families})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
+	}
+	odo := int64(0)
+	travel := func(r *Recorder) {
+		r.Observe(Assist, noon, 1)
+		r.Observe(Charging, noon, 1)
+		r.Observe(Charge, noon, 500)
+		r.Observe(Charge, noon+60*second, 500)
+		at := drive(r, noon, 120, 20_000, &odo)
+		drive(r, at+400*second, 1, 0, &odo) // ends the trip
+	}
+	r := reopen(nil, 0)
+	travel(r)
+	if got := r.Usage(); got != (Usage{}) {
+		t.Errorf("recorded without consent: %+v", got)
+	}
+	for _, l := range wire.Layouts() {
+		if r = reopen(r, l.Family); r.Usage() != (Usage{}) {
+			t.Errorf("%s: reaches back before consent: %+v", l.Name, r.Usage())
+		}
+		travel(r)
+		totals, _, err := r.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		some := false
+		for i, v := range totals {
+			inside := i >= l.Offset && i < l.Offset+l.Len
+			some = some || inside && v > 0
+			if v != 0 && !inside {
+				t.Errorf("only %s is on, and value %d is %d", l.Name, i, v)
+			}
+		}
+		if !some {
+			t.Errorf("%s is on and nothing was recorded", l.Name)
+		}
+		if kept := reopen(r, l.Family); kept.Usage() != r.Usage() {
+			t.Errorf("%s: a restart under the same consent lost the summary", l.Name)
+		}
+	}
+	if r = reopen(r, 0); r.Usage() != (Usage{}) {
+		t.Error("withdrawn consent keeps the summary")
 	}
 }
 
@@ -243,8 +307,9 @@ func TestOpenRefuses(t *testing.T) {
 	if err := db.Update(func(txn *badger.Txn) error { return txn.Set([]byte(stateKey), []byte{0xff, 1, 2}) }); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now}); err == nil {
-		t.Error("opened a corrupt record as an empty summary")
+	r, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: wire.AllFamilies})
+	if err != nil || r.Usage() != (Usage{}) {
+		t.Errorf("a damaged summary does not begin anew: %v", err)
 	}
 	if _, err := Open(Config{}); err == nil {
 		t.Error("opened without a store")

@@ -67,6 +67,7 @@ func (s *session) options() *mqtt.ClientOptions {
 		SetClientID(s.cfg.Vehicle).
 		SetProtocolVersion(4).
 		SetCleanSession(true).
+		SetCustomOpenConnectionFn(dial(s.cfg.Timeout, s.cfg.TLS)).
 		SetStore(mqtt.NewMemoryStore()).
 		SetOrderMatters(false).
 		SetAutoReconnect(false).

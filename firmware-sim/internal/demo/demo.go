@@ -220,8 +220,8 @@ func (d *demo) play(ctx context.Context) (err error) {
 	}
 	select {
 	case <-ctx.Done():
-		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-			return cause
+		if cause := context.Cause(ctx); d.opt.Once || !errors.Is(cause, context.Canceled) {
+			return fmt.Errorf("the demo did not complete: %w", cause)
 		}
 		return nil
 	case err := <-d.ended:

@@ -141,7 +141,7 @@ func decodeState(payload []byte) (*state, error) {
 // damaged says why a state is refused. It is never begun anew: a sequence number given twice or a counter that falls is what the
 // collector exists to refuse.
 func damaged(path string, why error) error {
-	return fmt.Errorf("cannot use ECU state %s: %w; restore the file from a copy, or make a new ECU in another directory with `firmware-sim ecu init` and register that", path, why)
+	return fmt.Errorf("cannot use ECU state %s: %w; an older copy would sign numbers again that it has used; make a new ECU in another directory with `firmware-sim ecu init` and register that", path, why)
 }
 
 // lockDir keeps a second process away from the directory until the file is closed: two would sign the same sequence number twice.

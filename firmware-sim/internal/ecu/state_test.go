@@ -28,7 +28,7 @@ func TestDamagedStateIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Open(r.config())
-		if err == nil || !strings.Contains(err.Error(), "restore") {
+		if err == nil || !strings.Contains(err.Error(), "make a new ECU") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if after, _ := os.ReadFile(path); !bytes.Equal(after, b) {
