@@ -18,10 +18,13 @@ func floors() map[string]int {
 	for floor, names := range [][]string{
 		0: {"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/wire"},
 		1: {"pkg/attest", "pkg/can/dbc", "pkg/can/isotp", "pkg/can/link", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
-		2: {"agent/internal/flash", "pkg/ledger"},
-		3: {"collector/internal/store", "pkg/audit"},
+		2: {
+			"agent/internal/archive", "agent/internal/budget", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/resend",
+			"collector/internal/database", "pkg/ledger",
+		},
+		3: {"agent/internal/cut", "agent/internal/report", "agent/internal/verdict", "collector/internal/store", "pkg/audit"},
 		4: {
-			"agent/internal/budget", "agent/internal/bus", "agent/internal/journal", "agent/internal/seal", "agent/internal/spool",
+			"agent/internal/bus", "agent/internal/journal", "agent/internal/seal", "agent/internal/spool",
 			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink",
 			"collector/internal/analytics", "collector/internal/broker", "collector/internal/credit", "collector/internal/dashboard",
 			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
@@ -40,17 +43,19 @@ func floors() map[string]int {
 	return m
 }
 
-// sideways lists the imports that are allowed on one floor: frames are the common tongue of all CAN packages, and seal takes trip's
-// summary with budget's permission.
+// sideways lists the imports that are allowed on one floor: seal takes trip's summary.
 func sideways() map[string][]string {
 	return map[string][]string{
-		"agent/internal/seal": {"agent/internal/trip", "agent/internal/budget"},
+		"agent/internal/seal": {"agent/internal/trip"},
 	}
 }
 
 // blind lists imports that are forbidden whatever the floor: behind the privacy border only opaque sealed bytes move.
 func blind() map[string][]string {
-	raw := []string{"pkg/can", "agent/internal/trip", "pkg/dp"}
+	raw := []string{
+		"pkg/can", "agent/internal/trip", "pkg/dp", "agent/internal/archive", "agent/internal/budget", "agent/internal/cut", "agent/internal/report",
+		"agent/internal/seal",
+	}
 	return map[string][]string{"agent/internal/spool": raw, "agent/internal/uplink": raw}
 }
 

@@ -2,12 +2,13 @@ package daemon
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"rawstone/collector/internal/genesis"
@@ -20,9 +21,6 @@ import (
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
-
-// maxOpenings bounds the auditor's file in bytes.
-const maxOpenings = 1 << 30
 
 // Init begins a development program from its source and returns its identifier.
 func Init(source, dir string, now func() time.Time) (wire.Hash, error) {
@@ -42,22 +40,39 @@ type Vehicle struct {
 // AddVehicle registers a vehicle and returns its account. It may be called while the collector runs.
 func AddVehicle(ctx context.Context, cfg *Config, v Vehicle, now func() time.Time) (account string, err error) {
 	err = administer(ctx, cfg, now, func(r *identity.Registry) error {
-		text, err := readDocument(v.ECUKey)
+		text, err := terms.ReadDocument(v.ECUKey)
 		if err != nil {
-			return err
+			return fmt.Errorf("cannot use ECU identity: %w; give the file that the ECU's initialisation wrote", err)
 		}
 		id, err := attest.ParseIdentity(text)
 		if err != nil {
 			return fmt.Errorf("cannot use ECU identity %s: %w", v.ECUKey, err)
 		}
-		device, err := terms.LoadRoot(v.DeviceKey)
+		device, err := readPublicKey(v.DeviceKey)
 		if err != nil {
-			return fmt.Errorf("cannot use device key: %w", err)
+			return fmt.Errorf("cannot use device key: %w; give the file that the agent's initialisation wrote", err)
 		}
 		account, err = r.Add(ctx, identity.Vehicle{ID: v.ID, Identity: *id, Device: device, Account: v.Account})
 		return err
 	})
 	return account, err
+}
+
+// readPublicKey reads a public key in hexadecimal.
+func readPublicKey(path string) (p wire.PublicKey, err error) {
+	text, err := terms.ReadDocument(path)
+	if err != nil {
+		return p, err
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(b) != len(p) {
+		return p, fmt.Errorf("%s does not hold %d bytes in hexadecimal", path, len(p))
+	}
+	p = wire.PublicKey(b)
+	if _, err := p.Key(); err != nil {
+		return p, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
 }
 
 // A Registered is a vehicle in the registry.
@@ -72,6 +87,7 @@ type Registered struct {
 func ListVehicles(ctx context.Context, cfg *Config, now func() time.Time) (out []Registered, err error) {
 	err = administer(ctx, cfg, now, func(r *identity.Registry) error {
 		all, err := r.List(ctx)
+		out = make([]Registered, 0, len(all)) // an empty list in JSON too
 		for _, v := range all {
 			out = append(out, Registered{ID: v.ID, Account: v.Account, AddedDay: v.AddedDay, LastSeen: v.LastSeen})
 		}
@@ -90,7 +106,7 @@ func administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	r, err := identity.New(identity.Config{DB: db, Program: p.id, Clock: terms.Clock{Timing: p.Timing, Now: now}})
+	r, err := identity.New(identity.Config{DB: db, Program: p.ProgramID, Clock: terms.Clock{Timing: p.Timing, Now: now}})
 	if err != nil {
 		return err
 	}
@@ -100,7 +116,11 @@ func administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 // WriteOpenings writes what the auditor needs to see behind the ledger's blinded entries to a file that must not exist and that
 // its owner alone may read.
 func WriteOpenings(ctx context.Context, cfg *Config, path string) (err error) {
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(cfg.StateDir, recordsFile)})
+	records := filepath.Join(cfg.StateDir, recordsFile)
+	if _, err := os.Stat(records); err != nil {
+		return fmt.Errorf("cannot write openings: there are no records: %w; correct state_dir in the configuration", err)
+	}
+	db, err := store.Open(ctx, store.Config{Path: records})
 	if err != nil {
 		return err
 	}
@@ -125,16 +145,19 @@ func Audit(ctx context.Context, dir, rootPath, openingsPath string) (audit.Repor
 	if err != nil {
 		return audit.Report{}, err
 	}
+	if _, err := os.Stat(dir); err != nil {
+		return audit.Report{}, fmt.Errorf("cannot audit ledger: %w; name the directory %s below the collector's state_dir, or a copy of it", err, ledgerDir)
+	}
 	c := audit.Config{Dir: dir, Root: root}
 	if openingsPath != "" {
 		f, err := os.Open(openingsPath)
 		if err != nil {
-			return audit.Report{}, fmt.Errorf("cannot read openings: %w", err)
+			return audit.Report{}, fmt.Errorf("cannot read openings: %w; `collector openings` writes them", err)
 		}
 		defer f.Close()
-		opened, err := ledger.ReadOpenings(io.LimitReader(f, maxOpenings))
+		opened, err := ledger.ReadOpenings(f)
 		if err != nil {
-			return audit.Report{}, fmt.Errorf("cannot read openings %s: %w", openingsPath, err)
+			return audit.Report{}, fmt.Errorf("cannot use openings %s: %w", openingsPath, err)
 		}
 		c.Openings = opened
 	}

@@ -1,8 +1,11 @@
 package daemon
 
 import (
-	"net"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 
 	"rawstone/pkg/config"
 	"rawstone/pkg/wire"
@@ -69,32 +72,58 @@ func (c *Config) Validate(f *config.Faults) {
 	if c.Environment != wire.Development && c.Environment != wire.Production {
 		f.Add("$.environment", "%q is neither development nor production", c.Environment)
 	}
-	for path, v := range map[string]string{
-		"$.state_dir": c.StateDir, "$.program.root": c.Program.Root, "$.program.file": c.Program.File, "$.program.charter": c.Program.Charter,
-		"$.program.claim_keys": c.Program.ClaimKeys, "$.program.receipt_key": c.Program.ReceiptKey, "$.program.log_key": c.Program.LogKey,
-		"$.program.validator_key": c.Program.ValidatorKey,
-	} {
-		if v == "" {
-			f.Add(path, "must be set")
+	all := append(c.Program.documents(), c.Program.secrets()...)
+	for _, n := range append(all, named{"state_dir", c.StateDir}) {
+		if n.path == "" {
+			f.Add("$."+n.key, "must be set")
 		}
 	}
 	if len(c.Program.Policies) == 0 {
 		f.Add("$.program.policies", "must name at least one file")
 	}
 	if !loopback(c.MQTT.Listen) {
-		f.Add("$.mqtt.listen", "%q is not a loopback address and port: vehicles cannot enrol yet, so nobody else may reach the broker", c.MQTT.Listen)
+		f.Add("$.mqtt.listen", "%q is not a loopback IP:port such as 127.0.0.1:1883: vehicles cannot enrol yet, so nobody else may reach the broker", c.MQTT.Listen)
 	}
 	if !loopback(c.Web) {
-		f.Add("$.web", "%q is not a loopback address and port: there is no sign-in yet; put a proxy with one in front", c.Web)
+		f.Add("$.web", "%q is not a loopback IP:port such as 127.0.0.1:8080: there is no sign-in yet; put a proxy with one in front", c.Web)
 	}
 }
 
-// loopback reports whether host:port names this machine.
+// loopback reports whether IP:port is one of this machine alone. A name is not: what it stands for is decided elsewhere.
 func loopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return false
+	a, err := netip.ParseAddrPort(hostport)
+	return err == nil && a.Addr().IsLoopback()
+}
+
+// named is a path and the configuration key that holds it.
+type named struct{ key, path string }
+
+// documents are what says what the program is.
+func (p *Program) documents() []named {
+	out := []named{
+		{"program.root", p.Root}, {"program.file", p.File}, {"program.charter", p.Charter}, {"program.claim_keys", p.ClaimKeys},
 	}
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
+	for i, path := range p.Policies {
+		out = append(out, named{fmt.Sprintf("program.policies[%d]", i), path})
+	}
+	return out
+}
+
+// secrets are the secret keys.
+func (p *Program) secrets() []named {
+	return []named{
+		{"program.receipt_key", p.ReceiptKey}, {"program.log_key", p.LogKey}, {"program.validator_key", p.ValidatorKey},
+	}
+}
+
+// exist names all paths that lead nowhere at once.
+func exist(paths []named) error {
+	var errs []error
+	for _, n := range paths {
+		if _, err := os.Stat(n.path); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("cannot use %s: %s does not exist; correct the path in the configuration, "+
+				"or make a development program with `collector init`", n.key, n.path))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -1,7 +1,9 @@
 // Package daemon is the collector as a whole: configuration, wiring and Run, the one importable seam of the collector.
 //
-// Everything runs in this process: broker, intake, settler with the operator's own validator, dashboard. It stops in the order of the
-// path: the listener first, then the intake, which finishes the batch in hand, then the settler, then the stores.
+// Everything runs in this process: broker, intake, settler with the operator's own validator, dashboard. When it is told to stop, the
+// intake finishes the batch in hand, the settler leaves off where it can resume, and the dashboard's readers get what they asked for.
+// Then the broker closes, whose queues keep what vehicles sent meanwhile, and last the ledger and the records. When something cannot
+// be opened, what was opened before it is closed.
 package daemon
 
 import (
@@ -28,8 +30,8 @@ import (
 	"rawstone/collector/internal/settle"
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
-	"rawstone/pkg/tlog"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 
@@ -94,11 +96,14 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	}
 	c := &collector{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry()}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// The settler's and the intake's last steps must not die with ctx: open what they use for as long as Run lasts.
+	// The ledger must not die with ctx in the middle of a last step: it lives for as long as Run lasts.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	defer func() { err = errors.Join(err, c.close()) }()
-	if err := c.open(life); err != nil {
+	if err := c.open(ctx, life); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it was ready
+		}
 		return err
 	}
 	group, running := errgroup.WithContext(ctx)
@@ -115,7 +120,10 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 		<-running.Done()
 		stop, cancel := context.WithTimeout(life, shutdownTimeout)
 		defer cancel()
-		return c.server.Shutdown(stop)
+		if err := c.server.Shutdown(stop); err != nil {
+			return c.server.Close() // a reader that does not end its request does not hold the collector
+		}
+		return nil
 	})
 	deps.Logger.Info("collector ready", "mqtt", c.broker.Addr().String(), "web", "http://"+c.web.Addr().String())
 	if deps.OnReady != nil {
@@ -124,8 +132,9 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	return group.Wait()
 }
 
-// open opens everything in the order of dependence. What was opened before a failure is closed by close.
-func (c *collector) open(ctx context.Context) (err error) {
+// open opens everything in the order of dependence; the ledger lives until life ends. What was opened before a failure is closed by
+// close.
+func (c *collector) open(ctx, life context.Context) (err error) {
 	if c.program, err = openProgram(c.cfg); err != nil {
 		return err
 	}
@@ -139,14 +148,14 @@ func (c *collector) open(ctx context.Context) (err error) {
 	if c.records, err = store.Open(ctx, store.Config{Path: c.path(recordsFile)}); err != nil {
 		return err
 	}
-	if err := c.openLedger(ctx); err != nil {
+	if err := c.openLedger(ctx, life); err != nil {
 		return err
 	}
 	if err := c.openIntake(ctx); err != nil {
 		return err
 	}
 	c.estimator, err = analytics.New(analytics.Config{
-		Source: reports{c.records}, Charter: c.program.charterID, Usage: c.program.charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
+		Source: reports{c.records}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
@@ -156,20 +165,20 @@ func (c *collector) open(ctx context.Context) (err error) {
 
 func (c *collector) path(name string) string { return filepath.Join(c.cfg.StateDir, name) }
 
-func (c *collector) openLedger(ctx context.Context) (err error) {
-	c.log, err = tlog.Open(ctx, tlog.Config{Dir: c.path(ledgerDir), Signer: c.program.log, Verifier: c.program.LogKey, Logger: c.deps.Logger})
+func (c *collector) openLedger(ctx, life context.Context) (err error) {
+	c.log, err = tlog.Open(life, tlog.Config{Dir: c.path(ledgerDir), Signer: c.program.log, Verifier: c.program.LogKey, Logger: c.deps.Logger})
 	if err != nil {
 		return err
 	}
 	own, err := validator.Open(validator.Config{
-		Key: c.program.validator, Root: c.program.root, State: c.path(validatorFile), Openings: openings{c.records},
+		Key: c.program.validator, Root: c.program.Root, State: c.path(validatorFile), Openings: openings{c.records},
 		Now: c.deps.Now, Logger: c.deps.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	c.settler, err = settle.New(ctx, settle.Config{
-		Store: c.records, Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.root, Documents: c.program.documents,
+		Store: c.records, Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.Root, Documents: c.program.genesis(),
 		Validators: []settle.Validator{own}, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	return err
@@ -177,8 +186,8 @@ func (c *collector) openLedger(ctx context.Context) (err error) {
 
 func (c *collector) openIntake(ctx context.Context) (err error) {
 	judge, err := credit.New(credit.Config{
-		DB: c.records, Program: c.program.id, Clock: c.clock, Policies: c.program.policies, Verifiers: c.program.verifiers,
-		Charter: c.program.charter, CharterID: c.program.charterID, Receipt: c.program.receipt,
+		DB: c.records, Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.verifiers,
+		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.receipt,
 	})
 	if err != nil {
 		return err

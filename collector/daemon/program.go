@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -19,20 +18,10 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// maxDocument bounds a signed document in bytes.
-const maxDocument = 64 << 10
-
 // program is everything that the configuration's files say of the program, checked.
 type program struct {
-	*terms.Program
-	id        wire.Hash
-	root      wire.PublicKey
-	charter   *terms.Charter
-	charterID wire.Hash
-	policies  []*terms.Policy
+	*terms.Documents
 	verifiers map[wire.Hash]credit.Verifier
-	// documents are what the ledger begins with: program, charter, policies.
-	documents []settle.Document
 
 	receipt   *ecdsa.PrivateKey
 	log       note.Signer
@@ -41,29 +30,15 @@ type program struct {
 
 // openProgram reads and checks the program's documents, without any secret key.
 func openProgram(c *Config) (*program, error) {
-	p := &program{verifiers: make(map[wire.Hash]credit.Verifier)}
-	var err error
-	if p.root, err = terms.LoadRoot(c.Program.Root); err != nil {
+	if err := exist(c.Program.documents()); err != nil {
 		return nil, err
 	}
-	signed, err := readDocument(c.Program.File)
+	documents, err := terms.Load(terms.Files{
+		Root: c.Program.Root, Program: c.Program.File, Charter: c.Program.Charter, Policies: c.Program.Policies,
+	}, c.Environment)
 	if err != nil {
 		return nil, err
 	}
-	if p.Program, p.id, err = terms.OpenProgram(p.root, signed); err != nil {
-		return nil, fmt.Errorf("cannot use program document %s: %w", c.Program.File, err)
-	}
-	if p.Environment != c.Environment {
-		return nil, fmt.Errorf("cannot use program document %s: it is for %s and the configuration says %s", c.Program.File, p.Environment, c.Environment)
-	}
-	p.documents = append(p.documents, settle.Document{Type: ledger.TypeProgram, Body: signed})
-	if signed, err = readDocument(c.Program.Charter); err != nil {
-		return nil, err
-	}
-	if p.charter, p.charterID, err = terms.OpenCharter(p.Program, p.id, signed); err != nil {
-		return nil, fmt.Errorf("cannot use charter %s: %w", c.Program.Charter, err)
-	}
-	p.documents = append(p.documents, settle.Document{Type: ledger.TypeCharter, Body: signed})
 	lock, err := claim.ReadLock(c.Program.ClaimKeys)
 	if err != nil {
 		return nil, err
@@ -75,26 +50,23 @@ func openProgram(c *Config) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.verifiers[lock.VerifyingKey] = v
-	for _, path := range c.Program.Policies {
-		if signed, err = readDocument(path); err != nil {
-			return nil, err
-		}
-		policy, err := terms.OpenPolicy(p.Policy, p.id, signed)
-		if err != nil {
-			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
-		}
-		if err := p.charter.Covers(policy); err != nil {
-			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
-		}
-		p.policies = append(p.policies, policy)
-		p.documents = append(p.documents, settle.Document{Type: ledger.TypePolicy, Body: signed})
+	return &program{Documents: documents, verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
+}
+
+// genesis is what the ledger begins with.
+func (p *program) genesis() []settle.Document {
+	list := []settle.Document{{Type: ledger.TypeProgram, Body: p.SignedProgram}, {Type: ledger.TypeCharter, Body: p.SignedCharter}}
+	for _, signed := range p.SignedPolicies {
+		list = append(list, settle.Document{Type: ledger.TypePolicy, Body: signed})
 	}
-	return p, nil
+	return list
 }
 
 // openSecrets reads the secret keys and checks that they are the program's.
 func (p *program) openSecrets(c *Config) error {
+	if err := exist(c.Program.secrets()); err != nil {
+		return err
+	}
 	var err error
 	if p.receipt, err = keyfile.Load(c.Program.ReceiptKey); err != nil {
 		return err
@@ -104,7 +76,7 @@ func (p *program) openSecrets(c *Config) error {
 		return err
 	}
 	if !slices.Contains(p.Receipt, public) {
-		return fmt.Errorf("cannot use key %s: the program does not name it for receipts", c.Program.ReceiptKey)
+		return fmt.Errorf("cannot use key %s: the program does not name it for receipts; give the key that belongs to this program", c.Program.ReceiptKey)
 	}
 	text, err := keyfile.Read(c.Program.LogKey)
 	if err != nil {
@@ -113,25 +85,20 @@ func (p *program) openSecrets(c *Config) error {
 	if p.log, err = note.NewSigner(strings.TrimSpace(string(text))); err != nil {
 		return fmt.Errorf("cannot use key %s: %w", c.Program.LogKey, err)
 	}
+	if v, err := note.NewVerifier(p.LogKey); err != nil || v.Name() != p.log.Name() || v.KeyHash() != p.log.KeyHash() {
+		return fmt.Errorf("cannot use key %s: the program does not name it for the ledger; give the key that belongs to this program", c.Program.LogKey)
+	}
 	if text, err = keyfile.Read(c.Program.ValidatorKey); err != nil {
 		return err
 	}
 	if p.validator, err = ledger.ParseValidatorKey(text); err != nil {
 		return fmt.Errorf("cannot use key %s: %w", c.Program.ValidatorKey, err)
 	}
-	if len(p.Validators) != 1 || p.Validators[0] != p.validator.Public() {
-		return errors.New("cannot settle: the program names other validators than the operator's own, and this version has no feed to them")
+	if !slices.Contains(p.Validators, p.validator.Public()) {
+		return fmt.Errorf("cannot use key %s: the program does not name it for a validator; give the key that belongs to this program", c.Program.ValidatorKey)
+	}
+	if len(p.Validators) > 1 {
+		return errors.New("cannot settle: the program names other validators beside the operator's own, and this version has no feed to them")
 	}
 	return nil
-}
-
-func readDocument(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read document: %w", err)
-	}
-	if info.Size() > maxDocument {
-		return nil, fmt.Errorf("cannot read document %s: %d bytes, at most %d allowed", path, info.Size(), maxDocument)
-	}
-	return os.ReadFile(path)
 }

@@ -57,59 +57,20 @@ func (c *collector) usage(ctx context.Context) (dashboard.Usage, error) {
 	return out, nil
 }
 
-// chart names a family's bins. A family none of whose bins can be shown is suppressed as a whole.
+// chart shows a family. One none of whose bins can be shown is suppressed as a whole.
 func chart(f analytics.Family) dashboard.Family {
-	out := dashboard.Family{Name: familyTitle(f.Family), Unit: "minutes", Reports: f.N}
-	if f.Family == wire.FamilyTrips {
-		out.Unit = "trips"
-	}
+	out := dashboard.Family{Family: f.Family, Reports: f.N}
 	suppressed := 0
-	for i, b := range f.Bins {
-		bin := dashboard.Bin{Label: binLabel(f.Family, i), Mean: b.Mean, Low: b.Low, High: b.High, Bias: b.Bias, Suppressed: string(b.Suppressed)}
+	for _, b := range f.Bins {
 		if b.Suppressed != "" {
 			suppressed++
 		}
-		out.Bins = append(out.Bins, bin)
+		out.Bins = append(out.Bins, dashboard.Bin{Mean: b.Mean, Low: b.Low, High: b.High, Bias: b.Bias, Suppressed: string(b.Suppressed)})
 	}
 	if suppressed == len(out.Bins) {
 		out.Suppressed = out.Bins[0].Suppressed
 	}
 	return out
-}
-
-func familyTitle(f wire.Family) string {
-	switch f {
-	case wire.FamilyHours:
-		return "In use by hour of the day"
-	case wire.FamilySpeed:
-		return "In use by speed"
-	case wire.FamilyTrips:
-		return "Trips by length"
-	case wire.FamilyCharge:
-		return "Charging by state of charge"
-	case wire.FamilyFeature:
-		return "Use of features"
-	}
-	return "Unknown"
-}
-
-// binLabel names a bin as package trip of the agent cuts them.
-func binLabel(f wire.Family, i int) string {
-	switch f {
-	case wire.FamilyHours:
-		return fmt.Sprintf("%02d:00", i)
-	case wire.FamilySpeed:
-		return [...]string{"standing", "1–10 km/h", "10–30", "30–50", "50–70", "70–90", "90–110", "110–130", "130–160", "above 160"}[i]
-	case wire.FamilyTrips:
-		return [...]string{"under 1 km", "1–2 km", "2–5", "5–10", "10–20", "20–35", "35–50", "50–100", "100–200", "above 200"}[i]
-	case wire.FamilyCharge:
-		return fmt.Sprintf("%d–%d %%", 10*i, 10*i+10)
-	case wire.FamilyFeature:
-		if i == 0 {
-			return "driver assistance"
-		}
-	}
-	return fmt.Sprintf("reserved %d", i)
 }
 
 // reports lets the estimator read the records.

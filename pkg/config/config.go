@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -41,7 +42,7 @@ type fault struct {
 }
 
 // Add notes a fault of the value at a YAML path such as `$.mqtt.listen` or `$.buses[1].url`. A path that the text does not spell
-// out (a default) is reported without a position.
+// out (a default) is reported without a position; `$` is the file as a whole.
 func (f *Faults) Add(path, format string, args ...any) {
 	var ft fault
 	at := f.name
@@ -52,7 +53,10 @@ func (f *Faults) Add(path, format string, args ...any) {
 			at = fmt.Sprintf("%s:%d:%d", f.name, pos.Line, pos.Column)
 		}
 	}
-	ft.text = fmt.Sprintf("%s: %s: %s", at, trimRoot(path), fmt.Sprintf(format, args...))
+	ft.text = fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))
+	if key := strings.TrimPrefix(strings.TrimPrefix(path, "$"), "."); key != "" {
+		ft.text = fmt.Sprintf("%s: %s: %s", at, key, fmt.Sprintf(format, args...))
+	}
 	f.faults = append(f.faults, ft)
 }
 
@@ -66,13 +70,6 @@ func (f *Faults) err() error {
 		errs = append(errs, errors.New(ft.text))
 	}
 	return errors.Join(errs...)
-}
-
-func trimRoot(path string) string {
-	if len(path) > 2 && path[:2] == "$." {
-		return path[2:]
-	}
-	return path
 }
 
 // Load reads the file at path over the defaults that c holds.

@@ -25,12 +25,8 @@ import (
 //go:embed page.html.tmpl style.css live.js
 var files embed.FS
 
-const (
-	// drops and recent bound the tables.
-	drops = 12
-	// renderTimeout bounds the queries of one page.
-	renderTimeout = 10 * time.Second
-)
+// renderTimeout bounds the queries of one page.
+const renderTimeout = 10 * time.Second
 
 // A Drop is one drawn drop.
 type Drop struct {
@@ -59,7 +55,6 @@ type Stones struct {
 
 // A Bin is one estimate: a mean per vehicle and dispatch with its 95 % confidence interval, or why there is none.
 type Bin struct {
-	Label           string
 	Mean, Low, High float64
 	// Bias is what clipping changes the mean by in simulation; it is shown beside, never subtracted.
 	Bias       float64
@@ -68,9 +63,11 @@ type Bin struct {
 
 // A Family is a chart of usage estimates.
 type Family struct {
-	Name, Unit string
-	Reports    uint64
-	Bins       []Bin
+	Family wire.Family
+	// Reports counts the reports behind it.
+	Reports uint64
+	// Bins are in the order of the usage vector.
+	Bins []Bin
 	// Suppressed says why the whole chart is, or is empty.
 	Suppressed string
 }
@@ -153,23 +150,23 @@ func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
 		return err
 	})
 	if err != nil {
-		d.fail(w, err)
+		d.fail(w, r, err)
 		return
 	}
 	for _, refusal := range data.Refusals {
 		data.Refused += refusal.N
 	}
 	if data.Stones, err = d.cfg.Stones(ctx); err != nil {
-		d.cfg.Logger.Error("dashboard cannot read stones", "error", err)
+		d.report(r, "dashboard cannot read stones", err)
 		data.StonesError = true
 	}
 	if data.Usage, err = d.cfg.Usage(ctx); err != nil {
-		d.cfg.Logger.Error("dashboard cannot read usage estimates", "error", err)
+		d.report(r, "dashboard cannot read usage estimates", err)
 		data.UsageError = true
 	}
 	var b bytes.Buffer
 	if err := d.page.Execute(&b, data); err != nil {
-		d.fail(w, err)
+		d.fail(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -179,7 +176,14 @@ func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (d *Dashboard) fail(w http.ResponseWriter, err error) {
-	d.cfg.Logger.Error("dashboard cannot make page", "error", err)
+func (d *Dashboard) fail(w http.ResponseWriter, r *http.Request, err error) {
+	d.report(r, "dashboard cannot make page", err)
 	http.Error(w, "The collector cannot read its records at the moment. Its log says why.", http.StatusInternalServerError)
+}
+
+// report logs an error, except one that the reader made by going away.
+func (d *Dashboard) report(r *http.Request, msg string, err error) {
+	if r.Context().Err() == nil {
+		d.cfg.Logger.Error(msg, "error", err)
+	}
 }

@@ -18,8 +18,12 @@ func functions() template.FuncMap {
 		"share":  share,
 		"bar":    bar,
 		"reason": reason,
+		"title":  title,
+		"unit":   unit,
+		"label":  label,
 		"short":  func(h wire.Hash) string { return h.String()[:12] },
 		"clock":  func(t time.Time) string { return t.UTC().Format("15:04:05") },
+		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"stamp":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") },
 		"number": func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) },
 	}
@@ -107,4 +111,50 @@ func reason(r wire.Reason) string {
 		return "vehicle has already reported for that day"
 	}
 	return string(r)
+}
+
+// title names a chart.
+func title(f wire.Family) string {
+	switch f {
+	case wire.FamilyHours:
+		return "In use by hour of the day"
+	case wire.FamilySpeed:
+		return "In use by speed"
+	case wire.FamilyTrips:
+		return "Trips by length"
+	case wire.FamilyCharge:
+		return "Charging by state of charge"
+	case wire.FamilyFeature:
+		return "Use of features"
+	}
+	return "Unknown"
+}
+
+// unit is what a chart's bins count.
+func unit(f wire.Family) string {
+	if f == wire.FamilyTrips {
+		return "trips"
+	}
+	return "minutes"
+}
+
+// label names bin i of a family as the agent cuts its bins.
+func label(f wire.Family, i int) string {
+	names := []string{}
+	switch f {
+	case wire.FamilyHours:
+		return fmt.Sprintf("%02d:00", i)
+	case wire.FamilyCharge:
+		return fmt.Sprintf("%d–%d %%", 10*i, 10*i+10)
+	case wire.FamilySpeed:
+		names = []string{"standing", "1–10 km/h", "10–30", "30–50", "50–70", "70–90", "90–110", "110–130", "130–160", "above 160"}
+	case wire.FamilyTrips:
+		names = []string{"under 1 km", "1–2 km", "2–5", "5–10", "10–20", "20–35", "35–50", "50–100", "100–200", "above 200"}
+	case wire.FamilyFeature:
+		names = []string{"driver assistance"}
+	}
+	if i >= len(names) {
+		return fmt.Sprintf("reserved %d", i)
+	}
+	return names[i]
 }

@@ -10,8 +10,11 @@ async function refresh() {
       const answer = await fetch(location.href, { cache: "no-store" });
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        live.replaceWith(page.getElementById("live"));
-        document.querySelector("header").replaceWith(page.querySelector("header"));
+        const next = page.getElementById("live");
+        if (next) {
+          live.replaceWith(next);
+          document.querySelector("header").replaceWith(page.querySelector("header"));
+        }
       }
     } catch {
       // The collector is away; what is shown stays until it is back.

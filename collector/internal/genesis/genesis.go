@@ -55,9 +55,18 @@ func Init(cfg Config) (wire.Hash, error) {
 	if err := config.Load(cfg.Source, &src); err != nil {
 		return wire.Hash{}, err
 	}
+	// Every source is read before anything is written, so that a fault leaves no half of a program.
 	config.Resolve(cfg.Source, &src.Charter)
+	var charter charterSource
+	if err := config.Load(src.Charter, &charter); err != nil {
+		return wire.Hash{}, err
+	}
+	policies := make([]policySource, len(src.Policies))
 	for i := range src.Policies {
 		config.Resolve(cfg.Source, &src.Policies[i])
+		if err := config.Load(src.Policies[i], &policies[i]); err != nil {
+			return wire.Hash{}, err
+		}
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Dir, ProgramFile)); err == nil {
 		return wire.Hash{}, fmt.Errorf("cannot begin program: %s holds one already; give another directory", cfg.Dir)
@@ -67,8 +76,8 @@ func Init(cfg Config) (wire.Hash, error) {
 	}
 	m := &maker{dir: cfg.Dir}
 	m.program(src, cfg.Now().Unix())
-	m.charter(src)
-	m.policies(src)
+	m.charter(charter, src.BoardQuorum)
+	m.policies(policies)
 	return m.id, m.err
 }
 
@@ -154,25 +163,21 @@ func (m *maker) log(name string) string {
 	return public
 }
 
-func (m *maker) charter(src Source) {
+func (m *maker) charter(c charterSource, signers uint8) {
 	if m.err != nil {
-		return
-	}
-	var c charterSource
-	if m.err = config.Load(src.Charter, &c); m.err != nil {
 		return
 	}
 	doc := c.charter()
 	doc.Program = m.id
 	var quorum []crypto.Signer
-	for _, k := range m.board[:src.BoardQuorum] {
+	for _, k := range m.board[:signers] {
 		quorum = append(quorum, k)
 	}
 	signed, err := terms.SealCharter(quorum, doc)
 	m.write(CharterFile, signed, err)
 }
 
-func (m *maker) policies(src Source) {
+func (m *maker) policies(sources []policySource) {
 	if m.err != nil {
 		return
 	}
@@ -181,16 +186,12 @@ func (m *maker) policies(src Source) {
 		m.err = err
 		return
 	}
-	for _, path := range src.Policies {
-		var s policySource
-		if m.err = config.Load(path, &s); m.err != nil {
-			return
-		}
+	for _, s := range sources {
 		doc := s.policy()
 		doc.Program, doc.Circuit, doc.ProvingKey, doc.VerifyingKey = m.id, lock.Circuit, lock.ProvingKey, lock.VerifyingKey
 		signed, err := terms.SealPolicy(m.sign, doc)
 		if err != nil {
-			m.err = fmt.Errorf("cannot sign policy %s: %w", path, err)
+			m.err = fmt.Errorf("cannot sign policy %d: %w", s.Serial, err)
 			return
 		}
 		m.write(filepath.Join(PolicyDir, strconv.Itoa(int(s.Serial))+".cose"), signed, nil)

@@ -96,6 +96,12 @@ func (s *policySource) Validate(f *config.Faults) {
 	for i, t := range s.Tiers {
 		check("$.tiers["+strconv.Itoa(i)+"].rows", t.Rows)
 	}
+	// The document's own bounds, with what it is still to be given filled in.
+	doc := s.policy()
+	doc.Program, doc.Circuit, doc.ProvingKey, doc.VerifyingKey = wire.Hash{1}, wire.Hash{1}, wire.Hash{1}, wire.Hash{1}
+	if err := doc.Validate(); err != nil {
+		f.Add("$", "%v", err)
+	}
 }
 
 func (r rowSource) row() wire.Row {
@@ -161,6 +167,9 @@ func (s *charterSource) Validate(f *config.Faults) {
 		if !(v > 0 && v <= 1) {
 			f.Add(path, "is out of range")
 		}
+	}
+	if err := s.charter().Validate(); err != nil {
+		f.Add("$", "%v", err)
 	}
 }
 

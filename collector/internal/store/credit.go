@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 
+	"rawstone/collector/internal/database"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -43,10 +44,12 @@ func (c *Credit) Opening() ledger.CreditOpening {
 // AddSpan moves the key's head from the given sequence number to the end of the span, keeps the span and its credits, and puts a
 // blinded entry for each credit into the outbox.
 func (t *Tx) AddSpan(ctx context.Context, s Span, head uint64, credits []Credit) error {
-	if err := t.moveHead(ctx, s.ECU, head, s.To); err != nil {
+	if err := t.tx.ExecOne(ctx, "move head",
+		`UPDATE ecu_keys SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE id = $4 AND head_seq = $5`,
+		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], s.ECU[:], int64(head)); err != nil {
 		return err
 	}
-	if _, err := t.exec(ctx, "add span",
+	if err := t.tx.ExecOne(ctx, "add span",
 		`INSERT INTO spans (ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		s.ECU[:], int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:],
@@ -76,38 +79,29 @@ func (t *Tx) addCredit(ctx context.Context, c Credit) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(ctx, "add credit",
+	return t.tx.ExecOne(ctx, "add credit",
 		`INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		c.Account, c.Vehicle, c.ECU[:], int64(c.ToSeq), int64(c.Policy), c.Kind, int64(c.Km), int64(c.Effective),
 		c.Salt[:], c.Submission[:], entry)
-	return err
 }
 
 // Span returns the span of a key that ends at a sequence number, or ErrNotFound.
 func (t *Tx) Span(ctx context.Context, ecu wire.KeyID, to uint64) (s Span, err error) {
 	s.ECU = ecu
-	err = t.get(ctx, "span",
+	err = t.tx.Get(ctx, "read span",
 		`SELECT to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission FROM spans
 		 WHERE ecu = $1 AND to_seq = $2`, []any{ecu[:], int64(to)},
-		seq{&s.To.Seq}, &s.To.Day, fixed(s.To.Commitment[:]), seq{&s.From.Seq}, &s.From.Day, fixed(s.From.Commitment[:]),
-		&s.Vehicle, fixed(s.Submission[:]))
+		database.Uint64(&s.To.Seq), &s.To.Day, database.Fixed(s.To.Commitment[:]),
+		database.Uint64(&s.From.Seq), &s.From.Day, database.Fixed(s.From.Commitment[:]), &s.Vehicle, database.Fixed(s.Submission[:]))
 	return s, err
-}
-
-const selectCredit = `SELECT account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission FROM credits `
-
-func scanCredit(c *Credit, scan scanner) error {
-	return scan(&c.Account, &c.Vehicle, fixed(c.ECU[:]), seq{&c.ToSeq}, &c.Policy, &c.Kind, &c.Km, &c.Effective,
-		fixed(c.Salt[:]), fixed(c.Submission[:]))
 }
 
 // SpanCredits returns the credits of the span of a key that ends at a sequence number, in the order of their policies.
 func (t *Tx) SpanCredits(ctx context.Context, ecu wire.KeyID, to uint64) ([]Credit, error) {
-	return list(ctx, t, "credits", selectCredit+`WHERE ecu = $1 AND to_seq = $2 ORDER BY policy`, []any{ecu[:], int64(to)}, scanCredit)
-}
-
-// RecentCredits returns the last credits, newest first.
-func (t *Tx) RecentCredits(ctx context.Context, limit int) ([]Credit, error) {
-	return list(ctx, t, "credits", selectCredit+`ORDER BY id DESC LIMIT $1`, []any{limit}, scanCredit)
+	return database.List(ctx, t.tx, "read credits", func(c *Credit, scan database.Scanner) error {
+		return scan(&c.Account, &c.Vehicle, database.Fixed(c.ECU[:]), database.Uint64(&c.ToSeq), &c.Policy, &c.Kind, &c.Km, &c.Effective,
+			database.Fixed(c.Salt[:]), database.Fixed(c.Submission[:]))
+	}, `SELECT account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission FROM credits
+		WHERE ecu = $1 AND to_seq = $2 ORDER BY policy`, ecu[:], int64(to))
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 
+	"rawstone/collector/internal/database"
 	"rawstone/pkg/ledger"
 )
 
@@ -26,35 +27,58 @@ type Openings struct {
 }
 
 const (
-	selectBindingOpening = `SELECT o.number, b.salt, b.vehicle, b.account, k.public, b.head_seq, b.head_day, b.head_commitment
+	selectAccount = `SELECT id, secret FROM accounts `
+	selectBinding = `SELECT o.number, b.salt, b.vehicle, b.account, k.public, b.head_seq, b.head_day, b.head_commitment
 		FROM bindings b JOIN outbox o ON o.id = b.outbox_id JOIN ecu_keys k ON k.id = b.ecu WHERE `
-	selectCreditOpening = `SELECT o.number, c.salt, c.account, c.ecu, c.to_seq, c.kind
+	selectCredit = `SELECT o.number, c.salt, c.account, c.ecu, c.to_seq, c.kind
 		FROM credits c JOIN outbox o ON o.id = c.outbox_id WHERE `
 )
 
-func scanBinding(b *OpenedBinding, scan scanner) error {
-	p := &b.Opening
-	return scan(seq{&b.Number}, fixed(p.Salt[:]), &p.Vehicle, &p.Account, fixed(p.ECU[:]), seq{&p.Head.Seq}, &p.Head.Day,
-		fixed(p.Head.Commitment[:]))
+func scanAccount(a *Account, scan database.Scanner) error {
+	return scan(&a.ID, database.Fixed(a.Secret[:]))
 }
 
-func scanOpening(c *OpenedCredit, scan scanner) error {
+func scanBinding(b *OpenedBinding, scan database.Scanner) error {
+	p := &b.Opening
+	return scan(database.Uint64(&b.Number), database.Fixed(p.Salt[:]), &p.Vehicle, &p.Account, database.Fixed(p.ECU[:]),
+		database.Uint64(&p.Head.Seq), &p.Head.Day, database.Fixed(p.Head.Commitment[:]))
+}
+
+func scanCredit(c *OpenedCredit, scan database.Scanner) error {
 	p := &c.Opening
-	return scan(seq{&c.Number}, fixed(p.Salt[:]), &p.Account, fixed(p.ECU[:]), seq{&p.ToSeq}, &p.Kind)
+	return scan(database.Uint64(&c.Number), database.Fixed(p.Salt[:]), &p.Account, database.Fixed(p.ECU[:]),
+		database.Uint64(&p.ToSeq), &p.Kind)
 }
 
 // Openings returns the openings of all numbered entries, in the order of their numbers, and all accounts.
 func (t *Tx) Openings(ctx context.Context) (o Openings, err error) {
-	o.Accounts, err = list(ctx, t, "accounts", `SELECT id, secret FROM accounts ORDER BY id`, nil,
-		func(a *Account, scan scanner) error { return scan(&a.ID, fixed(a.Secret[:])) })
-	if err != nil {
+	const numbered = `o.number IS NOT NULL ORDER BY o.number`
+	if o.Accounts, err = database.List(ctx, t.tx, "read accounts", scanAccount, selectAccount+`ORDER BY id`); err != nil {
 		return Openings{}, err
 	}
-	if o.Bindings, err = list(ctx, t, "bindings", selectBindingOpening+`o.number IS NOT NULL ORDER BY o.number`, nil, scanBinding); err != nil {
+	if o.Bindings, err = database.List(ctx, t.tx, "read bindings", scanBinding, selectBinding+numbered); err != nil {
 		return Openings{}, err
 	}
-	if o.Credits, err = list(ctx, t, "credits", selectCreditOpening+`o.number IS NOT NULL ORDER BY o.number`, nil, scanOpening); err != nil {
+	if o.Credits, err = database.List(ctx, t.tx, "read credits", scanCredit, selectCredit+numbered); err != nil {
 		return Openings{}, err
 	}
 	return o, nil
+}
+
+// CreditOpening returns the opening of the credit whose entry has a number, or ErrNotFound.
+func (t *Tx) CreditOpening(ctx context.Context, number uint64) (ledger.CreditOpening, error) {
+	c, err := database.One(ctx, t.tx, "read credit", scanCredit, selectCredit+`o.number = $1`, int64(number))
+	return c.Opening, err
+}
+
+// BindingOpening returns the opening of the binding whose entry has a number, or ErrNotFound.
+func (t *Tx) BindingOpening(ctx context.Context, number uint64) (ledger.BindingOpening, error) {
+	b, err := database.One(ctx, t.tx, "read binding", scanBinding, selectBinding+`o.number = $1`, int64(number))
+	return b.Opening, err
+}
+
+// AccountSecret returns what an account's pseudonyms are made from, or ErrNotFound.
+func (t *Tx) AccountSecret(ctx context.Context, account string) ([32]byte, error) {
+	a, err := database.One(ctx, t.tx, "read account", scanAccount, selectAccount+`WHERE id = $1`, account)
+	return a.Secret, err
 }

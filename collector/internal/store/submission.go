@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
-	"fmt"
 
+	"rawstone/collector/internal/database"
 	"rawstone/pkg/wire"
 )
 
@@ -35,15 +35,11 @@ func (t *Tx) AddSubmission(ctx context.Context, s *Submission) error {
 	if s.Original != nil {
 		original = s.Original[:]
 	}
-	err := t.tx.QueryRowContext(ctx,
+	return t.tx.Get(ctx, "add submission",
 		`INSERT INTO submissions (id, vehicle, kind, accepted, reason, km, day, receipt, original, pending)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING serial`,
-		s.ID[:], s.Vehicle, string(s.Kind), flag(s.Accepted), string(s.Reason), int64(s.Km), int64(s.Day), s.Receipt, original,
-	).Scan(&s.Serial)
-	if err != nil {
-		return fmt.Errorf("cannot add submission: %w", err)
-	}
-	return nil
+		[]any{s.ID[:], s.Vehicle, string(s.Kind), flag(s.Accepted), string(s.Reason), int64(s.Km), int64(s.Day), s.Receipt, original},
+		&s.Serial)
 }
 
 func flag(b bool) int64 {
@@ -55,9 +51,10 @@ func flag(b bool) int64 {
 
 const selectSubmission = `SELECT serial, id, vehicle, kind, accepted, reason, km, day, receipt, original FROM submissions `
 
-func scanSubmission(s *Submission, scan scanner) error {
+func scanSubmission(s *Submission, scan database.Scanner) error {
 	var original []byte
-	if err := scan(&s.Serial, fixed(s.ID[:]), &s.Vehicle, &s.Kind, &s.Accepted, &s.Reason, &s.Km, &s.Day, &s.Receipt, &original); err != nil {
+	err := scan(&s.Serial, database.Fixed(s.ID[:]), &s.Vehicle, &s.Kind, &s.Accepted, &s.Reason, &s.Km, &s.Day, &s.Receipt, &original)
+	if err != nil {
 		return err
 	}
 	if original != nil {
@@ -69,25 +66,20 @@ func scanSubmission(s *Submission, scan scanner) error {
 
 // Submission returns what was answered to the same bytes, of the same vehicle, before, or ErrNotFound.
 func (t *Tx) Submission(ctx context.Context, id wire.Hash, vehicle string, kind wire.Kind) (Submission, error) {
-	return one(ctx, t, "submission", selectSubmission+`WHERE id = $1 AND vehicle = $2 AND kind = $3`,
-		[]any{id[:], vehicle, string(kind)}, scanSubmission)
+	return database.One(ctx, t.tx, "read submission", scanSubmission,
+		selectSubmission+`WHERE id = $1 AND vehicle = $2 AND kind = $3`, id[:], vehicle, string(kind))
 }
 
 // Pending returns up to limit submissions whose receipts were not published, oldest first, from after a serial on.
 func (t *Tx) Pending(ctx context.Context, after int64, limit int) ([]Submission, error) {
-	return list(ctx, t, "submissions", selectSubmission+`WHERE pending = 1 AND serial > $1 ORDER BY serial LIMIT $2`,
-		[]any{after, limit}, scanSubmission)
-}
-
-// RecentSubmissions returns the last submissions, newest first.
-func (t *Tx) RecentSubmissions(ctx context.Context, limit int) ([]Submission, error) {
-	return list(ctx, t, "submissions", selectSubmission+`ORDER BY serial DESC LIMIT $1`, []any{limit}, scanSubmission)
+	return database.List(ctx, t.tx, "read submissions", scanSubmission,
+		selectSubmission+`WHERE pending = 1 AND serial > $1 ORDER BY serial LIMIT $2`, after, limit)
 }
 
 // SetPublished notes that the receipts of these submissions were published.
 func (t *Tx) SetPublished(ctx context.Context, serials []int64) error {
 	for _, s := range serials {
-		if _, err := t.exec(ctx, "note receipt", `UPDATE submissions SET pending = 0 WHERE serial = $1`, s); err != nil {
+		if err := t.tx.ExecOne(ctx, "note receipt", `UPDATE submissions SET pending = 0 WHERE serial = $1`, s); err != nil {
 			return err
 		}
 	}
@@ -96,10 +88,9 @@ func (t *Tx) SetPublished(ctx context.Context, serials []int64) error {
 
 // CountRefusal counts a refusal, also of a submission that is not kept.
 func (t *Tx) CountRefusal(ctx context.Context, kind wire.Kind, reason wire.Reason) error {
-	_, err := t.exec(ctx, "count refusal",
+	return t.tx.ExecOne(ctx, "count refusal",
 		`INSERT INTO refusals (kind, reason, n) VALUES ($1, $2, 1) ON CONFLICT (kind, reason) DO UPDATE SET n = refusals.n + 1`,
 		string(kind), string(reason))
-	return err
 }
 
 // A Report is one vehicle's noised usage vector for one epoch.
@@ -118,25 +109,24 @@ type Report struct {
 
 // HasReport reports whether a vehicle has reported for an epoch.
 func (t *Tx) HasReport(ctx context.Context, vehicle string, epoch uint32) (has bool, err error) {
-	err = t.get(ctx, "report", `SELECT count(*) FROM reports WHERE vehicle = $1 AND epoch = $2`, []any{vehicle, int64(epoch)}, &has)
+	err = t.tx.Get(ctx, "read report", `SELECT count(*) FROM reports WHERE vehicle = $1 AND epoch = $2`, []any{vehicle, int64(epoch)}, &has)
 	return has, err
 }
 
 // AddReport keeps a report; a second one of the same vehicle and epoch fails.
 func (t *Tx) AddReport(ctx context.Context, r Report) error {
-	_, err := t.exec(ctx, "add report",
+	return t.tx.ExecOne(ctx, "add report",
 		`INSERT INTO reports (vehicle, epoch, families, vector, charter, submission) VALUES ($1, $2, $3, $4, $5, $6)`,
 		r.Vehicle, int64(r.Epoch), int64(r.Families), r.Vector, r.Charter[:], r.Submission[:])
-	return err
 }
 
 // EachReport calls fn with the reports made under a charter whose serial is above after, by ascending serial.
 func (t *Tx) EachReport(ctx context.Context, charter wire.Hash, after int64, fn func(Report) error) error {
-	return t.each(ctx, "reports",
+	return t.tx.Each(ctx, "read reports",
 		`SELECT serial, vehicle, epoch, families, vector, submission FROM reports WHERE charter = $1 AND serial > $2 ORDER BY serial`,
-		[]any{charter[:], after}, func(scan scanner) error {
+		[]any{charter[:], after}, func(scan database.Scanner) error {
 			r := Report{Charter: charter}
-			if err := scan(&r.Serial, &r.Vehicle, &r.Epoch, &r.Families, &r.Vector, fixed(r.Submission[:])); err != nil {
+			if err := scan(&r.Serial, &r.Vehicle, &r.Epoch, &r.Families, &r.Vector, database.Fixed(r.Submission[:])); err != nil {
 				return err
 			}
 			return fn(r)

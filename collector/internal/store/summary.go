@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"rawstone/collector/internal/database"
 	"rawstone/pkg/wire"
 )
 
@@ -24,7 +25,7 @@ type Summary struct {
 // Summary counts the records.
 func (t *Tx) Summary(ctx context.Context) (s Summary, err error) {
 	var seen int64
-	err = t.get(ctx, "summary", `SELECT
+	err = t.tx.Get(ctx, "read summary", `SELECT
 		(SELECT count(*) FROM vehicles), (SELECT count(*) FROM vehicles WHERE last_seen_s > 0),
 		(SELECT coalesce(max(last_seen_s), 0) FROM vehicles), (SELECT count(*) FROM accounts),
 		(SELECT count(*) FROM submissions WHERE accepted = 1 AND kind = $1),
@@ -47,6 +48,7 @@ type Refusals struct {
 
 // Refusals returns the counts, most frequent first.
 func (t *Tx) Refusals(ctx context.Context) ([]Refusals, error) {
-	return list(ctx, t, "refusals", `SELECT kind, reason, n FROM refusals ORDER BY n DESC, kind, reason`, nil,
-		func(r *Refusals, scan scanner) error { return scan(&r.Kind, &r.Reason, &r.N) })
+	return database.List(ctx, t.tx, "read refusals",
+		func(r *Refusals, scan database.Scanner) error { return scan(&r.Kind, &r.Reason, &r.N) },
+		`SELECT kind, reason, n FROM refusals ORDER BY n DESC, kind, reason`)
 }

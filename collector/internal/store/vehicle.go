@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"rawstone/collector/internal/database"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -42,28 +43,26 @@ type Key struct {
 func (t *Tx) AddAccount(ctx context.Context, id string) error {
 	var secret [32]byte
 	rand.Read(secret[:])
-	_, err := t.exec(ctx, "add account", `INSERT INTO accounts (id, secret) VALUES ($1, $2)`, id, secret[:])
-	return err
+	return t.tx.ExecOne(ctx, "add account", `INSERT INTO accounts (id, secret) VALUES ($1, $2)`, id, secret[:])
 }
 
 // HasAccount reports whether there is an account of that name.
 func (t *Tx) HasAccount(ctx context.Context, id string) (has bool, err error) {
-	err = t.get(ctx, "account", `SELECT count(*) FROM accounts WHERE id = $1`, []any{id}, &has)
+	err = t.tx.Get(ctx, "read account", `SELECT count(*) FROM accounts WHERE id = $1`, []any{id}, &has)
 	return has, err
 }
 
 // AddVehicle adds a vehicle; its account must be there.
 func (t *Tx) AddVehicle(ctx context.Context, v Vehicle) error {
-	_, err := t.exec(ctx, "add vehicle", `INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, $2, $3, $4)`,
+	return t.tx.ExecOne(ctx, "add vehicle", `INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, $2, $3, $4)`,
 		v.ID, v.Account, v.Device[:], int64(v.AddedDay))
-	return err
 }
 
 const selectVehicle = `SELECT id, account, device, added_day, last_seen_s FROM vehicles `
 
-func scanVehicle(v *Vehicle, scan scanner) error {
+func scanVehicle(v *Vehicle, scan database.Scanner) error {
 	var seen int64
-	if err := scan(&v.ID, &v.Account, fixed(v.Device[:]), &v.AddedDay, &seen); err != nil {
+	if err := scan(&v.ID, &v.Account, database.Fixed(v.Device[:]), &v.AddedDay, &seen); err != nil {
 		return err
 	}
 	if seen != 0 {
@@ -74,23 +73,22 @@ func scanVehicle(v *Vehicle, scan scanner) error {
 
 // Vehicle returns a vehicle, or ErrNotFound.
 func (t *Tx) Vehicle(ctx context.Context, id string) (Vehicle, error) {
-	return one(ctx, t, "vehicle", selectVehicle+`WHERE id = $1`, []any{id}, scanVehicle)
+	return database.One(ctx, t.tx, "read vehicle", scanVehicle, selectVehicle+`WHERE id = $1`, id)
 }
 
 // VehicleOfDevice returns the vehicle that a device key is registered for, or ErrNotFound.
 func (t *Tx) VehicleOfDevice(ctx context.Context, device wire.PublicKey) (Vehicle, error) {
-	return one(ctx, t, "vehicle", selectVehicle+`WHERE device = $1`, []any{device[:]}, scanVehicle)
+	return database.One(ctx, t.tx, "read vehicle", scanVehicle, selectVehicle+`WHERE device = $1`, device[:])
 }
 
 // Vehicles returns all vehicles in the order of their names.
 func (t *Tx) Vehicles(ctx context.Context) ([]Vehicle, error) {
-	return list(ctx, t, "vehicles", selectVehicle+`ORDER BY id`, nil, scanVehicle)
+	return database.List(ctx, t.tx, "read vehicles", scanVehicle, selectVehicle+`ORDER BY id`)
 }
 
 // SetSeen notes when a vehicle's submission was accepted.
 func (t *Tx) SetSeen(ctx context.Context, vehicle string, at time.Time) error {
-	_, err := t.exec(ctx, "note vehicle", `UPDATE vehicles SET last_seen_s = $1 WHERE id = $2`, at.Unix(), vehicle)
-	return err
+	return t.tx.ExecOne(ctx, "note vehicle", `UPDATE vehicles SET last_seen_s = $1 WHERE id = $2`, at.Unix(), vehicle)
 }
 
 // AddBinding adds the ECU key of a new binding with its first head, keeps the binding's opening and puts its blinded form into the
@@ -110,36 +108,26 @@ func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
 		return err
 	}
 	ecu := o.ECU.ID()
-	if _, err := t.exec(ctx, "add ECU key",
+	if err := t.tx.ExecOne(ctx, "add ECU key",
 		`INSERT INTO ecu_keys (id, public, vehicle, head_seq, head_day, head_commitment) VALUES ($1, $2, $3, $4, $5, $6)`,
 		ecu[:], o.ECU[:], o.Vehicle, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:]); err != nil {
 		return err
 	}
-	_, err = t.exec(ctx, "add binding",
+	return t.tx.ExecOne(ctx, "add binding",
 		`INSERT INTO bindings (outbox_id, ecu, vehicle, account, head_seq, head_day, head_commitment, salt)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		entry, ecu[:], o.Vehicle, o.Account, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:], o.Salt[:])
-	return err
 }
 
 // Key returns an ECU key, or ErrNotFound.
 func (t *Tx) Key(ctx context.Context, id wire.KeyID) (k Key, err error) {
-	err = t.get(ctx, "ECU key",
+	err = t.tx.Get(ctx, "read ECU key",
 		`SELECT public, vehicle, head_seq, head_day, head_commitment, revoked FROM ecu_keys WHERE id = $1`, []any{id[:]},
-		fixed(k.Public[:]), &k.Vehicle, seq{&k.Head.Seq}, &k.Head.Day, fixed(k.Head.Commitment[:]), &k.Revoked)
+		database.Fixed(k.Public[:]), &k.Vehicle, database.Uint64(&k.Head.Seq), &k.Head.Day, database.Fixed(k.Head.Commitment[:]), &k.Revoked)
 	return k, err
 }
 
 // RevokeKey marks an ECU key as revoked, for good.
 func (t *Tx) RevokeKey(ctx context.Context, id wire.KeyID) error {
-	_, err := t.exec(ctx, "revoke ECU key", `UPDATE ecu_keys SET revoked = 1 WHERE id = $1`, id[:])
-	return err
-}
-
-// moveHead moves the head of a key forward from the head it is known to have.
-func (t *Tx) moveHead(ctx context.Context, ecu wire.KeyID, from uint64, to wire.Head) error {
-	_, err := t.exec(ctx, "move head",
-		`UPDATE ecu_keys SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE id = $4 AND head_seq = $5`,
-		int64(to.Seq), int64(to.Day), to.Commitment[:], ecu[:], int64(from))
-	return err
+	return t.tx.ExecOne(ctx, "revoke ECU key", `UPDATE ecu_keys SET revoked = 1 WHERE id = $1`, id[:])
 }

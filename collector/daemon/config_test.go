@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rawstone/pkg/wire"
+)
+
+func TestDemoConfig(t *testing.T) {
+	c, err := Load("../../configs/demo/collector.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	demo := func(name string) string { return filepath.Join("../../build/demo", name) }
+	want := &Config{
+		Environment: wire.Development, StateDir: demo("collector"), MQTT: MQTT{Listen: "127.0.0.1:18830"}, Web: "127.0.0.1:8088",
+		Program: Program{
+			Root: demo("program/root.pub"), File: demo("program/program.cose"), Charter: demo("program/charter.cose"),
+			Policies: []string{demo("program/policies/1.cose")}, ClaimKeys: demo("program/claim"),
+			ReceiptKey: demo("program/receipt.key"), LogKey: demo("program/log.key"), ValidatorKey: demo("program/validator.key"),
+		},
+	}
+	if d := cmp.Diff(want, c); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestDefaultsAreLoopback(t *testing.T) {
+	w := &world{dir: t.TempDir()}
+	c := w.load(t, `mqtt: {listen: "127.0.0.1:0"}`, "", "web: 127.0.0.1:0", "")
+	if c.MQTT.Listen != "127.0.0.1:1883" || c.Web != "127.0.0.1:8080" {
+		t.Errorf("listens on %s and %s", c.MQTT.Listen, c.Web)
+	}
+}
+
+// TestFaultsAreJoined checks that every fault of a file is reported at once, where it stands.
+func TestFaultsAreJoined(t *testing.T) {
+	w := &world{dir: t.TempDir()}
+	w.write(t, "collector.yaml", []byte(`environment: staging
+program:
+  root: root.pub
+  file: program.cose
+  charter: ""
+  policies: [a.cose, ""]
+  receipt_key: receipt.key
+  validator_key: validator.key
+mqtt:
+  listen: 0.0.0.0:1883
+web: example.org:80
+`))
+	_, err := Load(w.path("collector.yaml"))
+	if err == nil {
+		t.Fatal("loaded")
+	}
+	file := w.path("collector.yaml")
+	want := []string{
+		"cannot use configuration:",
+		file + ": program.claim_keys: must be set",
+		file + ": program.log_key: must be set",
+		file + ": state_dir: must be set",
+		file + `:1:14: environment: "staging" is neither development nor production`,
+		file + ":5:12: program.charter: must be set",
+		file + ":6:22: program.policies[1]: must be set",
+		file + `:10:11: mqtt.listen: "0.0.0.0:1883" is not a loopback IP:port`,
+		file + `:11:6: web: "example.org:80" is not a loopback IP:port`,
+	}
+	got := strings.Split(err.Error(), "\n")
+	if len(got) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%v", len(got), len(want), err)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("line %d: %q, want %q", i, got[i], want[i])
+		}
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	w := &world{dir: t.TempDir()}
+	for text, want := range map[string]string{
+		"": "must be set",
+		"environment: development\nweb: 1\nwebb: 2": "[3:1]",
+		"environment: [": "collector.yaml",
+		strings.Replace(goodConfig, "policies: [program/policies/1.cose]", "policies: []", 1): "program.policies: must name at least one file",
+	} {
+		w.write(t, "collector.yaml", []byte(text))
+		_, err := Load(w.path("collector.yaml"))
+		if err == nil {
+			t.Errorf("%q was loaded", text)
+			continue
+		}
+		contains(t, err.Error(), want)
+	}
+	if _, err := Load(w.path("none.yaml")); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestOnlyLoopback(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:1": true, "127.1.2.3:80": true, "[::1]:80": true, "127.0.0.1:0": true, "[::ffff:127.0.0.1]:80": true,
+		"0.0.0.0:80": false, "[::]:80": false, ":80": false, "192.168.1.2:80": false, "8.8.8.8:80": false, "[2001:db8::1]:80": false,
+		"localhost:80": false, "127.0.0.1": false, "127.0.0.1:": false, "127.0.0.1:http": false, "127.0.0.1:99999": false, "127.0.0.1.example.org:80": false, "": false,
+	} {
+		if got := loopback(addr); got != want {
+			t.Errorf("%q is loopback: %t", addr, got)
+		}
+	}
+}
