@@ -44,7 +44,7 @@ type Config struct {
 	MQTT MQTT `yaml:"mqtt"`
 	// Spool bounds what waits to be sent.
 	Spool Spool `yaml:"spool"`
-	// Status is the address of the local status page, on loopback; empty for none. Default empty.
+	// Status is the IP:port of the local status page, on loopback; empty for none. Default empty.
 	Status string `yaml:"status"`
 	// MemoryLimit is the Go runtime's soft memory limit in MiB, default 32, 16 to 1024.
 	MemoryLimit int `yaml:"memory_limit_mib"`
@@ -188,8 +188,8 @@ func (c *Config) Validate(f *config.Faults) {
 	} else if !loopback(u.Host) {
 		f.Add("$.mqtt.url", "%s is not a loopback address: without enrolment nothing may leave the machine", u.Host)
 	}
-	if c.Status != "" && !loopback(c.Status) {
-		f.Add("$.status", "%s is not a loopback address and port", c.Status)
+	if a, err := netip.ParseAddrPort(c.Status); c.Status != "" && (err != nil || !a.Addr().IsLoopback()) {
+		f.Add("$.status", "%q is not a loopback IP:port such as 127.0.0.1:8081: the status page is for the car alone", c.Status)
 	}
 }
 

@@ -7,15 +7,14 @@ package daemon
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -26,6 +25,7 @@ import (
 	"rawstone/agent/internal/bus"
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/journal"
+	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/seal"
 	"rawstone/agent/internal/spool"
 	"rawstone/agent/internal/status"
@@ -64,17 +64,19 @@ type agent struct {
 	clock   terms.Clock
 	metrics *prometheus.Registry
 
-	state, budgets *badger.DB
-	buses          *bus.Set
-	recorder       *trip.Recorder
-	reader         *reader
-	ledger         *budget.Ledger
-	spool          *spool.Spool
-	journal        *journal.Journal
-	sealer         *seal.Sealer
-	uplink         *uplink.Uplink
-	status         *status.Status
-	listener       net.Listener
+	state    *badger.DB
+	buses    *bus.Set
+	recorder *trip.Recorder
+	reader   *reader
+	ledger   *budget.Ledger // nil where there are no reports
+	reports  string         // why, for the driver
+	spool    *spool.Spool
+	journal  *journal.Journal
+	sealer   *seal.Sealer
+	uplink   *uplink.Uplink
+	status   *status.Status
+	listener net.Listener
+	opened   []io.Closer // closed in reverse order
 }
 
 // Run runs the agent until ctx is done or something fails.
@@ -85,7 +87,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	a := &agent{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry()}
+	a := &agent{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry(), reports: "off"}
 	defer func() { err = errors.Join(err, a.close()) }()
 	if err := a.open(); err != nil {
 		return err
@@ -116,6 +118,7 @@ func (a *agent) open() error {
 	if a.state, err = flash.Open(flash.Config{Dir: a.path(stateDir), Logger: a.deps.Logger}); err != nil {
 		return err
 	}
+	a.opened = append(a.opened, a.state)
 	a.spool, err = spool.Open(spool.Config{DB: a.state, MaxBytes: int64(a.cfg.Spool.MaxKiB) << 10, Logger: a.deps.Logger, Registerer: a.metrics})
 	if err != nil {
 		return err
@@ -143,6 +146,17 @@ func (a *agent) open() error {
 func (a *agent) path(name string) string { return filepath.Join(a.cfg.StateDir, name) }
 
 func (a *agent) openReading() (err error) {
+	families, err := a.consent()
+	if err != nil {
+		return err
+	}
+	a.recorder, err = trip.Open(trip.Config{
+		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, Families: families, UTCOffset: a.cfg.UTCOffset, Metrics: a.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	a.opened = append(a.opened, a.recorder)
 	var buses []bus.Bus
 	for _, b := range a.cfg.Buses {
 		buses = append(buses, bus.Bus{Name: b.Name, URL: b.URL})
@@ -150,12 +164,7 @@ func (a *agent) openReading() (err error) {
 	if a.buses, err = bus.Open(bus.Config{Buses: buses, Logger: a.deps.Logger, Metrics: a.metrics}); err != nil {
 		return err
 	}
-	a.recorder, err = trip.Open(trip.Config{
-		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, UTCOffset: a.cfg.UTCOffset, Metrics: a.metrics,
-	})
-	if err != nil {
-		return err
-	}
+	a.opened = append(a.opened, a.buses)
 	a.reader, err = newReader(a.cfg, a.buses, a.recorder, func(w dbc.Warning) {
 		a.deps.Logger.Warn("line of a DBC file is left out", "file", w.File, "line", w.Line, "reason", w.Reason)
 	})
@@ -168,44 +177,73 @@ func (a *agent) openSealing(p *program) (err error) {
 		return err
 	}
 	c := seal.Config{
-		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.id, Vehicle: a.cfg.Vehicle, ECU: p.ecu,
-		Charter: p.charter, CharterID: p.charterID, Policies: p.policies, AgentVersion: Version, Prover: prover, Lock: p.lock,
+		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ecu,
+		Charter: p.Charter, CharterID: p.CharterID, Policies: p.Policies, AgentVersion: Version, Prover: prover, Lock: p.lock,
 		EveryDays: a.cfg.Dispatch.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
 		RequestResend: a.reader.request, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
 		Logger: a.deps.Logger, Registerer: a.metrics,
 	}
-	for _, name := range a.cfg.Consent {
-		family, err := wire.ParseFamily(name)
-		if err != nil {
-			return err
-		}
-		c.Families |= family
-	}
-	if c.Families != 0 {
-		var key *ecdsa.PrivateKey
-		if key, err = keyfile.Load(a.cfg.DeviceKey); err != nil {
-			return fmt.Errorf("%w; run agent init", err)
-		}
-		if err := a.openBudget(p.charter.Usage); err != nil {
-			return err
-		}
-		c.Device, c.Budget, c.Usage = key, a.ledger, a.recorder
+	if err := a.openReports(&c, &p.Charter.Usage); err != nil {
+		return err
 	}
 	a.sealer, err = seal.New(c)
 	return err
 }
 
-func (a *agent) openBudget(u terms.Usage) (err error) {
-	cost := budget.Cost{MicroEpsilon: int64(u.EpsilonMicro), PicoDelta: int64(u.DeltaPico)}
-	limit, err := budget.YearLimit(cost, int64(u.YearlyDispatches))
+// consent returns the families of usage statistics that the driver has turned on.
+func (a *agent) consent() (families wire.Family, err error) {
+	for _, name := range a.cfg.Consent {
+		family, err := wire.ParseFamily(name)
+		if err != nil {
+			return 0, err
+		}
+		families |= family
+	}
+	return families, nil
+}
+
+// openReports opens what usage reports need, where the driver consented to any.
+func (a *agent) openReports(c *seal.Config, u *terms.Usage) error {
+	families, err := a.consent()
+	if families == 0 || err != nil {
+		return err
+	}
+	key, err := keyfile.Load(a.cfg.DeviceKey)
+	if err != nil {
+		return fmt.Errorf("%w; run agent init", err)
+	}
+	limit, err := budget.YearLimit(report.Cost(u), int64(u.YearlyDispatches))
 	if err != nil {
 		return err
 	}
-	if a.budgets, err = flash.Open(flash.Config{Dir: a.path(budgetDir), Logger: a.deps.Logger}); err != nil {
+	if err := a.openBudget(limit); errors.Is(err, budget.ErrCorrupt) {
+		a.withoutReports("the privacy budget ledger is corrupt, and what was spent is unknown; claims go on; for reports have the vehicle enrolled anew", err)
+	} else if err != nil {
+		a.withoutReports("the privacy budget ledger does not open; claims go on; restart the agent, and have the vehicle enrolled anew if that does not help", err)
+	} else {
+		c.Families, c.Device, c.Budget, c.Usage = families, key, a.ledger, a.recorder
+	}
+	return nil
+}
+
+// withoutReports tells why there are no usage reports although the driver consented. The ledger stays as it is, evidence included:
+// setting it aside or beginning anew would give spent privacy back.
+func (a *agent) withoutReports(why string, err error) {
+	a.reports = "off: " + why
+	a.deps.Logger.Error("usage reports are off", "reason", why, "error", err)
+}
+
+func (a *agent) openBudget(limit int64) error {
+	db, err := flash.Open(flash.Config{Dir: a.path(budgetDir), Logger: a.deps.Logger})
+	if err != nil {
 		return err
 	}
-	a.ledger, err = budget.New(budget.Config{DB: a.budgets, Anchor: a.path(budgetAnchor), Limit: limit, Registerer: a.metrics})
-	return err
+	a.ledger, err = budget.New(budget.Config{DB: db, Anchor: a.path(budgetAnchor), Limit: limit, Registerer: a.metrics})
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	a.opened = append(a.opened, db, a.ledger)
+	return nil
 }
 
 // read feeds the frames of all buses to the reader.
@@ -259,14 +297,17 @@ func (a *agent) openStatus() (err error) {
 	if err != nil {
 		return err
 	}
-	a.listener, err = status.Listen(a.cfg.Status)
-	return err
+	if a.listener, err = status.Listen(a.cfg.Status); err != nil {
+		return err
+	}
+	a.opened = append(a.opened, a.listener)
+	return nil
 }
 
 // snapshot is the agent at this moment.
 func (a *agent) snapshot() status.Snapshot {
 	sealing := a.sealer.Status()
-	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Reports: "off", Frames: a.buses.Received()}
+	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Reports: a.reports, Frames: a.buses.Received()}
 	if !sealing.Retry.IsZero() {
 		s.Retry = &sealing.Retry
 	}
@@ -287,45 +328,10 @@ func (a *agent) snapshot() status.Snapshot {
 // close closes what was opened, in reverse order.
 func (a *agent) close() error {
 	var errs []error
-	if a.listener != nil {
-		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+	for _, c := range slices.Backward(a.opened) {
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) { // the status page closes its own listener
 			errs = append(errs, err)
 		}
 	}
-	if a.buses != nil {
-		errs = append(errs, a.buses.Close())
-	}
-	if a.recorder != nil {
-		errs = append(errs, a.recorder.Close())
-	}
-	if a.ledger != nil {
-		errs = append(errs, a.ledger.Close())
-	}
-	for _, db := range []*badger.DB{a.budgets, a.state} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
 	return errors.Join(errs...)
-}
-
-// Ask copies a page of the running agent's status server to w.
-func Ask(ctx context.Context, cfg *Config, page string, w io.Writer) (err error) {
-	if cfg.Status == "" {
-		return errors.New("cannot ask the agent: its configuration has no status address; set the key status")
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+cfg.Status+page, nil)
-	if err != nil {
-		return fmt.Errorf("cannot ask the agent: %w", err)
-	}
-	answer, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("cannot ask the agent: %w; is it running?", err)
-	}
-	defer func() { err = errors.Join(err, answer.Body.Close()) }()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("cannot ask the agent: it answers %s", answer.Status)
-	}
-	_, err = io.Copy(w, answer.Body)
-	return err
 }

@@ -15,56 +15,29 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// maxDocument bounds a document in bytes.
-const maxDocument = 64 << 10
-
 // program is everything that the configuration's files say of the program, checked.
 type program struct {
-	*terms.Program
-	id        wire.Hash
-	charter   *terms.Charter
-	charterID wire.Hash
-	policies  []*terms.Policy
-	lock      claim.Lock
-	ecu       wire.PublicKey
+	*terms.Documents
+	lock claim.Lock
+	ecu  wire.PublicKey
 }
 
 func openProgram(c *Config) (*program, error) {
 	p := new(program)
 	var err error
-	if p.Program, p.id, err = terms.LoadProgram(c.Program.Root, c.Program.File); err != nil {
-		return nil, err
-	}
-	if p.Environment != c.Environment {
-		return nil, fmt.Errorf("cannot use program document %s: it is for %s and the configuration says %s", c.Program.File, p.Environment, c.Environment)
-	}
-	signed, err := readDocument(c.Program.Charter)
+	p.Documents, err = terms.Load(terms.Files{
+		Root: c.Program.Root, Program: c.Program.File, Charter: c.Program.Charter, Policies: c.Program.Policies,
+	}, c.Environment)
 	if err != nil {
 		return nil, err
-	}
-	if p.charter, p.charterID, err = terms.OpenCharter(p.Program, p.id, signed); err != nil {
-		return nil, fmt.Errorf("cannot use charter %s: %w", c.Program.Charter, err)
-	}
-	for _, path := range c.Program.Policies {
-		if signed, err = readDocument(path); err != nil {
-			return nil, err
-		}
-		policy, err := terms.OpenPolicy(p.Policy, p.id, signed)
-		if err != nil {
-			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
-		}
-		if err := p.charter.Covers(policy); err != nil {
-			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
-		}
-		p.policies = append(p.policies, policy)
 	}
 	if p.lock, err = claim.ReadLock(c.Program.ClaimKeys); err != nil {
 		return nil, err
 	}
 	if c.Environment == wire.Production && p.lock.Environment != wire.Production {
-		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup", c.Program.ClaimKeys)
+		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup; run the ceremony", c.Program.ClaimKeys)
 	}
-	text, err := readDocument(c.ECU.Identity)
+	text, err := terms.ReadDocument(c.ECU.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -72,22 +45,11 @@ func openProgram(c *Config) (*program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use ECU identity %s: %w", c.ECU.Identity, err)
 	}
-	if identity.Program != p.id {
+	if identity.Program != p.ProgramID {
 		return nil, fmt.Errorf("cannot use ECU identity %s: it belongs to another program", c.ECU.Identity)
 	}
 	p.ecu = identity.Key
 	return p, nil
-}
-
-func readDocument(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read document: %w", err)
-	}
-	if info.Size() > maxDocument {
-		return nil, fmt.Errorf("cannot read document %s: %d bytes, at most %d allowed", path, info.Size(), maxDocument)
-	}
-	return os.ReadFile(path)
 }
 
 // Init makes the device key that the configuration names and writes its public half in hexadecimal to out, which must not exist.

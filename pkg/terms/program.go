@@ -6,16 +6,13 @@
 // program, the program's policy keys sign policies, and a quorum of its board keys signs the charter. Nothing is accepted that its
 // signer was not named for, and nothing that breaks its own bounds.
 //
-// The package holds no private keys and decides nothing about vehicles. It reads files only where a root is pinned by one.
+// The package holds no private keys and decides nothing about vehicles. It reads files, each within a bound, and never writes one.
 package terms
 
 import (
 	"crypto"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"rawstone/pkg/wire"
@@ -69,6 +66,11 @@ func (t Timing) Day(at time.Time) uint32 {
 // DayStart returns the first instant of a program day.
 func (t Timing) DayStart(day uint32) time.Time {
 	return time.Unix(int64(day)*int64(t.DayS)-t.OffsetS, 0).UTC()
+}
+
+// Date spells a program day for people, with the UTC date on which it begins.
+func (t Timing) Date(day uint32) string {
+	return fmt.Sprintf("program day %d (%s)", day, t.DayStart(day).Format(time.DateOnly))
 }
 
 // Drop returns the number of the last drop due at an instant, counted from 0 at genesis, or -1 before it.
@@ -205,38 +207,4 @@ func OpenProgram(root wire.PublicKey, b []byte) (*Program, wire.Hash, error) {
 		return nil, wire.Hash{}, err
 	}
 	return &p, wire.ID(b), nil
-}
-
-// LoadRoot reads the file that pins the program root: its public key in hexadecimal.
-func LoadRoot(path string) (root wire.PublicKey, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return root, fmt.Errorf("cannot read program root: %w", err)
-	}
-	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(b) != len(root) {
-		return root, fmt.Errorf("cannot read program root %s: it does not hold %d bytes in hexadecimal", path, len(root))
-	}
-	root = wire.PublicKey(b)
-	if _, err := root.Key(); err != nil {
-		return root, fmt.Errorf("cannot read program root %s: %w", path, err)
-	}
-	return root, nil
-}
-
-// LoadProgram reads a program document and checks it under the root that a file pins.
-func LoadProgram(rootPath, programPath string) (*Program, wire.Hash, error) {
-	root, err := LoadRoot(rootPath)
-	if err != nil {
-		return nil, wire.Hash{}, err
-	}
-	b, err := os.ReadFile(programPath)
-	if err != nil {
-		return nil, wire.Hash{}, fmt.Errorf("cannot read program document: %w", err)
-	}
-	p, id, err := OpenProgram(root, b)
-	if err != nil {
-		return nil, wire.Hash{}, fmt.Errorf("cannot use program document %s: %w", programPath, err)
-	}
-	return p, id, nil
 }

@@ -1,5 +1,5 @@
-// Package cli is the command line of the agent. It parses, calls package daemon and turns errors into one sentence and an exit
-// code; it decides nothing else.
+// Package cli is the command line of the agent. It parses, calls package daemon, or asks the running agent's status page, and turns
+// errors into one sentence and an exit code; it decides nothing else.
 package cli
 
 import (
@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rawstone/agent/daemon"
+	"rawstone/agent/internal/status"
 	"rawstone/pkg/command"
 )
 
@@ -99,7 +100,7 @@ func ask(cmd *cobra.Command, page string) error {
 	if err != nil {
 		return err
 	}
-	return daemon.Ask(cmd.Context(), cfg, page, cmd.OutOrStdout())
+	return status.Ask(cmd.Context(), cfg.Status, page, cmd.OutOrStdout())
 }
 
 func load(cmd *cobra.Command) (*daemon.Config, error) { return daemon.Load(command.ConfigPath(cmd)) }

@@ -2,10 +2,12 @@ package seal
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
+	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/cut"
+	"rawstone/agent/internal/verdict"
+	"rawstone/pkg/attest"
 	"rawstone/pkg/wire"
 )
 
@@ -16,15 +18,17 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 		s.setPhase(PhaseWaiting)
 		return retry, nil
 	}
-	now, st := s.cfg.Clock.Now(), s.current()
+	now, st := s.cfg.Clock.Now(), s.archive.State()
 	if retry = s.retryAt(st); retry.After(now) {
 		s.setPhase(PhaseStopped)
 		return retry, nil
 	}
-	sp, ok, err := s.cut(st.Head, s.cfg.Clock.Today())
+	list, err := s.sinceHead(st)
 	if err != nil {
 		return retry, err
 	}
+	plan := s.plan()
+	sp, ok := s.rules.Next(plan, st.Head, list, s.cfg.Clock.Today())
 	if !ok {
 		s.setPhase(PhaseIdle)
 		return retry, nil
@@ -38,14 +42,13 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 		return retry, err
 	}
 	id := wire.ID(body)
-	contents, cost := s.explainClaim(sp)
+	contents, cost := sp.Explain(s.cfg.Clock.Timing)
 	if err := s.cfg.Journal.Begin(id, now, wire.KindClaim, len(body), contents, cost); err != nil {
 		return retry, err
 	}
-	plan := s.schedule()
 	due := now
-	if b, ok := plan.last(sp.to.Snapshot.Day); ok {
-		due = plan.due(s.cfg.Clock.Timing, b, wire.KindClaim)
+	if b, ok := plan.Last(sp.To.Snapshot.Day); ok {
+		due = plan.Due(b, wire.KindClaim)
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindClaim, body, now, due)
 	if err != nil {
@@ -57,19 +60,19 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 }
 
 // prove makes the claim of a span.
-func (s *Sealer) prove(sp span) ([]byte, error) {
+func (s *Sealer) prove(sp cut.Span) ([]byte, error) {
 	began := time.Now()
 	c := wire.Claim{
-		Version: wire.Version, ECU: s.ecu, From: wire.NewOrigin(sp.from.Snapshot), To: sp.to.Snapshot, Forfeit: sp.forfeit,
+		Version: wire.Version, ECU: s.ecu, From: wire.NewOrigin(sp.From.Snapshot), To: sp.To.Snapshot, Forfeit: sp.Forfeit,
 	}
 	var km uint32
-	for _, p := range sp.picks {
-		proof, err := s.cfg.Prover.Prove(statement(sp.from, sp.to, p.policy, p.tier), sp.from.Opening, sp.to.Opening)
+	for _, p := range sp.Picks {
+		proof, err := s.cfg.Prover.Prove(sp.Statement(p), sp.From.Opening, sp.To.Opening)
 		if err != nil {
 			return nil, err
 		}
-		c.Proofs = append(c.Proofs, wire.ClaimProof{Policy: p.policy.Serial, Tier: uint8(p.tier), Proof: proof})
-		km = max(km, p.policy.Tiers[p.tier].Km)
+		c.Proofs = append(c.Proofs, wire.ClaimProof{Policy: p.Policy.Serial, Tier: uint8(p.Tier), Proof: proof})
+		km = max(km, p.Policy.Tiers[p.Tier].Km)
 	}
 	body, err := c.Encode()
 	if err != nil {
@@ -92,39 +95,14 @@ func (s *Sealer) dropped(ids []wire.Hash) error {
 }
 
 // retryAt returns the instant from which claims may be made again, the zero time where nothing holds them.
-func (s *Sealer) retryAt(st state) time.Time {
-	if st.Reason == "" {
-		return time.Time{}
-	}
-	since := time.Unix(st.Since, 0)
-	if since.After(s.cfg.Clock.Now()) {
-		return time.Time{} // the clock was set back: waiting could take years
-	}
-	return since.Add(s.cfg.RetryAfter << min(max(st.Refusals, 1)-1, 5))
+func (s *Sealer) retryAt(st archive.State) time.Time {
+	return verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter)
 }
 
-func (s *Sealer) explainClaim(sp span) (contents, cost string) {
-	var b strings.Builder
-	from, to := sp.from.Snapshot, sp.to.Snapshot
-	fmt.Fprintf(&b, "Proves, for the time from %s to %s:", s.date(from.Day), s.date(to.Day))
-	for i, p := range sp.picks {
-		if i > 0 {
-			b.WriteString(";")
-		}
-		if km := p.policy.Tiers[p.tier].Km; km > 0 {
-			fmt.Fprintf(&b, " driven at least %d km (policy %d)", km, p.policy.Serial)
-		} else {
-			fmt.Fprintf(&b, " %s level %d (policy %d)", p.policy.Kind, p.tier+1, p.policy.Serial)
-		}
+// sinceHead returns the snapshots from the head on, all where there is none.
+func (s *Sealer) sinceHead(st archive.State) ([]attest.Message, error) {
+	if st.Head == nil {
+		return s.archive.Since(0)
 	}
-	if sp.forfeit {
-		b.WriteString(". Gives up what was driven before, because its snapshot is lost")
-	}
-	return b.String(), fmt.Sprintf("Exact, outside the privacy budget: the distance to within its tier, both days, and that %d snapshots lie between them. "+
-		"Odometer, places and times of day stay in the car.", to.Seq-from.Seq-1)
-}
-
-// date spells a program day.
-func (s *Sealer) date(day uint32) string {
-	return fmt.Sprintf("program day %d (%s)", day, s.cfg.Clock.DayStart(day).Format(time.DateOnly))
+	return s.archive.Since(st.Head.Seq)
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/resend"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
@@ -18,8 +20,8 @@ func every(n int) func(*Config) { return func(c *Config) { c.EveryDays = n } }
 
 // boundaries returns the first days after begin, both counted from firstDay, on which a dispatch's period ends, up to end.
 func (w *world) boundaries(begin, end uint32) (days []uint32) {
-	plan := w.sealer.schedule()
-	for d := plan.next(firstDay + begin); d <= uint64(firstDay+end); d += uint64(plan.every) {
+	plan := w.sealer.plan()
+	for d := plan.Next(firstDay + begin); d <= uint64(firstDay+end); d = plan.Next(uint32(d)) {
 		days = append(days, uint32(d)-firstDay)
 	}
 	return days
@@ -51,8 +53,8 @@ func TestCutsAtBoundariesWhateverTheTiming(t *testing.T) {
 	// The same schedule and drive, but never connected before the end.
 	late := newWorld(t, every(7))
 	late.start()
-	secret := w.sealer.current().Secret
-	if err := late.sealer.commit(func(s *state) { s.Secret = secret }); err != nil {
+	secret := w.sealer.archive.State().Secret
+	if err := late.sealer.archive.Commit(func(s *archive.State) { s.Secret = secret }); err != nil {
 		t.Fatal(err)
 	}
 	for range 60 {
@@ -86,7 +88,7 @@ func TestNoSpanExceedsTheTopTier(t *testing.T) {
 		c.Policies = []*terms.Policy{mileage(1, 50, 100)}
 	})
 	w.start()
-	w.drive(km(31, 30)...) // 930 km: cut at 90 km, three days each
+	w.drive(km(32, 30)...) // cut at 90 km, three days each; a boundary on the first day alone would reach no tier
 	w.exchange()
 	for _, c := range w.col.claims {
 		if days := c.To.Day - c.From.Day; days > 3 {
@@ -171,7 +173,7 @@ func TestMissingSnapshotsAreAskedForBeforeSealing(t *testing.T) {
 	w.drive(10_000)
 	w.asked = nil
 	w.exchange()
-	if len(w.asked) != maxTries || len(w.col.claims) != 4 {
+	if len(w.asked) != resend.MaxTries || len(w.col.claims) != 4 {
 		t.Errorf("asked %v, %d claims", w.asked, len(w.col.claims))
 	}
 }
@@ -238,7 +240,7 @@ func TestDeliverRefuses(t *testing.T) {
 	}
 }
 
-func (w *world) archived() []attest.Message { return must(w.sealer.archive.since(0)) }
+func (w *world) archived() []attest.Message { return must(w.sealer.archive.Since(0)) }
 
 func TestArchiveHealsAndKeepsItsBound(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.EveryDays, c.MaxSnapshots = 1, 64 })
@@ -258,8 +260,8 @@ func TestArchiveHealsAndKeepsItsBound(t *testing.T) {
 	w.drive(10_000)
 	w.exchange()
 	w.drive(km(100, 10)...) // never connected: the oldest go, never the head
-	head := w.sealer.current().Head.Seq
-	if _, err := w.sealer.archive.get(head); err != nil || len(w.archived()) != 64 {
+	head := w.sealer.archive.State().Head.Seq
+	if _, err := w.sealer.archive.Get(head); err != nil || len(w.archived()) != 64 {
 		t.Errorf("%d snapshots; head: %v", len(w.archived()), err)
 	}
 	before := w.col.km
@@ -307,7 +309,7 @@ func TestPolicyChoice(t *testing.T) {
 		t.Error(d)
 	}
 	for _, p := range []*terms.Policy{foreign, newer, feature, stopped} {
-		if w.sealer.unusable(p) == nil {
+		if w.sealer.rules.Unusable(p) == nil {
 			t.Errorf("policy %d is used", p.Serial)
 		}
 	}

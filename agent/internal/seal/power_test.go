@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/agent/internal/archive"
 	"rawstone/pkg/wire"
 )
 
@@ -59,8 +61,8 @@ func TestPowerCutsHarmNothing(t *testing.T) {
 	run := func(at int) (*world, int) {
 		w := newWorld(t, consent)
 		if at == 0 {
-			secret = w.sealer.current().Secret
-		} else if err := w.sealer.commit(func(s *state) { s.Secret = secret }); err != nil {
+			secret = w.sealer.archive.State().Secret
+		} else if err := w.sealer.archive.Commit(func(s *archive.State) { s.Secret = secret }); err != nil {
 			t.Fatal(err)
 		}
 		w.guard.at = at
@@ -173,3 +175,31 @@ func (s *brokenSpool) Put(kind wire.Kind, b []byte, created, due time.Time) (wir
 	}
 	return s.Spool.Put(kind, b, created, due)
 }
+
+// setBytes overwrites a record with what change makes of it.
+func (w *world) setBytes(k []byte, change func([]byte) []byte) {
+	w.t.Helper()
+	err := w.db.Update(func(txn *badger.Txn) error {
+		item, err := txn.Get(k)
+		if err != nil {
+			return err
+		}
+		b, err := item.ValueCopy(nil)
+		if err != nil {
+			return err
+		}
+		return txn.Set(k, change(b))
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// Where the archive keeps things: a format on flash that must not change unseen.
+const (
+	snapshotPrefix = "seal/snapshot/"
+	receiptPrefix  = "seal/receipt/"
+	stateKey       = "seal/state"
+)
+
+func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte(snapshotPrefix), seq) }

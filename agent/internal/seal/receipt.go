@@ -5,17 +5,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
+	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/wire"
 )
 
-const (
-	// maxRebases is how many rebases in a row are acted upon at once.
-	maxRebases = 3
-	// maxLead is how many days the host's clock is believed beyond the ECU's last snapshot.
-	maxLead = 31
-)
+// maxLead is how many days the host's clock is believed beyond the ECU's last snapshot.
+const maxLead = 31
 
 // HandleReceipt acts on the collector's verified answer to a submission of this car: body is the submission's bytes, signed the
 // receipt's. When it returns nil the submission is freed. Doing it again does no harm.
@@ -50,39 +46,18 @@ func (s *Sealer) claimReceipt(body []byte, r *wire.Receipt, signed []byte) error
 		return err
 	}
 	if r.Accepted {
-		head := c.To.Head()
-		if r.Head != nil && r.Head.Seq > head.Seq {
-			head = *r.Head // an older claim over the same span had already carried it further
-		}
-		err = s.commit(func(st *state) {
-			st.Head, st.Refusals, st.Reason, st.Since = &head, 0, "", 0
-		}, func(txn *badger.Txn) error {
-			return txn.Set(append(key(receiptPrefix, c.To.Seq), r.Submission[:]...), withSum(signed))
-		})
+		err = s.archive.CommitReceipt(c.To.Seq, r.Submission, signed, func(st *archive.State) { verdict.Accept(st, c.To, r) })
 	} else {
-		err = s.commit(func(st *state) { s.refuse(st, r) })
+		err = s.archive.Commit(func(st *archive.State) { verdict.Refuse(st, r, s.cfg.Clock.Now()) })
 		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
 	}
 	if err != nil {
 		return err
 	}
-	return s.finish(r, s.outcome(r))
-}
-
-// refuse notes a refusal: where to begin next, and how long to wait.
-func (s *Sealer) refuse(st *state, r *wire.Receipt) {
-	st.Refusals = min(st.Refusals+1, 1<<16)
-	rebase := r.Reason == wire.ReasonGap || r.Reason == wire.ReasonStale
-	if rebase {
-		head := *r.Head
-		st.Head = &head
+	if why := s.archive.State().Reason; why != "" {
+		s.log.Warn("claims are refused and wait", "reason", string(why), "remedy", verdict.Remedy(why))
 	}
-	if rebase && st.Refusals <= maxRebases {
-		st.Reason, st.Since = "", 0
-		return
-	}
-	st.Reason, st.Since = r.Reason, s.cfg.Clock.Now().Unix()
-	s.log.Warn("claims are refused and wait", "reason", string(r.Reason), "remedy", remedy(r.Reason))
+	return s.finish(r)
 }
 
 // reportReceipt sees to it that no other report leaves on the same program day. A refused report is gone: its budget is spent.
@@ -92,7 +67,7 @@ func (s *Sealer) reportReceipt(r *wire.Receipt) error {
 	if day, ok, err := s.ecuDay(); err == nil && ok {
 		today = min(today, day+maxLead)
 	}
-	if err := s.commit(func(st *state) { st.Left = today }); err != nil {
+	if err := s.archive.Commit(func(st *archive.State) { st.Left = today }); err != nil {
 		return err
 	}
 	if err := s.cfg.Spool.Postpone(wire.KindReport, r.Submission, s.cfg.Clock.DayStart(today+1)); err != nil {
@@ -101,13 +76,13 @@ func (s *Sealer) reportReceipt(r *wire.Receipt) error {
 	if !r.Accepted {
 		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
 	}
-	return s.finish(r, s.outcome(r))
+	return s.finish(r)
 }
 
 // finish writes the outcome and frees the submission.
-func (s *Sealer) finish(r *wire.Receipt, outcome string) error {
+func (s *Sealer) finish(r *wire.Receipt) error {
 	now := s.cfg.Clock.Now()
-	if err := s.cfg.Journal.End(r.Submission, now, outcome); err != nil {
+	if err := s.cfg.Journal.End(r.Submission, now, verdict.Outcome(r, s.cfg.Clock.Timing)); err != nil {
 		return err
 	}
 	if err := s.cfg.Spool.Free(r.Submission); err != nil {
@@ -117,40 +92,6 @@ func (s *Sealer) finish(r *wire.Receipt, outcome string) error {
 	s.last = now
 	s.mu.Unlock()
 	return nil
-}
-
-func (s *Sealer) outcome(r *wire.Receipt) string {
-	if !r.Accepted {
-		return fmt.Sprintf("refused (%s): %s", r.Reason, remedy(r.Reason))
-	}
-	text := "accepted"
-	for _, c := range r.Credits {
-		if c.Km > 0 {
-			text += fmt.Sprintf(": %d km credited from %s", c.Km, s.date(c.Effective))
-		}
-	}
-	return text
-}
-
-// remedy tells the driver what follows from a refusal.
-func remedy(r wire.Reason) string {
-	switch r {
-	case wire.ReasonGap, wire.ReasonStale:
-		return "the collector stands at another snapshot; the next claim begins there"
-	case wire.ReasonUnknownVehicle:
-		return "the collector does not know this vehicle; ask the dealer to register it"
-	case wire.ReasonUnknownKey:
-		return "the attestation ECU is not bound to this vehicle; ask the workshop to register it"
-	case wire.ReasonRevoked:
-		return "the attestation ECU's key was revoked; ask the workshop to replace or reinstate it"
-	case wire.ReasonFuture:
-		return "a clock in the car runs ahead; it will be tried again later"
-	case wire.ReasonPolicy, wire.ReasonCharter:
-		return "the rules on this car are out of date; update them"
-	case wire.ReasonEpoch:
-		return "the vehicle has already reported for that time"
-	}
-	return "the agent made something the collector cannot accept; update the agent"
 }
 
 // A Phase says what the sealer is doing.
@@ -178,11 +119,12 @@ type Status struct {
 
 // Status returns what the sealer is doing.
 func (s *Sealer) Status() Status {
+	st := s.archive.State()
 	s.mu.Lock()
-	st, status := s.state, Status{Phase: s.phase, LastReceipt: s.last}
+	status := Status{Phase: s.phase, LastReceipt: s.last}
 	s.mu.Unlock()
 	if st.Reason != "" {
-		status.Reason, status.Remedy, status.Retry = st.Reason, remedy(st.Reason), s.retryAt(st)
+		status.Reason, status.Remedy, status.Retry = st.Reason, verdict.Remedy(st.Reason), s.retryAt(st)
 	}
 	return status
 }

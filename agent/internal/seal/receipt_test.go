@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/wire"
 )
 
@@ -31,7 +32,7 @@ func TestRebaseToAnArchivedHead(t *testing.T) {
 			if s := w.spans(); len(s) == 0 || s[0][0] != 3 || s[len(s)-1][1] != last || w.col.claims[0].Forfeit {
 				t.Errorf("spans %v", w.spans())
 			}
-			if st := w.sealer.current(); st.Refusals != 0 || st.Reason != "" {
+			if st := w.sealer.archive.State(); st.Refusals != 0 || st.Reason != "" {
 				t.Errorf("state %+v", st)
 			}
 		})
@@ -118,7 +119,7 @@ func TestEndlessRebasesBackOff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if st := w.sealer.current(); st.Refusals != maxRebases+1 || w.sealer.Status().Phase != PhaseStopped {
+	if st := w.sealer.archive.State(); st.Refusals != verdict.MaxRebases+1 || w.sealer.Status().Phase != PhaseStopped {
 		t.Errorf("%d claims sent in vain", st.Refusals)
 	}
 }
@@ -137,7 +138,7 @@ func TestHandleReceiptRefusesStrangers(t *testing.T) {
 			t.Errorf("receipt %d was acted upon", i)
 		}
 	}
-	if w.sealer.current().Head != nil || len(w.spool.IDs(wire.KindClaim)) != 1 {
+	if w.sealer.archive.State().Head != nil || len(w.spool.IDs(wire.KindClaim)) != 1 {
 		t.Error("a stranger's receipt changed something")
 	}
 }

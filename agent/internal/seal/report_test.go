@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"strings"
 	"testing"
@@ -12,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"rawstone/pkg/attest"
+	"rawstone/agent/internal/archive"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/wire"
 )
@@ -59,58 +61,6 @@ func TestNoConsentNoReport(t *testing.T) {
 	w.exchange()
 	if len(w.col.reports) != 0 || w.use.taken != 0 || len(w.col.claims) == 0 {
 		t.Errorf("%d reports", len(w.col.reports))
-	}
-}
-
-func TestOnlyConsentedFamiliesAreCounted(t *testing.T) {
-	var all [wire.VectorLen]int64
-	for i := range all {
-		all[i] = int64(i + 1)
-	}
-	got := consented(all, wire.FamilySpeed|wire.FamilyFeature)
-	for _, l := range wire.Layouts() {
-		for i := l.Offset; i < l.Offset+l.Len; i++ {
-			want := int64(0)
-			if l.Name == "speed" || l.Name == "feature" {
-				want = all[i]
-			}
-			if got[i] != want {
-				t.Errorf("%s: value %d is %d, want %d", l.Name, i, got[i], want)
-			}
-		}
-	}
-	w := newWorld(t, func(c *Config) {
-		c.Families = wire.AllFamilies
-		narrow := *c.Charter
-		narrow.Usage.Families = wire.FamilyHours
-		c.Charter = &narrow
-	})
-	if f := w.sealer.families(); f != wire.FamilyHours {
-		t.Errorf("families %v: the charter does not bound consent", f)
-	}
-}
-
-func TestMechanismFollowsTheCharter(t *testing.T) {
-	u := charter().Usage
-	g := must(mechanism(&u))
-	if g.Dim() != wire.VectorLen || g.Epsilon() != 1 || g.Delta() != 1e-6 {
-		t.Errorf("dim %d, epsilon %v, delta %v", g.Dim(), g.Epsilon(), g.Delta())
-	}
-	for _, l := range wire.Layouts() {
-		want := int64(1)
-		if l.Name == "trips" {
-			want = 10
-		}
-		for i := range l.Len {
-			if g.Scale(l.Offset+i) != want {
-				t.Errorf("%s: scale %d, want %d", l.Name, g.Scale(l.Offset+i), want)
-			}
-		}
-	}
-	x := make([]int64, wire.VectorLen)
-	x[34], x[0] = 5, 300 // five trips of ten units, 300 minutes
-	if y := must(g.Clip(x)); y[34] != 50 || y[0] != 300 {
-		t.Errorf("scaled to %d and %d", y[34], y[0])
 	}
 }
 
@@ -187,11 +137,13 @@ func (k *failingSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts)
 }
 
 func TestUsageIsConsumedOnlyWithAStoredReport(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	chip := &failingSigner{broken: true}
+	w := newWorld(t, func(c *Config) {
+		c.EveryDays, c.Families = 1, wire.FamilyHours
+		chip.Signer, c.Device = c.Device, chip
+	})
 	w.start()
 	w.settle()
-	chip := &failingSigner{Signer: w.device, broken: true}
-	w.sealer.cfg.Device = chip
 	w.drive(1000)
 	w.now = w.now.Add(w.sealer.cfg.ResendWait)
 	if _, err := w.sealer.turn(t.Context()); !errors.Is(err, errBroken) {
@@ -224,7 +176,7 @@ func TestRetrySendsTheSameBytes(t *testing.T) {
 	}
 	// The sealer forgets that it made the report, as if the power had gone before its last step.
 	before := uint32(firstDay)
-	if err := w.sealer.commit(func(s *state) { s.Boundary = &before }); err != nil {
+	if err := w.sealer.archive.Commit(func(s *archive.State) { s.Boundary = &before }); err != nil {
 		t.Fatal(err)
 	}
 	// Once with the report in the spool, once before it got there.
@@ -236,7 +188,7 @@ func TestRetrySendsTheSameBytes(t *testing.T) {
 	if err := w.spool.Free(wire.ID(first)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.sealer.commit(func(s *state) { s.Boundary = &before }); err != nil {
+	if err := w.sealer.archive.Commit(func(s *archive.State) { s.Boundary = &before }); err != nil {
 		t.Fatal(err)
 	}
 	w.reopen()
@@ -278,9 +230,10 @@ func TestReceiptAndOpeningsAreKept(t *testing.T) {
 	c := w.col.claims[0]
 	b := must(c.Encode())
 	id := wire.ID(b)
-	w.setBytes(append(key(receiptPrefix, c.To.Seq), id[:]...), func(kept []byte) []byte {
-		if body, err := checkSum(kept); err != nil || string(body) != "signed" {
-			t.Errorf("kept receipt %q: %v", kept, err)
+	w.setBytes(append(binary.BigEndian.AppendUint64([]byte(receiptPrefix), c.To.Seq), id[:]...), func(kept []byte) []byte {
+		sum := crc32.Checksum([]byte("signed"), crc32.MakeTable(crc32.Castagnoli))
+		if want := append(binary.BigEndian.AppendUint32(nil, sum), "signed"...); !bytes.Equal(kept, want) {
+			t.Errorf("kept receipt %q, want %q", kept, want)
 		}
 		return kept
 	})
@@ -314,34 +267,4 @@ func TestRun(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-}
-
-func FuzzDecodeState(f *testing.F) {
-	head := wire.Head{Seq: 1, Day: 2}
-	f.Add(must(wire.NewCodec().Encode(state{Version: stateVersion})))
-	f.Add(must(wire.NewCodec().Encode(state{Version: stateVersion, Head: &head, Reason: wire.ReasonGap})))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		st, err := decodeState(withSum(body))
-		if err != nil {
-			return
-		}
-		if again := must(wire.NewCodec().Encode(st)); !bytes.Equal(again, body) {
-			t.Errorf("%x re-encodes to %x", body, again)
-		}
-		decodeState(body)
-	})
-}
-
-func FuzzDecodeSnapshot(f *testing.F) {
-	f.Add(must(attest.Message{Snapshot: wire.Snapshot{Seq: 7}}.Encode()), uint64(7))
-	f.Fuzz(func(t *testing.T, body []byte, seq uint64) {
-		m, err := decodeSnapshot(withSum(body), seq)
-		if err != nil {
-			return
-		}
-		if again := must(m.Encode()); !bytes.Equal(again, body) || m.Snapshot.Seq != seq {
-			t.Errorf("%x re-encodes to %x", body, again)
-		}
-		decodeSnapshot(body, seq)
-	})
 }

@@ -3,14 +3,11 @@ package seal
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -21,6 +18,7 @@ import (
 	"rawstone/agent/internal/budget"
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/journal"
+	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/spool"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
@@ -289,7 +287,7 @@ func (w *world) open() {
 	w.budgetDB = must(flash.Open(flash.Config{Dir: filepath.Join(w.dir, "budget"), Logger: log}))
 	w.spool = must(spool.Open(spool.Config{DB: w.db, Logger: log}))
 	w.journal = must(journal.Open(journal.Config{DB: w.db, Logger: log}))
-	limit := must(budget.YearLimit(cost(&charter().Usage), 52))
+	limit := must(budget.YearLimit(report.Cost(&charter().Usage), 52))
 	w.ledger = must(budget.New(budget.Config{DB: w.budgetDB, Anchor: filepath.Join(w.dir, "anchor"), Limit: limit}))
 	cfg := w.config()
 	w.col.policies = cfg.Policies
@@ -306,7 +304,7 @@ func (w *world) close() {
 }
 
 // start does what Run does first.
-func (w *world) start() { w.sealer.ask(w.t.Context(), attest.MaxLast) }
+func (w *world) start() { w.sealer.asker.Ask(w.t.Context(), attest.MaxLast) }
 
 func (w *world) deliver(m attest.Message) error {
 	return w.sealer.Deliver(w.t.Context(), must(m.Encode()))
@@ -377,112 +375,3 @@ func (w *world) spans() (s [][2]uint32) {
 	}
 	return s
 }
-
-// crash panics at the nth durable step outside the sealer's own store, before or after it.
-type crash struct{ at, count int }
-
-type powerCut struct{}
-
-func (c *crash) point() {
-	if c.count++; c.count == c.at {
-		panic(powerCut{})
-	}
-}
-
-type crashSpool struct {
-	*spool.Spool
-	c *crash
-}
-
-func (s crashSpool) Put(kind wire.Kind, b []byte, created, due time.Time) (wire.Hash, []wire.Hash, error) {
-	s.c.point()
-	defer s.c.point()
-	return s.Spool.Put(kind, b, created, due)
-}
-
-func (s crashSpool) Postpone(kind wire.Kind, except wire.Hash, due time.Time) error {
-	s.c.point()
-	defer s.c.point()
-	return s.Spool.Postpone(kind, except, due)
-}
-
-func (s crashSpool) Free(id wire.Hash) error {
-	s.c.point()
-	defer s.c.point()
-	return s.Spool.Free(id)
-}
-
-type crashJournal struct {
-	*journal.Journal
-	c *crash
-}
-
-func (j crashJournal) Begin(id wire.Hash, at time.Time, kind wire.Kind, size int, contents, cost string) error {
-	j.c.point()
-	defer j.c.point()
-	return j.Journal.Begin(id, at, kind, size, contents, cost)
-}
-
-func (j crashJournal) End(id wire.Hash, at time.Time, outcome string) error {
-	j.c.point()
-	defer j.c.point()
-	return j.Journal.End(id, at, outcome)
-}
-
-type crashProver struct {
-	Prover
-	c *crash
-}
-
-func (p crashProver) Prove(s claim.Statement, from, to wire.Opening) (wire.Proof, error) {
-	defer p.c.point()
-	return p.Prover.Prove(s, from, to)
-}
-
-// crashSigner has its points between charge and budget store.
-type crashSigner struct {
-	crypto.Signer
-	c *crash
-}
-
-func (k crashSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	k.c.point()
-	return k.Signer.Sign(r, digest, opts)
-}
-
-type crashUsage struct {
-	*usage
-	c *crash
-}
-
-// Take has a point before the charge, and consume points between budget store, consumption and journal.
-func (u crashUsage) Take(ctx context.Context) ([wire.VectorLen]int64, func(context.Context) error, error) {
-	u.c.point()
-	v, consume, err := u.usage.Take(ctx)
-	return v, func(ctx context.Context) error {
-		u.c.point()
-		defer u.c.point()
-		return consume(ctx)
-	}, err
-}
-
-// setBytes overwrites a record with what change makes of it.
-func (w *world) setBytes(k []byte, change func([]byte) []byte) {
-	w.t.Helper()
-	err := w.db.Update(func(txn *badger.Txn) error {
-		item, err := txn.Get(k)
-		if err != nil {
-			return err
-		}
-		b, err := item.ValueCopy(nil)
-		if err != nil {
-			return err
-		}
-		return txn.Set(k, change(b))
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte(snapshotPrefix), seq) }

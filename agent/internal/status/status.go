@@ -185,6 +185,27 @@ func (s *Status) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// Ask copies a page of the status server at addr, HOST:PORT, to w.
+func Ask(ctx context.Context, addr, page string, w io.Writer) (err error) {
+	if addr == "" {
+		return errors.New("cannot ask the agent: its configuration has no status address; set the key status")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+page, nil)
+	if err != nil {
+		return fmt.Errorf("cannot ask the agent: %w", err)
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot ask the agent: %w; is it running?", err)
+	}
+	defer func() { err = errors.Join(err, answer.Body.Close()) }()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("cannot ask the agent: it answers %s", answer.Status)
+	}
+	_, err = io.Copy(w, answer.Body)
+	return err
+}
+
 // ResidentBytes returns the resident memory of this process (VmRSS of proc(5)), 0 where the system does not tell.
 func ResidentBytes() int64 {
 	f, err := os.Open("/proc/self/status")

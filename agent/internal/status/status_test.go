@@ -106,6 +106,13 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	if err != nil || !strings.Contains(string(body), "idle") {
 		t.Errorf("%s %v", body, err)
 	}
+	var page strings.Builder
+	if err := Ask(t.Context(), l.Addr().String(), "/status", &page); err != nil || !strings.Contains(page.String(), "idle") {
+		t.Errorf("asked: %s %v", page.String(), err)
+	}
+	if err := Ask(t.Context(), l.Addr().String(), "/else", io.Discard); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("asked for a page that there is not: %v", err)
+	}
 	if _, err := Listen(l.Addr().String()); err == nil || !strings.Contains(err.Error(), "another port") {
 		t.Errorf("a port in use: %v", err)
 	}
@@ -115,6 +122,12 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 	if _, err := http.Get("http://" + l.Addr().String() + "/status"); err == nil {
 		t.Error("answers after its end")
+	}
+	if err := Ask(t.Context(), l.Addr().String(), "/status", io.Discard); err == nil || !strings.Contains(err.Error(), "is it running?") {
+		t.Errorf("nobody is there: %v", err)
+	}
+	if err := Ask(t.Context(), "", "/status", io.Discard); err == nil || !strings.Contains(err.Error(), "set the key status") {
+		t.Errorf("no address: %v", err)
 	}
 }
 

@@ -1,0 +1,237 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rawstone/agent/internal/budget"
+	"rawstone/agent/internal/flash"
+	"rawstone/agent/internal/report"
+	"rawstone/agent/internal/trip"
+	"rawstone/pkg/keyfile"
+	"rawstone/pkg/wire"
+)
+
+func TestRunRefuses(t *testing.T) {
+	w := newWorld(t, wire.Development)
+	other := newWorld(t, wire.Development)
+	for name, c := range map[string]struct {
+		spoil func(*Config)
+		want  string
+	}{
+		"no root":             {func(c *Config) { c.Program.Root += "x" }, "cannot read program root: open " + w.path("root.pubx")},
+		"no program":          {func(c *Config) { c.Program.File += "x" }, "cannot read document: open " + w.path("program.cosex")},
+		"no charter":          {func(c *Config) { c.Program.Charter += "x" }, "cannot read document: open " + w.path("charter.cosex")},
+		"no policy":           {func(c *Config) { c.Program.Policies[0] += "x" }, "cannot read document: open " + w.path("policy.cosex")},
+		"no claim keys":       {func(c *Config) { c.Program.ClaimKeys += "x" }, w.path("claimx")},
+		"no identity":         {func(c *Config) { c.ECU.Identity += "x" }, "cannot read document: open " + w.path("ecu.pemx")},
+		"no DBC file":         {func(c *Config) { c.Buses[0].DBC += "x" }, "cannot read bus can0: cannot read DBC file: stat " + w.path("car.dbcx")},
+		"no device key":       {func(c *Config) { c.DeviceKey += "x" }, "device.keyx: no such file or directory; run agent init"},
+		"other root":          {func(c *Config) { c.Program.Root = other.path("root.pub") }, "cannot use program document " + w.path("program.cose")},
+		"other charter":       {func(c *Config) { c.Program.Charter = other.path("charter.cose") }, "cannot use charter"},
+		"other policy":        {func(c *Config) { c.Program.Policies = []string{other.path("policy.cose")} }, "cannot use policy"},
+		"other ECU":           {func(c *Config) { c.ECU.Identity = other.path("ecu.pem") }, "it belongs to another program"},
+		"not an identity":     {func(c *Config) { c.ECU.Identity = c.Program.File }, "cannot use ECU identity " + w.path("program.cose")},
+		"no such signal":      {func(c *Config) { c.Signals[0].Signal = "Nothing" }, `"Nothing"`},
+		"another environment": {func(c *Config) { c.Environment = wire.Production }, "it is for development and the configuration says production"},
+	} {
+		cfg := w.load()
+		c.spoil(cfg)
+		if err := Run(t.Context(), cfg, w.deps()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if err := Run(t.Context(), w.load(), Deps{}); err == nil {
+		t.Error("ran without a logger")
+	}
+}
+
+func TestProductionRefusesDevelopmentKeys(t *testing.T) {
+	w := newWorld(t, wire.Production)
+	err := Run(t.Context(), w.load("environment: development", "environment: production"), w.deps())
+	if err == nil || !strings.Contains(err.Error(), "they are from a development setup") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(w.path("state")); err == nil {
+		t.Error("something was stored")
+	}
+}
+
+func TestInit(t *testing.T) {
+	w := newWorld(t, wire.Development)
+	key := must(keyfile.Load(w.path("device.key")))
+	public := must(wire.NewPublicKey(key.Public()))
+	if b := must(os.ReadFile(w.path("device.pub"))); string(b) != hex.EncodeToString(public[:])+"\n" {
+		t.Errorf("public key is %q", b)
+	}
+	cfg := w.load()
+	if err := Init(cfg, w.path("device.pub")); err == nil || !strings.Contains(err.Error(), "device.pub exists") {
+		t.Errorf("%v", err)
+	}
+	if err := Init(cfg, w.path("again.pub")); err == nil || !strings.Contains(err.Error(), "device.key") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(w.path("again.pub")); err == nil {
+		t.Error("a public key of no key was written")
+	}
+}
+
+// opened opens the agent as Run does, closed when the test ends.
+func (w *world) opened() *agent {
+	w.t.Helper()
+	a := &agent{cfg: w.load(), deps: w.deps(), metrics: prometheus.NewRegistry(), reports: "off"}
+	w.t.Cleanup(func() {
+		if err := a.close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	if err := a.open(); err != nil {
+		w.t.Fatal(err)
+	}
+	return a
+}
+
+// seal delivers the ECU's first messages and lets the sealer run until it has sealed a claim.
+func (w *world) seal(a *agent) {
+	w.t.Helper()
+	for n := range uint32(3) {
+		w.setDay(firstDay + n)
+		if err := a.sealer.Deliver(w.t.Context(), must(w.message(n).Encode())); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.sealer.Run(ctx) }()
+	limit := time.After(30 * time.Second)
+	for len(a.spool.IDs(wire.KindClaim)) == 0 {
+		select {
+		case <-a.spool.Changed():
+		case <-limit:
+			w.t.Fatal("no claim was sealed")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		w.t.Error(err)
+	}
+}
+
+// charge writes a ledger with two charges, as two weeks of reports leave it.
+func (w *world) charge() {
+	w.t.Helper()
+	db := must(flash.Open(flash.Config{Dir: w.path("state/budget"), Logger: slog.New(slog.DiscardHandler)}))
+	l := must(budget.New(budget.Config{DB: db, Anchor: w.path("state/budget.anchor"), Limit: must(budget.YearLimit(report.Cost(&w.usage), 52))}))
+	for _, epoch := range []uint64{firstDay - 14, firstDay - 7} {
+		if _, err := l.Charge(w.t.Context(), epoch, report.Cost(&w.usage)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// evidence returns the files of the ledger that opening its store does not write.
+func (w *world) evidence() map[string]string {
+	w.t.Helper()
+	m := make(map[string]string)
+	for _, pattern := range []string{"state/budget.anchor", "state/budget.old/*", "state/budget/MANIFEST", "state/x"} {
+		for _, path := range must(filepath.Glob(w.path(pattern))) {
+			if must(os.Stat(path)).Mode().IsRegular() {
+				m[path] = string(must(os.ReadFile(path)))
+			}
+		}
+	}
+	return m
+}
+
+// TestCorruptBudgetStopsReportsAndNotClaims damages the ledger's files as worn flash or a clumsy hand would.
+func TestCorruptBudgetStopsReportsAndNotClaims(t *testing.T) {
+	flip := func(path string, at ...int) {
+		b := must(os.ReadFile(path))
+		for _, i := range at {
+			b[i] ^= 0x10
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		damage func(w *world)
+		want   string
+	}{
+		"anchor damaged":          {func(w *world) { flip(w.path("state/budget.anchor"), 3, 4096+3) }, "off: the privacy budget ledger is corrupt,"},
+		"store set aside":         {func(w *world) { w.rename("state/budget", "state/budget.old") }, "off: the privacy budget ledger is corrupt,"},
+		"manifest damaged":        {func(w *world) { flip(w.path("state/budget/MANIFEST"), 0) }, "off: the privacy budget ledger does not open;"},
+		"anchor cannot be opened": {func(w *world) { w.rename("state/budget.anchor", "state/x"); w.mkdir("state/budget.anchor") }, "off: the privacy budget ledger does not open;"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, wire.Development)
+			w.charge()
+			c.damage(w)
+			before := w.evidence()
+			a := w.opened()
+			s := a.snapshot()
+			if !strings.HasPrefix(s.Reports, c.want) || !strings.Contains(s.Reports, "claims go on") || !strings.Contains(s.Reports, "enrolled anew") || s.BudgetLeft != 0 {
+				t.Errorf("reports: %q, budget %d", s.Reports, s.BudgetLeft)
+			}
+			w.seal(a)
+			if n := len(a.spool.IDs(wire.KindReport)); n != 0 {
+				t.Errorf("%d reports", n)
+			}
+			if lines := w.log.lines("usage reports are off"); len(lines) != 1 || !strings.Contains(lines[0], "level=ERROR") {
+				t.Errorf("logged %q", lines)
+			}
+			for path, want := range before {
+				if d := cmp.Diff(want, string(must(os.ReadFile(path)))); d != "" {
+					t.Errorf("%s was changed: %s", path, d)
+				}
+			}
+		})
+	}
+}
+
+// TestSoundBudgetReports is the control: the same car with its ledger whole.
+func TestSoundBudgetReports(t *testing.T) {
+	w := newWorld(t, wire.Development)
+	w.charge()
+	a := w.opened()
+	if s := a.snapshot(); s.Reports != "on" || s.BudgetLeft != 961 { // 50 of 52 releases
+		t.Errorf("%+v", s)
+	}
+	for second := range int64(60) {
+		a.recorder.Observe(trip.Speed, second*int64(time.Second), 60_000)
+	}
+	if u := a.recorder.Usage(); cmp.Equal(u.Hours, trip.Usage{}.Hours) {
+		t.Errorf("the driver consented to hours, and none are recorded: %+v", u)
+	}
+	w.seal(a)
+	if lines := w.log.lines("level=ERROR"); len(lines) != 0 {
+		t.Errorf("logged %q", lines)
+	}
+}
+
+func (w *world) rename(from, to string) {
+	if err := os.Rename(w.path(from), w.path(to)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) mkdir(name string) {
+	if err := os.Mkdir(w.path(name), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+}

@@ -1,0 +1,226 @@
+// Package archive keeps on flash what the car must remember toward the collector: the ECU's snapshots with their openings by sequence
+// number, the signed receipts of accepted claims, and one State: the head, the secret of the dispatches, and what was refused.
+//
+// Invariants: what a method returns nil for is synced. A record is whole or passed over: each carries a checksum, a damaged one is
+// handed to Config.Damaged and counts as missing, so that it is asked for again. One snapshot stands under a sequence number, the
+// first. Beyond Config.Max snapshots the lowest go with their receipts, never the head. A receipt and the head that follows from it
+// are written in one step.
+//
+// The package refuses a second snapshot under one number (ErrConflict) and records under another key or version. It verifies no
+// signature and no opening: its caller has. Its contents are the driver's raw counters, so nothing here may leave the car.
+package archive
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"rawstone/pkg/attest"
+)
+
+const (
+	snapshotPrefix = "seal/snapshot/"
+	receiptPrefix  = "seal/receipt/"
+	stateKey       = "seal/state"
+)
+
+// Bounds of Config.Max.
+const (
+	DefaultMax = 4096
+	MinMax     = 2 * attest.MaxLast
+)
+
+// ErrConflict says that the ECU signed two snapshots under one sequence number.
+var ErrConflict = errors.New("the ECU signed another snapshot under the same sequence number; the first is kept")
+
+// Config says where the archive lives. Fields without a default are required.
+type Config struct {
+	// DB is the store, opened with SyncWrites. Keys under "seal/" are the archive's. The caller closes it.
+	DB *badger.DB
+	// Max bounds the number of snapshots, MinMax at least; 0 means DefaultMax.
+	Max int
+	// Damaged is told of every damaged record that is passed over.
+	Damaged func(error)
+}
+
+// Archive is an open archive. It is safe for concurrent use.
+type Archive struct {
+	cfg Config
+
+	mu    sync.Mutex
+	seqs  []uint64 // ascending
+	state State
+}
+
+// Open reads the archive, drawing a new secret where the state holds none.
+func Open(cfg Config) (*Archive, error) {
+	a, err := open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open archive: %w", err)
+	}
+	return a, nil
+}
+
+func open(cfg Config) (*Archive, error) {
+	switch {
+	case cfg.DB == nil || cfg.Damaged == nil:
+		return nil, errors.New("no store or nobody to tell of damage given")
+	case !cfg.DB.Opts().SyncWrites:
+		return nil, errors.New("the store does not sync its writes; open it with SyncWrites")
+	case cfg.Max == 0:
+		cfg.Max = DefaultMax
+	case cfg.Max < MinMax:
+		return nil, fmt.Errorf("room for %d snapshots, want at least %d", cfg.Max, MinMax)
+	}
+	a := &Archive{cfg: cfg}
+	list, err := a.scan(0)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list {
+		a.seqs = append(a.seqs, m.Snapshot.Seq)
+	}
+	return a, a.loadState()
+}
+
+// Put keeps a message and says whether it is new. One older than all that may be kept is neither new nor an error.
+func (a *Archive) Put(m *attest.Message) (bool, error) {
+	body, err := m.Encode()
+	if err != nil {
+		return false, err
+	}
+	seq := m.Snapshot.Seq
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	head := a.state.Head
+	at, held := slices.BinarySearch(a.seqs, seq)
+	if held {
+		if old, err := a.Get(seq); err == nil {
+			if old.Snapshot.Head() != m.Snapshot.Head() {
+				return false, ErrConflict
+			}
+			return false, nil
+		}
+		// The record went bad since it was indexed: the ECU's repetition heals it.
+	}
+	var surplus []uint64
+	for _, old := range a.seqs {
+		if len(a.seqs)+1-len(surplus) <= a.cfg.Max {
+			break
+		}
+		if head == nil || old != head.Seq {
+			surplus = append(surplus, old)
+		}
+	}
+	if len(surplus) > 0 && seq < surplus[len(surplus)-1] {
+		return false, nil // older than all that may be kept
+	}
+	err = a.cfg.DB.Update(func(txn *badger.Txn) error {
+		for _, old := range surplus {
+			if err := txn.Delete(key(snapshotPrefix, old)); err != nil {
+				return err
+			}
+			if err := deletePrefix(txn, key(receiptPrefix, old)); err != nil {
+				return err
+			}
+		}
+		return txn.Set(key(snapshotPrefix, seq), withSum(body))
+	})
+	if err != nil {
+		return false, fmt.Errorf("cannot keep snapshot: %w", err)
+	}
+	if !held {
+		a.seqs = slices.Insert(a.seqs, at, seq)
+	}
+	a.seqs = slices.DeleteFunc(a.seqs, func(s uint64) bool { return slices.Contains(surplus, s) })
+	return true, nil
+}
+
+// Get returns the message with a sequence number. Errors: badger.ErrKeyNotFound, a damaged record, or a failure to read.
+func (a *Archive) Get(seq uint64) (m attest.Message, err error) {
+	err = a.cfg.DB.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(key(snapshotPrefix, seq))
+		if err != nil {
+			return err
+		}
+		return item.Value(func(b []byte) error {
+			m, err = decodeSnapshot(b, seq)
+			return err
+		})
+	})
+	return m, err
+}
+
+// Since returns the messages from seq on, ascending.
+func (a *Archive) Since(seq uint64) ([]attest.Message, error) {
+	list, err := a.scan(seq)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// What has gone bad is missing from now on, so that it is asked for again.
+	at, _ := slices.BinarySearch(a.seqs, seq)
+	if len(list) != len(a.seqs)-at {
+		good := make(map[uint64]bool)
+		for _, m := range list {
+			good[m.Snapshot.Seq] = true
+		}
+		a.seqs = slices.DeleteFunc(a.seqs, func(s uint64) bool { return s >= seq && !good[s] })
+	}
+	return list, nil
+}
+
+func (a *Archive) scan(seq uint64) (list []attest.Message, err error) {
+	err = a.cfg.DB.View(func(txn *badger.Txn) error {
+		opts := badger.DefaultIteratorOptions
+		opts.Prefix, opts.PrefetchSize = []byte(snapshotPrefix), 16
+		it := txn.NewIterator(opts)
+		defer it.Close()
+		for it.Seek(key(snapshotPrefix, seq)); it.Valid(); it.Next() {
+			k := it.Item().Key()
+			if len(k) != len(snapshotPrefix)+8 {
+				continue // not a key of this package
+			}
+			b, err := it.Item().ValueCopy(nil)
+			if err == nil {
+				var m attest.Message
+				if m, err = decodeSnapshot(b, binary.BigEndian.Uint64(k[len(snapshotPrefix):])); err == nil {
+					list = append(list, m)
+				}
+			}
+			if err != nil {
+				a.cfg.Damaged(err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read archive: %w", err)
+	}
+	return list, nil
+}
+
+// Missing returns the sequence numbers not held among the last that the ECU can repeat, from the head on, and the newest held.
+func (a *Archive) Missing() (list []uint64, newest uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.seqs) == 0 {
+		return nil, 0
+	}
+	newest = a.seqs[len(a.seqs)-1]
+	low := newest - min(newest, attest.MaxLast-1)
+	if head := a.state.Head; head != nil {
+		low = max(low, head.Seq)
+	}
+	for seq := low; seq < newest; seq++ {
+		if _, held := slices.BinarySearch(a.seqs, seq); !held {
+			list = append(list, seq)
+		}
+	}
+	return list, newest
+}

@@ -1,0 +1,131 @@
+package archive
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"rawstone/pkg/wire"
+)
+
+const (
+	stateVersion = 1
+	maxStateLen  = 512
+)
+
+// State is what the car remembers beside its snapshots.
+type State struct {
+	// Version is the format's; the archive sets it.
+	Version uint8 `cbor:"0,keyasint"`
+	// Secret is what the dispatches' phase and delays are derived from.
+	Secret [32]byte `cbor:"1,keyasint"`
+	// Head is the collector's head as far as known: the end of the last accepted claim, or what a refusal named.
+	Head *wire.Head `cbor:"2,keyasint,omitempty"`
+	// Boundary is the last boundary day whose report was made or given up.
+	Boundary *uint32 `cbor:"3,keyasint,omitempty"`
+	// Left is the program day on which a report was last receipted.
+	Left uint32 `cbor:"4,keyasint"`
+	// Refusals counts the refusals of claims in a row, Reason is why claiming waits, Since when it began, in Unix seconds.
+	Refusals uint32      `cbor:"5,keyasint"`
+	Reason   wire.Reason `cbor:"6,keyasint,omitempty"`
+	Since    int64       `cbor:"7,keyasint"`
+}
+
+// loadState reads the state, or begins a new one with a new secret.
+func (a *Archive) loadState() error {
+	st, err := readState(a.cfg.DB)
+	if err != nil {
+		// The collector's next receipt brings the head back, and the budget ledger knows what was charged.
+		a.cfg.Damaged(err)
+		st = State{}
+	}
+	if st.Secret == [32]byte{} {
+		if _, err := rand.Read(st.Secret[:]); err != nil {
+			return err
+		}
+		st.Version = stateVersion
+		if err := writeState(a.cfg.DB, st); err != nil {
+			return err
+		}
+	}
+	a.state = st
+	return nil
+}
+
+// State returns the state. What its pointers point to must not be changed.
+func (a *Archive) State() State {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state
+}
+
+// Commit changes the state.
+func (a *Archive) Commit(change func(*State)) error { return a.commit(change) }
+
+// CommitReceipt changes the state and, in the same step, keeps the signed receipt of the claim that ends with snapshot seq.
+func (a *Archive) CommitReceipt(seq uint64, claim wire.Hash, signed []byte, change func(*State)) error {
+	return a.commit(change, func(txn *badger.Txn) error {
+		return txn.Set(append(key(receiptPrefix, seq), claim[:]...), withSum(signed))
+	})
+}
+
+func (a *Archive) commit(change func(*State), more ...func(*badger.Txn) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := a.state
+	change(&next)
+	if err := writeState(a.cfg.DB, next, more...); err != nil {
+		return fmt.Errorf("cannot write sealer's state: %w", err)
+	}
+	a.state = next
+	return nil
+}
+
+func decodeState(b []byte) (st State, err error) {
+	body, err := checkSum(b)
+	if err != nil {
+		return st, err
+	}
+	if err := wire.NewCodec().Decode(body, &st, maxStateLen); err != nil {
+		return st, err
+	}
+	if st.Version != stateVersion {
+		return st, fmt.Errorf("state has version %d, want %d", st.Version, stateVersion)
+	}
+	return st, nil
+}
+
+// readState returns the zero state where there is none.
+func readState(db *badger.DB) (st State, err error) {
+	err = db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get([]byte(stateKey))
+		if err != nil {
+			return err
+		}
+		return item.Value(func(b []byte) error {
+			st, err = decodeState(b)
+			return err
+		})
+	})
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return State{}, nil
+	}
+	return st, err
+}
+
+func writeState(db *badger.DB, st State, more ...func(*badger.Txn) error) error {
+	b, err := wire.NewCodec().Encode(st)
+	if err != nil {
+		return err
+	}
+	return db.Update(func(txn *badger.Txn) error {
+		for _, f := range more {
+			if err := f(txn); err != nil {
+				return err
+			}
+		}
+		return txn.Set([]byte(stateKey), withSum(b))
+	})
+}

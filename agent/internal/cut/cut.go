@@ -1,0 +1,215 @@
+// Package cut decides what the next claim is about: which stored snapshot it begins and ends with, and which tier of each policy its
+// span reaches.
+//
+// Invariants: a cut depends on the head, the snapshots and the plan of dispatches alone, never on when the agent ran. One claim a
+// dispatch period, which ends at the first snapshot on or after the boundary; a span that reaches no tier is carried into the next
+// claim, one beyond the top tier ends earlier, at a stored snapshot. A claim begins at the head, or, where that cannot be opened,
+// forfeits and begins at the oldest snapshot after it that can.
+//
+// The package refuses policies that belong to another program, are stopped, ask for a newer agent or other keys, or that the charter
+// does not cover; it never ends a claim at a snapshot from the future. It proves nothing and keeps nothing.
+package cut
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"rawstone/agent/internal/dispatch"
+	"rawstone/pkg/attest"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
+)
+
+// Rules are what claims are made under. All fields are required; without policies nothing is claimed.
+type Rules struct {
+	Program wire.Hash
+	// Charter and Policies are verified documents.
+	Charter  *terms.Charter
+	Policies []*terms.Policy
+	// AgentVersion is this program's version, major.minor.patch.
+	AgentVersion string
+	// Lock names the circuit and keys on this car; policies with others are not used.
+	Lock claim.Lock
+}
+
+// A Pick is a tier that a span reaches.
+type Pick struct {
+	Policy *terms.Policy
+	Tier   int
+}
+
+// A Span is what one claim is about.
+type Span struct {
+	From, To attest.Message
+	// Forfeit says that what lies between the head and From is given up.
+	Forfeit bool
+	// Picks are by serial, ascending; at least one, at most wire.MaxClaimProofs.
+	Picks []Pick
+}
+
+// Statement returns what the claim proves for one of its picks.
+func (sp Span) Statement(p Pick) claim.Statement { return statement(sp.From, sp.To, p.Policy, p.Tier) }
+
+// Explain tells the driver what the claim reveals and what that costs.
+func (sp Span) Explain(t terms.Timing) (contents, cost string) {
+	var b strings.Builder
+	from, to := sp.From.Snapshot, sp.To.Snapshot
+	fmt.Fprintf(&b, "Proves, for the time from %s to %s:", t.Date(from.Day), t.Date(to.Day))
+	for i, p := range sp.Picks {
+		if i > 0 {
+			b.WriteString(";")
+		}
+		if km := p.Policy.Tiers[p.Tier].Km; km > 0 {
+			fmt.Fprintf(&b, " driven at least %d km (policy %d)", km, p.Policy.Serial)
+		} else {
+			fmt.Fprintf(&b, " %s level %d (policy %d)", p.Policy.Kind, p.Tier+1, p.Policy.Serial)
+		}
+	}
+	if sp.Forfeit {
+		b.WriteString(". Gives up what was driven before, because its snapshot is lost")
+	}
+	return b.String(), fmt.Sprintf("Exact, outside the privacy budget: the distance to within its tier, both days, and that %d snapshots lie between them. "+
+		"Odometer, places and times of day stay in the car.", to.Seq-from.Seq-1)
+}
+
+// Next returns the next claim's span, false where nothing may be claimed yet. list holds the snapshots from the head on, ascending;
+// it may be changed. head is nil where the collector's head is not known. today only keeps out snapshots of an ECU that runs ahead.
+func (r Rules) Next(plan dispatch.Plan, head *wire.Head, list []attest.Message, today uint32) (Span, bool) {
+	from, rest, forfeit := origin(head, list, today)
+	if len(rest) == 0 {
+		return Span{}, false
+	}
+	sp := Span{From: from, Forfeit: forfeit}
+	boundary := plan.Next(from.Snapshot.Day)
+	for i, to := range rest {
+		if uint64(to.Snapshot.Day) < boundary {
+			continue
+		}
+		boundary = plan.Next(to.Snapshot.Day)
+		if r.beyondTop(from, to) {
+			if at, picks := r.within(from, rest[:i]); picks != nil {
+				sp.To, sp.Picks = at, picks
+				return sp, true
+			}
+		}
+		if sp.Picks = r.reach(from, to); len(sp.Picks) > 0 {
+			sp.To = to
+			return sp, true
+		}
+	}
+	return Span{}, false
+}
+
+// origin returns the snapshot that the next claim begins with, the usable ones after it, and whether what lies between the head
+// and it is forfeited.
+func origin(head *wire.Head, list []attest.Message, today uint32) (from attest.Message, rest []attest.Message, forfeit bool) {
+	if head != nil && len(list) > 0 && list[0].Snapshot.Head() == *head {
+		from, rest = list[0], list[1:]
+	} else {
+		forfeit = head != nil
+		list = slices.DeleteFunc(list, func(m attest.Message) bool {
+			return Ahead(m, today) || head != nil && (m.Snapshot.Seq <= head.Seq || m.Snapshot.Day < head.Day)
+		})
+		if len(list) == 0 {
+			return from, nil, false
+		}
+		from, rest = list[0], list[1:]
+	}
+	rest = slices.DeleteFunc(rest, func(m attest.Message) bool { return Ahead(m, today) || m.Snapshot.Day <= from.Snapshot.Day })
+	return from, rest, forfeit
+}
+
+// Ahead says that a snapshot is from the future: one day is a clock's good right.
+func Ahead(m attest.Message, today uint32) bool { return uint64(m.Snapshot.Day) > uint64(today)+1 }
+
+// beyondTop reports whether a span is longer than the highest tier in kilometres of the policies in force at its end.
+func (r Rules) beyondTop(from, to attest.Message) bool {
+	var top uint64
+	for _, p := range r.inForce(to.Snapshot.Day) {
+		top = max(top, uint64(p.Tiers[len(p.Tiers)-1].Km))
+	}
+	return top > 0 && growth(from, to) > top*1000
+}
+
+// growth returns the metres of a span; counters that decrease give 0, and Check refuses them.
+func growth(from, to attest.Message) uint64 {
+	a, b := from.Opening.Counters[wire.OdometerM], to.Opening.Counters[wire.OdometerM]
+	return uint64(max(a, b) - a)
+}
+
+// within returns the last of list that is within the top tier and reaches any.
+func (r Rules) within(from attest.Message, list []attest.Message) (attest.Message, []Pick) {
+	for _, m := range slices.Backward(list) {
+		if r.beyondTop(from, m) {
+			continue
+		}
+		if picks := r.reach(from, m); len(picks) > 0 {
+			return m, picks
+		}
+	}
+	return attest.Message{}, nil
+}
+
+// reach returns, for each policy in force at the end of a span, the highest tier whose statement holds.
+func (r Rules) reach(from, to attest.Message) (picks []Pick) {
+	for _, p := range r.inForce(to.Snapshot.Day) {
+		for tier := len(p.Tiers) - 1; tier >= 0; tier-- {
+			if statement(from, to, p, tier).Check(from.Opening, to.Opening) == nil {
+				picks = append(picks, Pick{p, tier})
+				break
+			}
+		}
+	}
+	return picks
+}
+
+func statement(from, to attest.Message, p *terms.Policy, tier int) claim.Statement {
+	return claim.Statement{From: from.Snapshot.Commitment, To: to.Snapshot.Commitment, Rows: p.Statement(tier)}
+}
+
+// inForce returns the policies that a claim which ends on day is made under, serials ascending: of each kind the one with the
+// highest serial whose days include it. Mileage comes first where there are more kinds than a claim holds.
+func (r Rules) inForce(day uint32) (list []*terms.Policy) {
+	newest := make(map[string]*terms.Policy)
+	for _, p := range r.Policies {
+		if p.FromDay <= day && day <= p.ToDay && (newest[p.Kind] == nil || newest[p.Kind].Serial < p.Serial) {
+			newest[p.Kind] = p
+		}
+	}
+	for _, p := range newest {
+		if r.Unusable(p) == nil {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b *terms.Policy) int {
+		if mileage := func(p *terms.Policy) bool { return p.Kind == terms.KindMileage }; mileage(a) != mileage(b) {
+			if mileage(a) {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Kind, b.Kind)
+	})
+	list = list[:min(len(list), wire.MaxClaimProofs)]
+	slices.SortFunc(list, func(a, b *terms.Policy) int { return int(a.Serial) - int(b.Serial) })
+	return list
+}
+
+// Unusable says why a policy may not be used, or nil.
+func (r Rules) Unusable(p *terms.Policy) error {
+	lock := r.Lock
+	switch {
+	case p.Program != r.Program:
+		return errors.New("it belongs to another program")
+	case p.Stop:
+		return errors.New("it is stopped")
+	case !p.Allows(r.AgentVersion):
+		return errors.New("it asks for a newer agent: update it")
+	case p.Circuit != lock.Circuit || p.ProvingKey != lock.ProvingKey || p.VerifyingKey != lock.VerifyingKey:
+		return errors.New("its circuit or keys are not the ones on this car: install the proving key that it names")
+	}
+	return r.Charter.Covers(p)
+}

@@ -1,0 +1,97 @@
+// Package verdict says what follows from the collector's verdict on a submission: where the next claim begins, when a refused one is
+// made anew, and what the driver is told.
+//
+// `gap` and `stale` name a head: the next claim begins there, at once. After every other reason, and after MaxRebases of these in a row,
+// claims wait: the same span is claimed again after a time that doubles with each refusal, up to 32 times the first. Trying again
+// costs a message; not trying would cost kilometres once the cause (a vehicle not yet registered, a key wrongly revoked, an agent
+// since updated) is gone. A clock set back never lengthens the wait.
+//
+// The package is arithmetic on archive.State; it believes its caller that a receipt was verified.
+package verdict
+
+import (
+	"fmt"
+	"time"
+
+	"rawstone/agent/internal/archive"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
+)
+
+// MaxRebases is how many rebases in a row are acted upon at once.
+const MaxRebases = 3
+
+// maxDoublings bounds the growth of the wait.
+const maxDoublings = 5
+
+// Accept notes an accepted claim that ended with snapshot to.
+func Accept(st *archive.State, to wire.Snapshot, r *wire.Receipt) {
+	head := to.Head()
+	if r.Head != nil && r.Head.Seq > head.Seq {
+		head = *r.Head // an older claim over the same span had already carried it further
+	}
+	st.Head, st.Refusals, st.Reason, st.Since = &head, 0, "", 0
+}
+
+// Refuse notes a refused claim: where to begin next, and whether claims wait, which st.Reason then tells.
+func Refuse(st *archive.State, r *wire.Receipt, now time.Time) {
+	st.Refusals = min(st.Refusals+1, 1<<16)
+	rebase := r.Reason == wire.ReasonGap || r.Reason == wire.ReasonStale
+	if rebase {
+		head := *r.Head
+		st.Head = &head
+	}
+	if rebase && st.Refusals <= MaxRebases {
+		st.Reason, st.Since = "", 0
+		return
+	}
+	st.Reason, st.Since = r.Reason, now.Unix()
+}
+
+// RetryAt returns the instant from which claims may be made again, the zero time where nothing holds them. after is the wait that
+// follows the first refusal.
+func RetryAt(st archive.State, now time.Time, after time.Duration) time.Time {
+	if st.Reason == "" {
+		return time.Time{}
+	}
+	since := time.Unix(st.Since, 0)
+	if since.After(now) {
+		return time.Time{} // the clock was set back: waiting could take years
+	}
+	return since.Add(after << min(max(st.Refusals, 1)-1, maxDoublings))
+}
+
+// Outcome tells the driver how a submission ended.
+func Outcome(r *wire.Receipt, t terms.Timing) string {
+	if !r.Accepted {
+		return fmt.Sprintf("refused (%s): %s", r.Reason, Remedy(r.Reason))
+	}
+	text := "accepted"
+	for _, c := range r.Credits {
+		if c.Km > 0 {
+			text += fmt.Sprintf(": %d km credited from %s", c.Km, t.Date(c.Effective))
+		}
+	}
+	return text
+}
+
+// Remedy tells the driver what follows from a refusal.
+func Remedy(r wire.Reason) string {
+	switch r {
+	case wire.ReasonGap, wire.ReasonStale:
+		return "the collector stands at another snapshot; the next claim begins there"
+	case wire.ReasonUnknownVehicle:
+		return "the collector does not know this vehicle; ask the dealer to register it"
+	case wire.ReasonUnknownKey:
+		return "the attestation ECU is not bound to this vehicle; ask the workshop to register it"
+	case wire.ReasonRevoked:
+		return "the attestation ECU's key was revoked; ask the workshop to replace or reinstate it"
+	case wire.ReasonFuture:
+		return "a clock in the car runs ahead; it will be tried again later"
+	case wire.ReasonPolicy, wire.ReasonCharter:
+		return "the rules on this car are out of date; update them"
+	case wire.ReasonEpoch:
+		return "the vehicle has already reported for that time"
+	}
+	return "the agent made something the collector cannot accept; update the agent"
+}

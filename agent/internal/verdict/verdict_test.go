@@ -1,0 +1,75 @@
+package verdict
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rawstone/agent/internal/archive"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
+)
+
+var now = time.Unix(1_000_000, 0)
+
+func TestRebasesActAtOnceThenWait(t *testing.T) {
+	var st archive.State
+	for i := range MaxRebases + 1 {
+		head := wire.Head{Seq: uint64(i)}
+		Refuse(&st, &wire.Receipt{Reason: wire.ReasonStale, Head: &head}, now)
+		if st.Head == nil || *st.Head != head {
+			t.Fatalf("head %+v, want %+v", st.Head, head)
+		}
+		if waits := !RetryAt(st, now, time.Hour).IsZero(); waits != (i == MaxRebases) {
+			t.Errorf("rebase %d: waits %v", i+1, waits)
+		}
+	}
+	Accept(&st, wire.Snapshot{Seq: 50}, &wire.Receipt{Head: &wire.Head{Seq: 49}})
+	if want := (archive.State{Head: &wire.Head{Seq: 50}}); cmp.Diff(want, st) != "" {
+		t.Errorf("accepted: %+v", st)
+	}
+	Accept(&st, wire.Snapshot{Seq: 51}, &wire.Receipt{Head: &wire.Head{Seq: 60}})
+	if st.Head.Seq != 60 {
+		t.Errorf("a head carried further is forgotten: %+v", st.Head)
+	}
+}
+
+func TestBackOffDoublesToABound(t *testing.T) {
+	st := archive.State{Head: &wire.Head{Seq: 3}}
+	want := []time.Duration{1, 2, 4, 8, 16, 32, 32, 32}
+	for i, hours := range want {
+		Refuse(&st, &wire.Receipt{Reason: wire.ReasonUnknownVehicle}, now)
+		if got := RetryAt(st, now, time.Hour).Sub(now); got != hours*time.Hour {
+			t.Errorf("refusal %d: waits %v, want %v", i+1, got, hours*time.Hour)
+		}
+	}
+	if st.Head.Seq != 3 || st.Reason != wire.ReasonUnknownVehicle {
+		t.Errorf("state %+v", st)
+	}
+	if at := RetryAt(st, now.Add(-time.Minute), time.Hour); !at.IsZero() {
+		t.Errorf("a clock set back waits until %v", at)
+	}
+	st.Refusals = 0 // of a damaged or older state
+	if got := RetryAt(st, now, time.Hour).Sub(now); got != time.Hour {
+		t.Errorf("waits %v", got)
+	}
+}
+
+func TestOutcomeTellsTheDriver(t *testing.T) {
+	timing := terms.Timing{DayS: 86400}
+	got := Outcome(&wire.Receipt{Accepted: true, Credits: []wire.Credit{{Policy: 1, Km: 40, Effective: 10}, {Policy: 2}}}, timing)
+	if want := "accepted: 40 km credited from program day 10 (1970-01-11)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	seen := make(map[string]bool)
+	for _, r := range []wire.Reason{wire.ReasonGap, wire.ReasonUnknownVehicle, wire.ReasonUnknownKey, wire.ReasonRevoked, wire.ReasonFuture,
+		wire.ReasonPolicy, wire.ReasonEpoch, wire.ReasonProof} {
+		text := Outcome(&wire.Receipt{Reason: r}, timing)
+		if !strings.HasPrefix(text, "refused ("+string(r)+"): ") || seen[Remedy(r)] {
+			t.Errorf("%s: %q", r, text)
+		}
+		seen[Remedy(r)] = true
+	}
+}
