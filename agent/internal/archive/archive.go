@@ -3,8 +3,11 @@
 //
 // Invariants: what a method returns nil for is synced. A record is whole or passed over: each carries a checksum, a damaged one is
 // handed to Config.Damaged and counts as missing, so that it is asked for again. One snapshot stands under a sequence number, the
-// first. Beyond Config.Max snapshots the lowest go with their receipts, never the head. A receipt and the head that follows from it
+// first, for each ECU key. Beyond Config.Max snapshots the lowest go with their receipts, never the head. A receipt and the head that follows from it
 // are written in one step.
+//
+// Snapshots, receipts and head belong to one ECU key: after a swap of the ECU the archive begins anew for the new key, and finds the old
+// one's again should it come back; cadence and reports go on.
 //
 // The package refuses a second snapshot under one number (ErrConflict) and records under another key or version. It verifies no
 // signature and no opening: its caller has. Its contents are the driver's raw counters, so nothing here may leave the car.
@@ -20,6 +23,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"rawstone/pkg/attest"
+	"rawstone/pkg/wire"
 )
 
 const (
@@ -41,6 +45,8 @@ var ErrConflict = errors.New("the ECU signed another snapshot under the same seq
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "seal/" are the archive's. The caller closes it.
 	DB *badger.DB
+	// ECU is the key whose snapshots these are.
+	ECU wire.KeyID
 	// Max bounds the number of snapshots, MinMax at least; 0 means DefaultMax.
 	Max int
 	// Damaged is told of every damaged record that is passed over.
@@ -121,14 +127,14 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 	}
 	err = a.cfg.DB.Update(func(txn *badger.Txn) error {
 		for _, old := range surplus {
-			if err := txn.Delete(key(snapshotPrefix, old)); err != nil {
+			if err := txn.Delete(a.key(snapshotPrefix, old)); err != nil {
 				return err
 			}
-			if err := deletePrefix(txn, key(receiptPrefix, old)); err != nil {
+			if err := deletePrefix(txn, a.key(receiptPrefix, old)); err != nil {
 				return err
 			}
 		}
-		return txn.Set(key(snapshotPrefix, seq), withSum(body))
+		return txn.Set(a.key(snapshotPrefix, seq), withSum(body))
 	})
 	if err != nil {
 		return false, fmt.Errorf("cannot keep snapshot: %w", err)
@@ -143,7 +149,7 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 // Get returns the message with a sequence number. Errors: badger.ErrKeyNotFound, a damaged record, or a failure to read.
 func (a *Archive) Get(seq uint64) (m attest.Message, err error) {
 	err = a.cfg.DB.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(key(snapshotPrefix, seq))
+		item, err := txn.Get(a.key(snapshotPrefix, seq))
 		if err != nil {
 			return err
 		}
@@ -157,12 +163,13 @@ func (a *Archive) Get(seq uint64) (m attest.Message, err error) {
 
 // Since returns the messages from seq on, ascending.
 func (a *Archive) Since(seq uint64) ([]attest.Message, error) {
+	// Held over the scan: a snapshot put meanwhile would be taken for one that went bad.
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	list, err := a.scan(seq)
 	if err != nil {
 		return nil, err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	// What has gone bad is missing from now on, so that it is asked for again.
 	at, _ := slices.BinarySearch(a.seqs, seq)
 	if len(list) != len(a.seqs)-at {
@@ -178,18 +185,18 @@ func (a *Archive) Since(seq uint64) ([]attest.Message, error) {
 func (a *Archive) scan(seq uint64) (list []attest.Message, err error) {
 	err = a.cfg.DB.View(func(txn *badger.Txn) error {
 		opts := badger.DefaultIteratorOptions
-		opts.Prefix, opts.PrefetchSize = []byte(snapshotPrefix), 16
+		opts.Prefix, opts.PrefetchSize = a.prefix(snapshotPrefix), 16
 		it := txn.NewIterator(opts)
 		defer it.Close()
-		for it.Seek(key(snapshotPrefix, seq)); it.Valid(); it.Next() {
+		for it.Seek(a.key(snapshotPrefix, seq)); it.Valid(); it.Next() {
 			k := it.Item().Key()
-			if len(k) != len(snapshotPrefix)+8 {
+			if len(k) != len(opts.Prefix)+8 {
 				continue // not a key of this package
 			}
 			b, err := it.Item().ValueCopy(nil)
 			if err == nil {
 				var m attest.Message
-				if m, err = decodeSnapshot(b, binary.BigEndian.Uint64(k[len(snapshotPrefix):])); err == nil {
+				if m, err = decodeSnapshot(b, binary.BigEndian.Uint64(k[len(opts.Prefix):])); err == nil {
 					list = append(list, m)
 				}
 			}

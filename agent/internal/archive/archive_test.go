@@ -129,7 +129,7 @@ func TestTheFirstSnapshotStands(t *testing.T) {
 func TestDamageIsMissingAndHeals(t *testing.T) {
 	p := newPlace(t)
 	p.put(t, 1, 2, 3)
-	p.spoil(t, key(snapshotPrefix, 2))
+	p.spoil(t, new(Archive).key(snapshotPrefix, 2))
 	if d := cmp.Diff([]uint64{1, 3}, p.held()); d != "" || p.damaged != 1 {
 		t.Errorf("%d damaged: %s", p.damaged, d)
 	}
@@ -137,7 +137,7 @@ func TestDamageIsMissingAndHeals(t *testing.T) {
 		t.Errorf("%v are missing", missing)
 	}
 	p.put(t, 2)
-	p.spoil(t, key(snapshotPrefix, 3))
+	p.spoil(t, new(Archive).key(snapshotPrefix, 3))
 	p.put(t, 3) // before anybody noticed
 	p.reopen(t)
 	if d := cmp.Diff([]uint64{1, 2, 3}, p.held()); d != "" || p.damaged != 1 {
@@ -166,7 +166,7 @@ func TestTheOldestGoButNeverTheHead(t *testing.T) {
 	}
 	for seq, want := range map[uint64]error{5: badger.ErrKeyNotFound, 6: nil} {
 		err := p.db.View(func(txn *badger.Txn) error {
-			_, err := txn.Get(append(key(receiptPrefix, seq), id[:]...))
+			_, err := txn.Get(append(new(Archive).key(receiptPrefix, seq), id[:]...))
 			return err
 		})
 		if !errors.Is(err, want) {

@@ -51,4 +51,9 @@ func checkSum(b []byte) ([]byte, error) {
 	return b[4:], nil
 }
 
-func key(prefix string, seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte(prefix), seq) }
+// prefix returns the prefix of one kind of record of the archive's ECU key.
+func (a *Archive) prefix(kind string) []byte { return append([]byte(kind), a.cfg.ECU[:]...) }
+
+func (a *Archive) key(kind string, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(a.prefix(kind), seq)
+}

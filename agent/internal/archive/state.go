@@ -31,21 +31,29 @@ type State struct {
 	Refusals uint32      `cbor:"5,keyasint"`
 	Reason   wire.Reason `cbor:"6,keyasint,omitempty"`
 	Since    int64       `cbor:"7,keyasint"`
+	// ECU is the key that Head and refusals belong to; the archive sets it.
+	ECU wire.KeyID `cbor:"8,keyasint"`
 }
+
+// errDamaged says that the record was read and is not one of the archive's.
+var errDamaged = errors.New("archive state is damaged")
 
 // loadState reads the state, or begins a new one with a new secret.
 func (a *Archive) loadState() error {
 	st, err := readState(a.cfg.DB)
-	if err != nil {
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err // the flash may answer next time
+	} else if err != nil {
 		// The collector's next receipt brings the head back, and the budget ledger knows what was charged.
 		a.cfg.Damaged(err)
 		st = State{}
 	}
-	if st.Secret == [32]byte{} {
-		if _, err := rand.Read(st.Secret[:]); err != nil {
-			return err
+	if st.Secret == [32]byte{} || st.ECU != a.cfg.ECU {
+		if st.Secret == [32]byte{} {
+			rand.Read(st.Secret[:])
 		}
-		st.Version = stateVersion
+		// Another ECU: its collector's head is not known, and what was refused was not its.
+		st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: a.cfg.ECU}
 		if err := writeState(a.cfg.DB, st); err != nil {
 			return err
 		}
@@ -67,7 +75,7 @@ func (a *Archive) Commit(change func(*State)) error { return a.commit(change) }
 // CommitReceipt changes the state and, in the same step, keeps the signed receipt of the claim that ends with snapshot seq.
 func (a *Archive) CommitReceipt(seq uint64, claim wire.Hash, signed []byte, change func(*State)) error {
 	return a.commit(change, func(txn *badger.Txn) error {
-		return txn.Set(append(key(receiptPrefix, seq), claim[:]...), withSum(signed))
+		return txn.Set(append(a.key(receiptPrefix, seq), claim[:]...), withSum(signed))
 	})
 }
 
@@ -85,14 +93,14 @@ func (a *Archive) commit(change func(*State), more ...func(*badger.Txn) error) e
 
 func decodeState(b []byte) (st State, err error) {
 	body, err := checkSum(b)
+	if err == nil {
+		err = wire.NewCodec().Decode(body, &st, maxStateLen)
+	}
+	if err == nil && st.Version != stateVersion {
+		err = fmt.Errorf("version %d, want %d", st.Version, stateVersion)
+	}
 	if err != nil {
-		return st, err
-	}
-	if err := wire.NewCodec().Decode(body, &st, maxStateLen); err != nil {
-		return st, err
-	}
-	if st.Version != stateVersion {
-		return st, fmt.Errorf("state has version %d, want %d", st.Version, stateVersion)
+		return State{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return st, nil
 }

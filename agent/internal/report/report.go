@@ -134,6 +134,21 @@ func (m *Maker) Make(ctx context.Context, epoch uint32) (sealed []byte, lost, er
 	return sealed, nil, nil
 }
 
+// Discard consumes the usage of a dispatch that is not reported: the next report must not tell of two.
+func (m *Maker) Discard(ctx context.Context) error {
+	if m.Families() == 0 {
+		return nil
+	}
+	_, consume, err := m.cfg.Usage.Take(ctx)
+	if err == nil {
+		err = consume(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot discard usage: %w", err)
+	}
+	return nil
+}
+
 // Forget drops the stored bytes of an epoch whose report can no longer be needed. What it cost stays charged.
 func (m *Maker) Forget(ctx context.Context, epoch uint32) error {
 	return m.cfg.Budget.Drop(ctx, uint64(epoch))

@@ -211,3 +211,43 @@ func TestNewRefuses(t *testing.T) {
 		t.Errorf("a report without consent: %v, %v", lost, err)
 	}
 }
+
+// The filter must stand before the noise: with it, a family that is off is noise over zeros; without it, its values would show through
+// a hundred reports.
+func TestFamiliesThatAreOffAreNoiseOverZeros(t *testing.T) {
+	const reports = 100
+	c := charter()
+	c.Usage.EpsilonMicro, c.Usage.DeltaPico = 10_000_000, 10_000_000
+	log := slog.New(slog.DiscardHandler)
+	dir := t.TempDir()
+	db := must(flash.Open(flash.Config{Dir: dir, Logger: log}))
+	defer db.Close()
+	limit := must(budget.YearLimit(Cost(&c.Usage), reports))
+	ledger := must(budget.New(budget.Config{DB: db, Anchor: filepath.Join(dir, "anchor"), Limit: limit}))
+	defer ledger.Close()
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	m := must(New(Config{
+		Vehicle: "CAR1", Charter: c, CharterID: wire.ID([]byte("charter")), Families: wire.FamilyHours,
+		Device: key, Budget: ledger, Usage: constant{24: int64(c.Usage.Clip)}, // one speed band at the clip
+	}))
+	public := must(wire.NewPublicKey(key.Public()))
+	var sum int64
+	for epoch := range uint32(reports) {
+		sealed, lost, err := m.Make(t.Context(), epoch+1)
+		if lost != nil || err != nil {
+			t.Fatal(lost, err)
+		}
+		sum += must(wire.OpenReport(public, "CAR1", sealed)).Values()[24]
+	}
+	// The mean's standard error is a tenth of σ, which is below the clip: half a clip is more than five of them away.
+	if mean := float64(sum) / reports; math.Abs(mean) > float64(c.Usage.Clip)/2 {
+		t.Errorf("a family that is off has a mean of %.0f, want noise around 0 (the clip is %d)", mean, c.Usage.Clip)
+	}
+}
+
+// constant is a usage that never changes.
+type constant [wire.VectorLen]int64
+
+func (c constant) Take(context.Context) ([wire.VectorLen]int64, func(context.Context) error, error) {
+	return c, func(context.Context) error { return nil }, nil
+}

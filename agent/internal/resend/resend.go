@@ -59,6 +59,13 @@ func (a *Asker) Ask(ctx context.Context, n uint8) {
 	a.cfg.Request(ctx, n)
 }
 
+// Spoke says whether the ECU has answered a request in the life of this process.
+func (a *Asker) Spoke() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard
+}
+
 // quiet is the silence after which an answer counts as complete.
 func (a *Asker) quiet() time.Duration { return a.cfg.Wait / 5 }
 

@@ -29,7 +29,8 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 	}
 	plan := s.plan()
 	sp, ok := s.rules.Next(plan, st.Head, list, s.cfg.Clock.Today())
-	if !ok {
+	// An ECU that has not spoken yet may still hold what a forfeit would give up.
+	if !ok || sp.Forfeit && !s.asker.Spoke() {
 		s.setPhase(PhaseIdle)
 		return retry, nil
 	}

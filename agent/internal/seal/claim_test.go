@@ -247,7 +247,7 @@ func TestArchiveHealsAndKeepsItsBound(t *testing.T) {
 	w.start()
 	w.drive(km(3, 10)...)
 	w.settle()
-	w.setBytes(seqKey(2), func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+	w.setBytes(w.seqKey(2), func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
 	w.close()
 	w.open()
 	w.asked = nil
@@ -256,7 +256,7 @@ func TestArchiveHealsAndKeepsItsBound(t *testing.T) {
 	if len(w.archived()) != 4 || len(w.col.claims) != 3 {
 		t.Errorf("%d snapshots, spans %v after damage", len(w.archived()), w.spans())
 	}
-	w.setBytes(seqKey(2), func(b []byte) []byte { return b[:3] }) // while open: found at the next reading
+	w.setBytes(w.seqKey(2), func(b []byte) []byte { return b[:3] }) // while open: found at the next reading
 	w.drive(10_000)
 	w.exchange()
 	w.drive(km(100, 10)...) // never connected: the oldest go, never the head

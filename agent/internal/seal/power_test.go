@@ -111,7 +111,7 @@ func TestPowerCutsHarmNothing(t *testing.T) {
 func (w *world) keptReceipts() (n int) {
 	w.db.View(func(txn *badger.Txn) error {
 		opts := badger.DefaultIteratorOptions
-		opts.Prefix = []byte(receiptPrefix)
+		opts.Prefix = w.prefix(receiptPrefix)
 		it := txn.NewIterator(opts)
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
@@ -202,4 +202,12 @@ const (
 	stateKey       = "seal/state"
 )
 
-func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64([]byte(snapshotPrefix), seq) }
+// prefix is that of one kind of record of the world's ECU.
+func (w *world) prefix(kind string) []byte {
+	id := w.ecu.pub.ID()
+	return append([]byte(kind), id[:]...)
+}
+
+func (w *world) seqKey(seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(w.prefix(snapshotPrefix), seq)
+}

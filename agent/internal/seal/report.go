@@ -24,31 +24,37 @@ func (s *Sealer) report(ctx context.Context) error {
 	switch {
 	case st.Boundary == nil:
 		// Installed in the middle of a dispatch: its window is not whole.
-		return s.passed(boundary)
+		return s.skip(ctx, boundary)
 	case *st.Boundary >= boundary:
 		return nil
 	case s.reports.Families() == 0:
-		return s.passed(boundary)
+		return s.skip(ctx, boundary)
 	case st.Reason == wire.ReasonUnknownVehicle && s.retryAt(st).After(s.cfg.Clock.Now()):
 		s.withhold("the collector does not know this vehicle: a report would spend privacy for nothing", nil)
-		return s.passed(boundary)
+		return s.skip(ctx, boundary)
 	}
 	sealed, lost, err := s.reports.Make(ctx, boundary)
 	if err != nil {
 		return err
 	}
-	if lost == nil {
-		if lost, err = s.spoolReport(sealed, boundary, st); err != nil {
-			return err
-		}
-	}
 	if lost != nil {
 		s.withhold("there is none of this dispatch", lost)
 	} else {
+		if err := s.spoolReport(sealed, boundary, st); err != nil {
+			return err
+		}
 		s.metrics.sealed.WithLabelValues(string(wire.KindReport)).Inc()
 	}
 	// What the ledger keeps of the dispatch before this one can no longer be needed.
 	if err := s.reports.Forget(ctx, *st.Boundary); err != nil {
+		return err
+	}
+	return s.passed(boundary)
+}
+
+// skip passes a boundary without a report.
+func (s *Sealer) skip(ctx context.Context, boundary uint32) error {
+	if err := s.reports.Discard(ctx); err != nil {
 		return err
 	}
 	return s.passed(boundary)
@@ -77,20 +83,21 @@ func (s *Sealer) ecuDay() (uint32, bool, error) {
 	return 0, false, nil
 }
 
-// spoolReport hands a sealed report to journal and spool. It leaves on another program day than the last receipted one.
-func (s *Sealer) spoolReport(sealed []byte, boundary uint32, st archive.State) (lost, err error) {
+// spoolReport hands a sealed report to journal and spool. It leaves on another program day than the last receipted one. After an error
+// it is tried again with the bytes that the budget's ledger keeps.
+func (s *Sealer) spoolReport(sealed []byte, boundary uint32, st archive.State) error {
 	now, id := s.cfg.Clock.Now(), wire.ID(sealed)
 	contents, cost := s.reports.Explain(s.cfg.Clock.Timing, boundary)
 	if err := s.cfg.Journal.Begin(id, now, wire.KindReport, len(sealed), contents, cost); err != nil {
-		return nil, err
+		return err
 	}
 	due := s.plan().Due(boundary, wire.KindReport)
 	if after := s.cfg.Clock.DayStart(st.Left + 1); due.Before(after) {
 		due = after
 	}
-	_, dropped, lost := s.cfg.Spool.Put(wire.KindReport, sealed, now, due)
-	if lost != nil {
-		return lost, s.cfg.Journal.End(id, now, "never left the car: "+lost.Error())
+	_, dropped, err := s.cfg.Spool.Put(wire.KindReport, sealed, now, due)
+	if err != nil {
+		return err
 	}
-	return nil, s.dropped(dropped)
+	return s.dropped(dropped)
 }

@@ -230,7 +230,7 @@ func TestReceiptAndOpeningsAreKept(t *testing.T) {
 	c := w.col.claims[0]
 	b := must(c.Encode())
 	id := wire.ID(b)
-	w.setBytes(append(binary.BigEndian.AppendUint64([]byte(receiptPrefix), c.To.Seq), id[:]...), func(kept []byte) []byte {
+	w.setBytes(append(binary.BigEndian.AppendUint64(w.prefix(receiptPrefix), c.To.Seq), id[:]...), func(kept []byte) []byte {
 		sum := crc32.Checksum([]byte("signed"), crc32.MakeTable(crc32.Castagnoli))
 		if want := append(binary.BigEndian.AppendUint32(nil, sum), "signed"...); !bytes.Equal(kept, want) {
 			t.Errorf("kept receipt %q, want %q", kept, want)

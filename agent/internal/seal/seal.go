@@ -47,6 +47,8 @@ import (
 const (
 	DefaultResendWait = 5 * time.Second
 	DefaultRetryAfter = 6 * time.Hour
+	// maxTurn bounds the sealer's sleep: a clock that is set after the start, or a machine that was suspended, must be noticed.
+	maxTurn = time.Minute
 	// errorWait is how long the sealer waits after a failure of flash or prover before it tries again.
 	errorWait = time.Minute
 )
@@ -153,6 +155,7 @@ type Sealer struct {
 	reports *report.Maker
 	metrics *metrics
 	wake    chan struct{}
+	askedOn uint32 // the program day on which todays asked; of Run's goroutine
 
 	work sync.Mutex // held while sealing or acting on a receipt
 
@@ -199,7 +202,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if s.asker, err = resend.New(resend.Config{Request: s.request, Wait: cfg.ResendWait, Now: cfg.Clock.Now}); err != nil {
 		return nil, err
 	}
-	if s.archive, err = archive.Open(archive.Config{DB: cfg.DB, Max: cfg.MaxSnapshots, Damaged: s.damaged}); err != nil {
+	if s.archive, err = archive.Open(archive.Config{DB: cfg.DB, ECU: s.ecu, Max: cfg.MaxSnapshots, Damaged: s.damaged}); err != nil {
 		return nil, err
 	}
 	for _, p := range cfg.Policies {
@@ -210,7 +213,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 	// An entry of the journal without a submission in the spool: the power went between the two.
 	for _, id := range cfg.Journal.Waiting() {
 		if !cfg.Spool.Has(id) {
-			if err := cfg.Journal.End(id, cfg.Clock.Now(), "never left the car: the power went before it was sealed"); err != nil {
+			if err := cfg.Journal.End(id, cfg.Clock.Now(), "no longer held, after the power went: it may or may not have left the car"); err != nil {
 				return nil, err
 			}
 		}
@@ -264,6 +267,9 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	if wait := s.asker.Attend(ctx, missing, newest); wait > 0 {
 		return wait, nil
 	}
+	if wait := s.todays(ctx, newest); wait > 0 {
+		return wait, nil
+	}
 	s.work.Lock()
 	defer s.work.Unlock()
 	reporting := s.report(ctx)
@@ -277,5 +283,19 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	if retry.After(now) && retry.Before(next) {
 		next = retry
 	}
-	return max(next.Sub(now), time.Second), nil
+	return min(max(next.Sub(now), time.Second), maxTurn), nil
+}
+
+// todays asks once a program day for the newest snapshot where today's has not come: a transfer that failed leaves no gap to be seen.
+func (s *Sealer) todays(ctx context.Context, newest uint64) time.Duration {
+	now, today := s.cfg.Clock.Now(), s.cfg.Clock.Today()
+	if s.askedOn == today || !s.asker.Spoke() || now.Before(s.cfg.Clock.DayStart(today).Add(s.cfg.ResendWait)) {
+		return 0
+	}
+	if m, err := s.archive.Get(newest); err == nil && m.Snapshot.Day >= today {
+		return 0
+	}
+	s.askedOn = today
+	s.asker.Ask(ctx, 1)
+	return s.cfg.ResendWait
 }
