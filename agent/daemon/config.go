@@ -175,7 +175,7 @@ func (c *Config) Validate(f *config.Faults) {
 		}
 	}
 	within(f, "$.dispatch.every_days", c.Dispatch.EveryDays, 1, 31)
-	within(f, "$.dispatch.max_delay", c.Dispatch.MaxDelay, 0, 48*time.Hour)
+	within(f, "$.dispatch.max_delay", c.Dispatch.MaxDelay, time.Millisecond, 48*time.Hour)
 	within(f, "$.utc_offset", c.UTCOffset, -24*time.Hour, 24*time.Hour)
 	within(f, "$.mqtt.retry_min", c.MQTT.RetryMin, 10*time.Millisecond, c.MQTT.RetryMax)
 	within(f, "$.mqtt.receipt_wait", c.MQTT.ReceiptWait, time.Second, time.Hour)
@@ -183,7 +183,7 @@ func (c *Config) Validate(f *config.Faults) {
 	within(f, "$.ecu.answer_wait", c.ECU.AnswerWait, 100*time.Millisecond, time.Minute)
 	within(f, "$.spool.max_kib", c.Spool.MaxKiB, 64, 1<<20)
 	within(f, "$.memory_limit_mib", c.MemoryLimit, 16, 1024)
-	if u, err := url.Parse(c.MQTT.URL); err != nil || u.Scheme != "tcp" || u.Port() == "" {
+	if u, err := url.Parse(c.MQTT.URL); err != nil || u.Scheme != "tcp" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" {
 		f.Add("$.mqtt.url", "%q is not tcp://HOST:PORT", c.MQTT.URL)
 	} else if !loopback(u.Host) {
 		f.Add("$.mqtt.url", "%s is not a loopback address: without enrolment nothing may leave the machine", u.Host)

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"io"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,9 @@ func newRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// A head unit is small: the runtime collects early and often rather than grow.
+			debug.SetMemoryLimit(int64(cfg.MemoryLimit) << 20)
+			debug.SetGCPercent(50)
 			return daemon.Run(cmd.Context(), cfg, daemon.Deps{Logger: logger})
 		},
 	}

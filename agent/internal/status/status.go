@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -101,7 +102,24 @@ func New(cfg Config) (*Status, error) {
 }
 
 // ServeHTTP answers /metrics, /status, /journal and /healthz.
-func (s *Status) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A page from elsewhere whose name was made to point here (DNS rebinding) asks under that name.
+	if !ownName(r.Host) {
+		http.Error(w, "ask for 127.0.0.1, [::1] or localhost", http.StatusForbidden)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// ownName reports whether a Host header names this machine's loopback.
+func ownName(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	ip := net.ParseIP(name)
+	return name == "localhost" || ip != nil && ip.IsLoopback()
+}
 
 func (s *Status) status(w http.ResponseWriter, _ *http.Request) {
 	snapshot := s.cfg.Snapshot()

@@ -39,7 +39,9 @@ func newStatus(t *testing.T, snapshot Snapshot, health error) *Status {
 func get(t *testing.T, s *Status, method, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	r := httptest.NewRequest(method, path, nil)
+	r.Host = "127.0.0.1:8081"
+	s.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
@@ -154,5 +156,23 @@ func TestParseRSS(t *testing.T) {
 		if got := parseRSS([]byte(in)); got != want {
 			t.Errorf("%q gives %d, want %d", in, got, want)
 		}
+	}
+}
+
+func TestOwnNamesOnly(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1:8081": true, "localhost:8081": true, "localhost": true, "[::1]:8081": true, "[::1]": true, "127.0.0.1": true,
+		"evil.example": false, "evil.example:8081": false, "127.0.0.1.evil.example:8081": false, "192.0.2.1:8081": false, "": false,
+	} {
+		if ownName(host) != want {
+			t.Errorf("host %q is answered: %v", host, !want)
+		}
+	}
+	s := &Status{mux: http.NewServeMux()}
+	s.mux.HandleFunc("GET /journal", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("secret")) })
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/journal", nil)
+	r.Host = "evil.example"
+	if s.ServeHTTP(w, r); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("a rebound name gets %d %q", w.Code, w.Body)
 	}
 }

@@ -29,7 +29,7 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// The bands. A band's index is the number of its limits that a value has reached.
+// The bands. A band's index is the number of its limits (wire.SpeedLimits, wire.TripLimits) that a value has reached.
 const (
 	numHours = 24
 	numBands = 10
@@ -41,23 +41,12 @@ const (
 	tripEnd      = 5 * int64(time.Minute)    // a standstill of this length ends a trip
 	maxSpeed     = 100                       // metres a second that no road car exceeds
 	slack        = 1100                      // metres that a counter in whole kilometres may grow at once
-	moving       = 278                       // millimetres a second (1 km/h): below, a satellite receiver's noise at standstill
 	stateKey     = "trip/usage"              // the record's key in the store
 	millisecond  = int64(time.Millisecond)   // in the unit of frame time
 	minute       = int64(60_000)             // in the unit of the summary's times
 	hour         = int64(3600 * time.Second) // in the unit of frame time
 	day          = int64(24 * 3600 * time.Second)
 )
-
-// speedLimits are the lower limits of the speed bands 1 to 9 in millimetres a second: 1 (moving), 10, 30, 50, 70, 90, 110, 130, 160 km/h.
-func speedLimits() [numBands - 1]int64 {
-	return [...]int64{moving, 2778, 8333, 13889, 19444, 25000, 30556, 36111, 44444}
-}
-
-// lengthLimits are the lower limits of the trip bands 1 to 9 in metres.
-func lengthLimits() [numBands - 1]int64 {
-	return [...]int64{1000, 2000, 5000, 10_000, 20_000, 35_000, 50_000, 100_000, 200_000}
-}
 
 // Usage is a summary. Times are in milliseconds.
 type Usage struct {
@@ -196,10 +185,10 @@ func (r *Recorder) observeSpeed(t, v int64) {
 	if s.OnTrip && (t-s.Moved > tripEnd || t < s.Moved-maxGap) {
 		s.OnTrip = false
 		if r.on(wire.FamilyTrips) {
-			s.Usage.Trips[band(lengthLimits(), s.Metres)]++
+			s.Usage.Trips[band(wire.TripLimits(), s.Metres)]++
 		}
 	}
-	if v >= moving {
+	if v >= wire.SpeedLimits()[0] {
 		if !s.OnTrip {
 			s.OnTrip, s.Metres = true, 0
 		}
@@ -211,7 +200,7 @@ func (r *Recorder) observeSpeed(t, v int64) {
 			s.Usage.Hours[r.hourOf(t)] += ms
 		}
 		if r.on(wire.FamilySpeed) {
-			s.Usage.Speed[band(speedLimits(), before)] += ms
+			s.Usage.Speed[band(wire.SpeedLimits(), before)] += ms
 		}
 		if r.on(wire.FamilyFeature) && r.assist {
 			s.Usage.Features[0] += ms
