@@ -192,7 +192,9 @@ func (c *collector) openIntake(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.broker, err = broker.Start(ctx, broker.Config{Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Logger: c.deps.Logger})
+	c.broker, err = broker.Start(ctx, broker.Config{
+		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Known: c.known, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
 	if err != nil {
 		return err
 	}
@@ -201,6 +203,18 @@ func (c *collector) openIntake(ctx context.Context) (err error) {
 		Queues: []ingest.Queue{{Stream: broker.StreamClaims, Kind: wire.KindClaim}, {Stream: broker.StreamReports, Kind: wire.KindReport}},
 	})
 	return err
+}
+
+// known reports whether a vehicle is registered.
+func (c *collector) known(ctx context.Context, vehicle string) (is bool, err error) {
+	err = c.records.View(ctx, func(tx *store.Tx) error {
+		_, err := tx.Vehicle(ctx, vehicle)
+		if is = err == nil; errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	return is, err
 }
 
 func (c *collector) openWeb() (err error) {

@@ -128,6 +128,17 @@ func Layouts() []Layout {
 	}
 }
 
+// SpeedLimits returns the lower limits of the speed family's bands 1 to 9 in millimetres a second: 1, 10, 30, 50, 70, 90, 110, 130,
+// 160 km/h. Band 0 is below them all: standing, which a satellite receiver's noise makes slower than walking and not 0.
+func SpeedLimits() [9]int64 {
+	return [...]int64{278, 2778, 8333, 13_889, 19_444, 25_000, 30_556, 36_111, 44_444}
+}
+
+// TripLimits returns the lower limits of the trips family's bands 1 to 9 in metres; band 0 is below them all.
+func TripLimits() [9]int64 {
+	return [...]int64{1000, 2000, 5000, 10_000, 20_000, 35_000, 50_000, 100_000, 200_000}
+}
+
 // ParseFamily returns the family of a name.
 func ParseFamily(name string) (Family, error) {
 	var names []string

@@ -330,3 +330,22 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestBands: every band of a family with limits has its value in the vector, and the speeds are the whole km/h that they stand for.
+func TestBands(t *testing.T) {
+	speeds, trips := SpeedLimits(), TripLimits()
+	for _, l := range Layouts() {
+		limits := map[Family]int{FamilySpeed: len(speeds), FamilyTrips: len(trips)}
+		if n, ok := limits[l.Family]; ok && l.Len != n+1 {
+			t.Errorf("%s has %d values for %d limits", l.Name, l.Len, n)
+		}
+	}
+	for i, kmh := range []int64{1, 10, 30, 50, 70, 90, 110, 130, 160} {
+		if want := (kmh*1_000_000 + 1800) / 3600; speeds[i] != want {
+			t.Errorf("speed limit %d is %d mm/s, want %d", i, speeds[i], want)
+		}
+	}
+	if !slices.IsSorted(trips[:]) || trips[0] != 1000 || trips[8] != 200_000 {
+		t.Errorf("trip limits %v", trips)
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// DefaultClip is c, the L2 bound of a scaled weekly vector: the 99th percentile of the norm, 2,610, rounded, over the 20,000
+// DefaultClip is c, the L2 bound of a scaled weekly vector: the 99th percentile of the norm, 2,579, rounded, over the 20,000
 // vehicle-weeks of DefaultPopulation with scales hours 1, speed 1, trips 30, charge 1, feature 1. Command:
 //
 //	go test -run TestDefaultClip -v ./collector/internal/analytics

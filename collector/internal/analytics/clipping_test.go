@@ -197,6 +197,41 @@ func TestTripSpansHours(t *testing.T) {
 	}
 }
 
+// TestTripFallsIntoTheBandsOfTheCars: a trip counts in the band of its length, and its minutes lie in bands that its average speed
+// lies between.
+func TestTripFallsIntoTheBandsOfTheCars(t *testing.T) {
+	for _, minutes := range []float64{2, 7, 15, 40, 70, 240} {
+		w := week{rng: rand.New(rand.NewPCG(1, 1))}
+		w.trip(9, minutes)
+		trips := make([]float64, chargeAt-tripsAt)
+		n := 0
+		for _, limit := range wire.TripLimits() {
+			if w.km*1000 >= float64(limit) {
+				n++
+			}
+		}
+		trips[n] = 1
+		if d := cmp.Diff(trips, w.value[tripsAt:chargeAt]); d != "" {
+			t.Errorf("%.1f km: %s", w.km, d)
+		}
+		limits := wire.SpeedLimits()
+		bounds := append(append([]int64{0}, limits[:]...), 70_000)
+		var least, most float64 // kilometres
+		for i, m := range w.value[speedAt:tripsAt] {
+			least += m * 60 * float64(bounds[i]) / 1e6
+			most += m * 60 * float64(bounds[i+1]) / 1e6
+		}
+		if w.km < least || w.km > most {
+			t.Errorf("%.0f minutes: %.1f km, and between %.1f and %.1f by speed", minutes, w.km, least, most)
+		}
+	}
+	for i, limit := range wire.SpeedLimits() {
+		if below, at := band(wire.SpeedLimits(), float64(limit)-0.5), band(wire.SpeedLimits(), float64(limit)); below != i || at != i+1 {
+			t.Errorf("bands %d and %d around limit %d, want %d and %d", below, at, limit, i, i+1)
+		}
+	}
+}
+
 func TestPopulationRefuses(t *testing.T) {
 	for want, change := range map[string]func(*Population){
 		"-1 weeks":               func(p *Population) { p.Weeks = -1 },

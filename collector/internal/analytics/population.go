@@ -66,12 +66,6 @@ func (p Population) validate() error {
 	return nil
 }
 
-// The bands of the simulation: km/h and km, each the lower end of a band.
-var (
-	speedBands  = [...]float64{0, 10, 20, 30, 50, 70, 90, 110, 130, 150}
-	lengthBands = [...]float64{0, 1, 2, 5, 10, 20, 50, 100, 200, 500}
-)
-
 const (
 	hoursAt   = 0
 	speedAt   = 24
@@ -164,12 +158,13 @@ func (w *week) poisson(mean float64) int {
 	return n
 }
 
-// trip drives for some minutes from an hour of the day on. Longer trips are faster.
+// trip drives for some minutes from an hour of the day on. Longer trips are faster. Standing on the way is in the average, so that the
+// lowest speed band stays almost empty.
 func (w *week) trip(hour, minutes float64) {
 	average := min((20+22*math.Log2(1+minutes/12))*w.jitter(), 125)
 	km := average * minutes / 60
 	w.km += km
-	w.value[tripsAt+band(lengthBands[:], km)]++
+	w.value[tripsAt+band(wire.TripLimits(), km*1000)]++
 	for i, share := range w.uses {
 		w.value[featureAt+i] += minutes * share
 	}
@@ -177,7 +172,7 @@ func (w *week) trip(hour, minutes float64) {
 	for left := minutes; left > 0; left-- {
 		step := min(left, 1)
 		w.value[hoursAt+int(clock/60)%24] += step
-		w.value[speedAt+band(speedBands[:], average*(1+0.25*w.rng.NormFloat64()))] += step
+		w.value[speedAt+band(wire.SpeedLimits(), average*(1+0.25*w.rng.NormFloat64())*1e6/3600)] += step
 		clock += step
 	}
 }
@@ -192,11 +187,10 @@ func (w *week) charge() {
 	}
 }
 
-// band returns the index of the last band that begins at or below v, and 0 below all.
-func band(begins []float64, v float64) int {
-	i := 0
-	for i+1 < len(begins) && v >= begins[i+1] {
-		i++
+// band returns the number of limits that v has reached, as the cars do.
+func band(limits [9]int64, v float64) (n int) {
+	for n < len(limits) && v >= float64(limits[n]) {
+		n++
 	}
-	return i
+	return n
 }

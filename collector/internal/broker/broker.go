@@ -4,8 +4,12 @@
 // it, within a bound of bytes. A full queue refuses new messages and keeps old ones: vehicles send again until they hold a receipt.
 // A PUBACK to a vehicle therefore proves custody at most, never acceptance.
 //
-// A client's id is its vehicle's; it may publish that vehicle's claims and reports and subscribe to its receipts and to the policy.
-// Nothing yet proves that a client is the vehicle that it says, and so the listener refuses every address but loopback.
+// A client's id is its vehicle's, and only registered vehicles are admitted; it may publish that vehicle's claims and reports and
+// subscribe to its receipts and to the policy. Nothing yet proves that a client is the vehicle that it says, and so the listener
+// refuses every address but loopback.
+//
+// What MQTT has the server keep besides (retained messages, sessions that outlive their connection, halves of QoS 2 exchanges) is of no
+// use here. The server cannot be told to refuse it; it is bounded apart from the queues, so that it takes nothing from them.
 package broker
 
 import (
@@ -20,6 +24,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/pkg/wire"
 )
@@ -33,7 +38,6 @@ const (
 	MaxPayload = 4 << 10
 
 	defaultStreamBytes = 256 << 20
-	sessionBytes       = 64 << 20 // room for the server's own MQTT state
 	memoryBytes        = 16 << 20
 	maxConnections     = 4096
 	dedupeWindow       = 2 * time.Minute
@@ -48,8 +52,13 @@ type Config struct {
 	Dir string
 	// StreamBytes bounds each queue on disk; 256 MiB when zero.
 	StreamBytes int64
+	// Known reports whether a vehicle is registered; it is called from several goroutines, and may be until Close returns. A client whose
+	// vehicle is not known, or cannot be looked up, is refused. Required.
+	Known func(ctx context.Context, vehicle string) (bool, error)
 	// Logger receives the server's warnings and errors. Required.
 	Logger *slog.Logger
+	// Registerer takes the package's metrics; nil means none.
+	Registerer prometheus.Registerer
 }
 
 // A Broker is a running broker.
@@ -61,11 +70,17 @@ type Broker struct {
 
 // Start starts the broker and returns when it takes connections and its queues are there.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
-	if cfg.Dir == "" || cfg.Logger == nil || cfg.StreamBytes < 0 {
-		return nil, errors.New("cannot start broker: no directory or logger given, or a negative bound")
+	if cfg.Dir == "" || cfg.Logger == nil || cfg.Known == nil || cfg.StreamBytes < 0 {
+		return nil, errors.New("cannot start broker: no directory, look-up of vehicles or logger given, or a negative bound")
 	}
 	if cfg.StreamBytes == 0 {
 		cfg.StreamBytes = defaultStreamBytes
+	}
+	auth := newAuthenticator(cfg.Known, cfg.Logger)
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(auth.refused); err != nil {
+			return nil, fmt.Errorf("cannot start broker: %w", err)
+		}
 	}
 	addr, err := freeAddr(cfg.Listen)
 	if err != nil {
@@ -79,13 +94,14 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		MaxConn:            maxConnections,
 		JetStream:          true,
 		StoreDir:           cfg.Dir,
-		JetStreamMaxStore:  2*cfg.StreamBytes + sessionBytes,
+		JetStreamMaxStore:  2*cfg.StreamBytes + stateBytes,
 		JetStreamMaxMemory: memoryBytes,
 
-		CustomClientAuthentication: authenticator{},
+		CustomClientAuthentication: auth,
 	}
 	opts.MQTT.Host = addr.Addr().String()
 	opts.MQTT.Port = int(addr.Port())
+	opts.MQTT.ConsumerInactiveThreshold = consumerIdle
 	log := &logger{slog: cfg.Logger}
 	b := &Broker{addr: addr}
 	if b.server, err = server.NewServer(opts); err != nil {
@@ -126,7 +142,8 @@ func freeAddr(listen string) (netip.AddrPort, error) {
 	return a, l.Close()
 }
 
-// createStreams makes the work queues, once JetStream answers.
+// createStreams makes the work queues and those of the server's own streams that MQTT would make without a bound, once JetStream
+// answers.
 func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -134,11 +151,12 @@ func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 	if err != nil {
 		return err
 	}
+	streams := stateStreams()
 	for _, q := range []struct {
 		name string
 		kind wire.Kind
 	}{{StreamClaims, wire.KindClaim}, {StreamReports, wire.KindReport}} {
-		cfg := jetstream.StreamConfig{
+		streams = append(streams, jetstream.StreamConfig{
 			Name:       q.name,
 			Subjects:   []string{wire.Subject("*", q.kind)},
 			Retention:  jetstream.WorkQueuePolicy,
@@ -147,18 +165,20 @@ func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 			MaxMsgSize: MaxPayload,
 			Discard:    jetstream.DiscardNew,
 			Duplicates: dedupeWindow,
-		}
+		})
+	}
+	for _, cfg := range streams {
 		for {
 			_, err := js.CreateOrUpdateStream(ctx, cfg)
 			if err == nil {
 				break
 			}
 			if !errors.Is(err, jetstream.ErrJetStreamNotEnabled) && !errors.Is(err, nats.ErrNoResponders) {
-				return fmt.Errorf("cannot make queue %s: %w", q.name, err)
+				return fmt.Errorf("cannot make queue %s: %w", cfg.Name, err)
 			}
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("cannot make queue %s: %w", q.name, err)
+				return fmt.Errorf("cannot make queue %s: %w", cfg.Name, err)
 			case <-time.After(50 * time.Millisecond):
 			}
 		}

@@ -8,18 +8,55 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/pkg/wire"
 )
 
-// authenticator admits this process's own connection and MQTT clients that are named like a vehicle, each to that vehicle's topics.
-type authenticator struct{}
+const (
+	lookupWait  = time.Second // MQTT clients wait 2 s and more for an answer
+	reportEvery = time.Minute
+)
+
+// Reasons of a refused connect, the values of the metric's label.
+const (
+	refusedID      = "client_id"
+	refusedUnknown = "unknown_vehicle"
+	refusedLookup  = "lookup_failed"
+)
+
+// authenticator admits this process's own connection and MQTT clients that are named like a registered vehicle, each to that
+// vehicle's topics.
+type authenticator struct {
+	known   func(context.Context, string) (bool, error)
+	logger  *slog.Logger
+	now     func() time.Time
+	refused *prometheus.CounterVec
+
+	mu       sync.Mutex
+	reported map[string]time.Time // by reason
+}
+
+func newAuthenticator(known func(context.Context, string) (bool, error), logger *slog.Logger) *authenticator {
+	a := &authenticator{
+		known: known, logger: logger, now: time.Now, reported: make(map[string]time.Time),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rawstone_broker_refused_connects_total",
+			Help: "MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed.",
+		}, []string{"reason"}),
+	}
+	for _, reason := range []string{refusedID, refusedUnknown, refusedLookup} {
+		a.refused.WithLabelValues(reason)
+	}
+	return a
+}
 
 // Check implements server.Authentication.
-func (authenticator) Check(c server.ClientAuthentication) bool {
-	if a := c.RemoteAddress(); a != nil && a.Network() == "pipe" {
+func (a *authenticator) Check(c server.ClientAuthentication) bool {
+	if addr := c.RemoteAddress(); addr != nil && addr.Network() == "pipe" {
 		return true
 	}
 	s, ok := c.(fmt.Stringer)
@@ -28,6 +65,18 @@ func (authenticator) Check(c server.ClientAuthentication) bool {
 	}
 	vehicle, ok := clientID(s.String())
 	if !ok || wire.CheckVehicle(vehicle) != nil {
+		a.refuse(refusedID, nil, "connect refused: its client id is no vehicle's name: use the name that the vehicle is registered with")
+		return false
+	}
+	// The server hands no context in, and waits for its connections when it stops.
+	ctx, cancel := context.WithTimeout(context.Background(), lookupWait)
+	defer cancel()
+	switch known, err := a.known(ctx, vehicle); {
+	case err != nil:
+		a.refuse(refusedLookup, err, "connect refused: its vehicle cannot be looked up: the vehicle tries again")
+		return false
+	case !known:
+		a.refuse(refusedUnknown, nil, "connect refused: its vehicle is not registered: register it with collector vehicle add")
 		return false
 	}
 	c.RegisterUser(&server.User{Permissions: &server.Permissions{
@@ -39,6 +88,26 @@ func (authenticator) Check(c server.ClientAuthentication) bool {
 		}},
 	}})
 	return true
+}
+
+// refuse counts a refused connect and logs it, at most once a minute for each reason: anybody can connect as often as they like.
+func (a *authenticator) refuse(reason string, err error, sentence string) {
+	a.refused.WithLabelValues(reason).Inc()
+	a.mu.Lock()
+	now := a.now()
+	last, said := a.reported[reason]
+	said = said && now.Sub(last) < reportEvery
+	if !said {
+		a.reported[reason] = now
+	}
+	a.mu.Unlock()
+	switch {
+	case said:
+	case err != nil:
+		a.logger.Warn(sentence, "error", err)
+	default:
+		a.logger.Warn(sentence)
+	}
 }
 
 // clientID reads the MQTT client id out of a client's description, `ADDRESS - mid:NUMBER - "ID"`: the server gives it in no other
@@ -68,6 +137,9 @@ var vehicleNames = regexp.MustCompile(`"[^"]*"|rawstone[./]v1[./][^ ./"]*`)
 
 func (l *logger) problem(level slog.Level, msg, format string, args []any) {
 	detail := vehicleNames.ReplaceAllString(fmt.Sprintf(format, args...), "...")
+	if strings.HasSuffix(detail, server.ErrAuthentication.Error()) {
+		return // the authenticator says why, and less often
+	}
 	l.mu.Lock()
 	l.last = detail
 	l.mu.Unlock()

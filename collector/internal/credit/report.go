@@ -36,7 +36,8 @@ func (j *Judge) report(vehicle string, body []byte) *candidate {
 				return verdict{reason: wire.ReasonCharter}
 			case r.Epoch > s.today && r.Epoch-s.today > 1:
 				return verdict{reason: wire.ReasonFuture}
-			case s.reported:
+			case s.reported, r.Epoch < s.added:
+				// A day before the registration was no dispatch: it would let one vehicle fill past periods as if it were many.
 				return verdict{reason: wire.ReasonEpoch}
 			}
 			return verdict{report: r}

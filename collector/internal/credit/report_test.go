@@ -85,6 +85,22 @@ func TestReports(t *testing.T) {
 	r.refused(got, wire.ReasonCharter, 0)
 }
 
+// TestReportsBeginWithTheRegistration: a vehicle cannot fill the days before it was there.
+func TestReportsBeginWithTheRegistration(t *testing.T) {
+	r := newRig(t)
+	_, device := r.add("V1", newECU(t))
+	r.day = today + 3
+	for epoch, want := range map[uint32]wire.Reason{
+		0: wire.ReasonEpoch, today - 28: wire.ReasonEpoch, today - 1: wire.ReasonEpoch, today: "", today + 2: "", today + 5: wire.ReasonFuture,
+	} {
+		body := report(t, device, wire.Report{Vehicle: "V1", Charter: r.cfg.CharterID, Epoch: epoch, Families: wire.FamilyHours})
+		got, _ := r.submit("V1", wire.KindReport, body)
+		if got.Accepted != (want == "") || got.Reason != want {
+			t.Errorf("epoch %d of a vehicle registered on day %d: accepted %v, reason %q, want %q", epoch, today, got.Accepted, got.Reason, want)
+		}
+	}
+}
+
 func TestTwoReportsCheckedAtOnce(t *testing.T) {
 	r := newRig(t)
 	_, device := r.add("V1", newECU(t))
@@ -110,11 +126,6 @@ func TestNewRefuses(t *testing.T) {
 		"stands twice":         func(c *Config) { c.Policies = append(c.Policies, c.Policies[0]) },
 		"another program":      func(c *Config) { c.Program = wire.Hash{1} },
 		"no verifying key":     func(c *Config) { c.Verifiers = nil },
-		"are in force on one day": func(c *Config) {
-			p := *c.Policies[0]
-			p.Serial, p.FromDay = 7, 1000
-			c.Policies = append(c.Policies, &p)
-		},
 		"policy ends before it beg": func(c *Config) {
 			p := *c.Policies[0]
 			p.Serial, p.FromDay = 7, 1001

@@ -77,44 +77,57 @@ func (in *Intake) check(ctx context.Context, q Queue, msgs []jetstream.Msg) []*i
 	return items
 }
 
-// decide decides all checked items in one transaction, or, when that fails, each in its own, so that one that cannot be written
-// down does not hold up the others.
+// decide decides all checked items in one transaction or, when the decision about one of them fails, each in its own, so that one that
+// cannot be decided does not hold up the others. When the database itself fails they all go back to the queue: to try each would
+// be to wait for the database as often.
 func (in *Intake) decide(ctx context.Context, items []*item, published []int64) []int64 {
-	err := in.cfg.DB.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.SetPublished(ctx, published); err != nil {
-			return err
-		}
-		return apply(ctx, tx, items...)
-	})
-	if err == nil {
-		mark(items...)
+	undecided, err := in.write(ctx, published, items...)
+	switch {
+	case err == nil:
 		return nil
+	case !undecided:
+		in.cfg.Logger.Warn("batch not written: its submissions are tried again", "error", err)
+		return published
 	}
-	in.cfg.Logger.Warn("batch not written: its submissions are tried one by one", "error", err)
+	in.cfg.Logger.Warn("batch not decided: its submissions are tried one by one", "error", err)
 	for _, it := range items {
-		err := in.cfg.DB.Update(ctx, func(tx *store.Tx) error { return apply(ctx, tx, it) })
-		if err == nil {
-			mark(it)
-		} else {
-			in.cfg.Logger.Warn("submission not written: it is tried again", "error", err)
+		undecided, err := in.write(ctx, published, it)
+		switch {
+		case err == nil:
+			published = nil
+		case !undecided:
+			in.cfg.Logger.Warn("rest of batch not written: its submissions are tried again", "error", err)
+			return published
+		default:
+			in.cfg.Logger.Warn("submission not decided: it is tried again", "error", err)
 		}
-	}
-	if in.clear(ctx, published) == nil {
-		return nil
 	}
 	return published
 }
 
-func apply(ctx context.Context, tx *store.Tx, items ...*item) (err error) {
-	for _, it := range items {
-		if it.apply == nil {
-			continue
-		}
-		if it.sub, it.repeated, err = it.apply(ctx, tx); err != nil {
+// write takes off the marks of the receipts in published and decides the items, in one transaction. When it fails, undecided says
+// that an item's decision did and not the database.
+func (in *Intake) write(ctx context.Context, published []int64, items ...*item) (undecided bool, err error) {
+	err = in.cfg.DB.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.SetPublished(ctx, published); err != nil {
 			return err
 		}
+		for _, it := range items {
+			if it.apply == nil {
+				continue
+			}
+			var err error
+			if it.sub, it.repeated, err = it.apply(ctx, tx); err != nil {
+				undecided = true
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		mark(items...)
 	}
-	return nil
+	return undecided, err
 }
 
 func mark(items ...*item) {

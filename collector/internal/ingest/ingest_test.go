@@ -1,231 +1,20 @@
 package ingest
 
 import (
-	"context"
-	"crypto/sha256"
-	"errors"
+	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/wire"
 )
-
-// A stamp is a judge that accepts every submission of a registered vehicle once, by the database's own rules, and can be made to fail.
-type stamp struct {
-	mu        sync.Mutex
-	poison    string         // bodies that fail in the transaction
-	unchecked int            // how many checks fail
-	checked   map[string]int // how often each body was checked
-	hold      chan struct{}  // when set, each check waits for it
-}
-
-func (j *stamp) Prepare(ctx context.Context, vehicle string, kind wire.Kind, body []byte) (
-	func(context.Context, *store.Tx) (store.Submission, bool, error), error) {
-
-	j.mu.Lock()
-	j.checked[string(body)]++
-	poison, hold := j.poison, j.hold
-	fail := j.unchecked > 0
-	j.unchecked--
-	j.mu.Unlock()
-	if fail {
-		return nil, errors.New("cannot read")
-	}
-	if hold != nil {
-		<-hold
-	}
-	s := store.Submission{ID: sha256.Sum256(body), Vehicle: vehicle, Kind: kind, Accepted: true, Km: 1, Receipt: []byte("receipt for " + string(body))}
-	return func(ctx context.Context, tx *store.Tx) (store.Submission, bool, error) {
-		if poison != "" && string(body) == poison {
-			return s, false, errors.New("poison")
-		}
-		if wire.CheckVehicle(vehicle) != nil {
-			s.Receipt, s.Accepted, s.Reason = nil, false, wire.ReasonUnknownVehicle
-			return s, false, tx.CountRefusal(ctx, kind, s.Reason)
-		}
-		if old, err := tx.Submission(ctx, s.ID, vehicle, kind); err == nil {
-			return old, true, nil
-		}
-		s := s
-		return s, false, tx.AddSubmission(ctx, &s)
-	}, nil
-}
-
-// A rig is a broker, a database with vehicle V1, and an intake that can be started and stopped.
-type rig struct {
-	t      *testing.T
-	path   string
-	db     *store.DB
-	broker *broker.Broker
-	judge  Judge
-	stop   func()
-	reg    *prometheus.Registry
-	retry  time.Duration
-	log    strings.Builder // to be read after stop
-}
-
-func newRig(t *testing.T, judge Judge) *rig {
-	t.Helper()
-	r := &rig{t: t, path: filepath.Join(t.TempDir(), "records.db"), judge: judge, retry: 20 * time.Millisecond}
-	var err error
-	if r.db, err = store.Open(t.Context(), store.Config{Path: r.path, BusyTimeout: 50 * time.Millisecond}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.db.Close() })
-	r.broker, err = broker.Start(t.Context(), broker.Config{
-		Listen: "127.0.0.1:0", Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.broker.Close() })
-	return r
-}
-
-// vehicle adds V1 to the database.
-func (r *rig) vehicle() *rig {
-	r.t.Helper()
-	err := r.db.Update(r.t.Context(), func(tx *store.Tx) error {
-		return errors.Join(tx.AddAccount(r.t.Context(), "A"), tx.AddVehicle(r.t.Context(), store.Vehicle{ID: "V1", Account: "A"}))
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return r
-}
-
-func (r *rig) start() {
-	r.t.Helper()
-	r.reg = prometheus.NewRegistry()
-	in, err := New(Config{
-		DB: r.db, Conn: r.broker.Conn(), Judge: r.judge, Registerer: r.reg, Workers: 2, RetryDelay: r.retry,
-		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
-		Queues: []Queue{{broker.StreamClaims, wire.KindClaim}, {broker.StreamReports, wire.KindReport}},
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(r.t.Context())
-	done := make(chan error, 1)
-	go func() { done <- in.Run(ctx) }()
-	r.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			r.t.Errorf("run: %v", err)
-		}
-	})
-	r.t.Cleanup(r.stop)
-}
-
-// A car is an MQTT client that publishes for a vehicle and collects its receipts.
-type car struct {
-	t        *testing.T
-	id       string
-	client   mqtt.Client
-	receipts chan []byte
-}
-
-func newCar(t *testing.T, addr netip.AddrPort, id string) *car {
-	t.Helper()
-	c := &car{t: t, id: id, receipts: make(chan []byte, 4096)}
-	c.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + addr.String()).SetClientID(id).SetCleanSession(true).SetOrderMatters(false))
-	if tok := c.client.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
-		t.Fatal(tok.Error())
-	}
-	t.Cleanup(func() { c.client.Disconnect(0) })
-	topic := wire.Topic(id, wire.KindReceipt)
-	tok := c.client.Subscribe(topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.receipts <- m.Payload() })
-	if !tok.WaitTimeout(10*time.Second) || tok.(*mqtt.SubscribeToken).Result()[topic] != 0 {
-		t.Fatal("receipts not subscribed")
-	}
-	return c
-}
-
-func (c *car) publish(kind wire.Kind, body []byte) {
-	c.t.Helper()
-	if tok := c.client.Publish(wire.Topic(c.id, kind), 1, false, body); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
-		c.t.Fatal(tok.Error())
-	}
-}
-
-func (c *car) receipt() []byte {
-	c.t.Helper()
-	select {
-	case b := <-c.receipts:
-		return b
-	case <-time.After(20 * time.Second):
-		c.t.Fatal("no receipt")
-		return nil
-	}
-}
-
-// eventually waits for a condition that another goroutine brings about.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for range 1000 {
-		if cond() {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatalf("never: %s", what)
-}
-
-func (r *rig) queued() (n uint64) {
-	r.t.Helper()
-	js, err := jetstream.New(r.broker.Conn())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, name := range []string{broker.StreamClaims, broker.StreamReports} {
-		s, err := js.Stream(r.t.Context(), name)
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		n += s.CachedInfo().State.Msgs
-	}
-	return n
-}
-
-func (r *rig) pending() (n int) {
-	r.t.Helper()
-	err := r.db.View(r.t.Context(), func(tx *store.Tx) error {
-		s, err := tx.Pending(r.t.Context(), 0, 10000)
-		n = len(s)
-		return err
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return n
-}
-
-func (r *rig) kept() (n int) {
-	r.t.Helper()
-	err := r.db.View(r.t.Context(), func(tx *store.Tx) error {
-		s, err := tx.RecentSubmissions(r.t.Context(), 10000)
-		n = len(s)
-		return err
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return n
-}
 
 func TestEveryMessageIsAnsweredOnceDecided(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
@@ -351,6 +140,114 @@ func TestOneThatFailsDoesNotHoldUpTheOthers(t *testing.T) {
 		t.Fatalf("receipts %v", got)
 	}
 	eventually(t, "only the one that fails queued", func() bool { return r.queued() == 1 })
+}
+
+// TestLockedDatabaseIsNotTriedOneByOne: one attempt, and the whole batch goes back, or a stop would wait for as many attempts as there
+// are submissions.
+func TestLockedDatabaseIsNotTriedOneByOne(t *testing.T) {
+	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
+	r.retry = time.Hour // nothing of the batch comes a second time
+	other, err := store.Open(t.Context(), store.Config{Path: r.path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	c := newCar(t, r.broker.Addr(), "V1")
+	const n = 50
+	for i := range n {
+		c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", i))
+	}
+	err = other.Update(t.Context(), func(*store.Tx) error {
+		r.start()
+		eventually(t, "batch put back", func() bool { return r.counted("rawstone_ingest_retries_total") == n })
+		r.stop()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := r.log.String(); strings.Count(s, "not written") != 1 || strings.Contains(s, "one by one") {
+		t.Errorf("the database was tried more than once for the batch:\n%s", s)
+	}
+	if k, q := r.kept(), r.queued(); k != 0 || q != n {
+		t.Errorf("%d kept, %d queued, want 0, %d", k, q, n)
+	}
+}
+
+// TestDatabaseThatFailsEndsOneByOne: the database goes away while the submissions of a batch are tried one by one.
+func TestDatabaseThatFailsEndsOneByOne(t *testing.T) {
+	judge := &stamp{checked: map[string]int{}, poison: "bad"}
+	r := newRig(t, judge).vehicle()
+	judge.poisoned = func() { r.db.Close() } // it lasts for the transaction under way
+	r.retry = time.Hour
+	c := newCar(t, r.broker.Addr(), "V1")
+	const n = 50
+	c.publish(wire.KindClaim, []byte("bad"))
+	for i := range n - 1 {
+		c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", i))
+	}
+	r.start()
+	eventually(t, "batch put back", func() bool { return r.counted("rawstone_ingest_retries_total") == n })
+	r.stop()
+	if s := r.log.String(); strings.Count(s, "one by one") != 1 || strings.Count(s, "not written") != 1 {
+		t.Errorf("the database was tried more than once after it had failed:\n%s", s)
+	}
+	if q := r.queued(); q != n {
+		t.Errorf("%d queued, want %d", q, n)
+	}
+}
+
+// TestNoReceiptBeforeTheCommit lets a commit fail after everything was decided in the transaction: whoever answers earlier has told a
+// vehicle what is not written down.
+func TestNoReceiptBeforeTheCommit(t *testing.T) {
+	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
+	r.retry = 200 * time.Millisecond
+	db, err := sql.Open("sqlite", "file:"+r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	// A reference that points nowhere, checked at the commit.
+	for _, s := range []string{
+		`CREATE TABLE fault (id INTEGER REFERENCES fault_target (id) DEFERRABLE INITIALLY DEFERRED)`,
+		`CREATE TABLE fault_target (id INTEGER PRIMARY KEY)`,
+		`CREATE TRIGGER fail AFTER INSERT ON submissions BEGIN INSERT INTO fault VALUES (1); END`,
+	} {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receipts, err := r.broker.Conn().SubscribeSync(wire.Subject("V1", wire.KindReceipt))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCar(t, r.broker.Addr(), "V1")
+	for _, b := range []string{"a", "b", "c"} {
+		c.publish(wire.KindClaim, []byte(b))
+	}
+	r.start()
+	eventually(t, "commit failed", func() bool { return r.counted("rawstone_ingest_retries_total") >= 3 })
+	if err := r.broker.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := receipts.Pending(); n != 0 || err != nil {
+		t.Errorf("%d receipts published before a commit (%v)", n, err)
+	}
+	if n := r.counted("rawstone_ingest_receipts_total"); n != 0 {
+		t.Errorf("%v receipts counted before a commit", n)
+	}
+	if k := r.kept(); k != 0 {
+		t.Fatalf("%d kept, want none: the commit did not fail", k)
+	}
+	if _, err := db.Exec(`DROP TRIGGER fail`); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{string(c.receipt()): true, string(c.receipt()): true, string(c.receipt()): true}
+	if len(got) != 3 {
+		t.Errorf("receipts %v", got)
+	}
+	eventually(t, "queues empty", func() bool { return r.queued() == 0 })
+	eventually(t, "receipts no longer pending", func() bool { return r.pending() == 0 })
 }
 
 func TestFailedCheckIsTriedAgain(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/collector/internal/broker"
@@ -69,7 +70,7 @@ func TestRealClaimOverMQTT(t *testing.T) {
 		r.A[wire.OdometerM] = 1
 		policy.Tiers = append(policy.Tiers, terms.Tier{Km: km, Rows: []wire.Row{r}})
 	}
-	clock := terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(day*86400, 0) }}
+	clock := terms.Clock{Timing: terms.Timing{GenesisS: day * 86400, DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(day*86400, 0) }}
 	receiptKey, receiptPub := newKey(t)
 	keys := wire.KeySet{receiptPub}
 
@@ -157,7 +158,11 @@ func TestRealClaimOverMQTT(t *testing.T) {
 		t.Error("the repeated claim got another receipt")
 	}
 	// A claim on a subject that no MQTT client can reach names no vehicle; it is counted and answered to nobody.
-	if err := r.broker.Conn().Publish("rawstone.v1.lower.claim", good); err != nil {
+	js, err := jetstream.New(r.broker.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "rawstone.v1.lower.claim", good); err != nil { // returns when it is queued
 		t.Fatal(err)
 	}
 	eventually(t, "queues empty", func() bool { return r.queued() == 0 })
