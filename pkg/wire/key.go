@@ -57,7 +57,15 @@ func (p PublicKey) Key() (*ecdsa.PublicKey, error) {
 	if x == nil {
 		return nil, errors.New("cannot use public key: not a point of P-256 in compressed form")
 	}
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}, nil
+	uncompressed := make([]byte, 65)
+	uncompressed[0] = 4
+	x.FillBytes(uncompressed[1:33])
+	y.FillBytes(uncompressed[33:])
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use public key: %w", err)
+	}
+	return key, nil
 }
 
 // Sign signs SHA-256(msg) with a P-256 key held by signer (a file, an HSM or a TPM) and brings s to its lower half.
