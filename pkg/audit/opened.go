@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
@@ -22,8 +23,8 @@ type Opener interface {
 // opened is the part of a replay that only who holds the openings can do.
 type opened struct {
 	opener   Opener
-	bound    map[wire.KeyID]bound
-	credited map[credited]bool
+	bound    map[wire.KeyID]*bound
+	credited map[span][]string // kinds
 	// weights holds kilometres by account and effective day, as long as they may count.
 	weights map[string]map[uint32]uint64
 	// leaves are the current day's, accounts by pseudonym, and the leaves in the order of the draw once the day has one.
@@ -32,20 +33,22 @@ type opened struct {
 	balance map[string]uint64
 }
 
+// bound is what a key is bound to, for good.
 type bound struct {
 	account string
-	seq     uint64
+	seq     uint64 // where it was bound
+	head    uint64 // the end of the last span credited
 }
 
-// credited is what may be credited once.
-type credited struct {
-	ecu  wire.KeyID
-	seq  uint64
-	kind string
+// A span is what may be credited once for each kind: it ends at a key's snapshot. A span that was credited for one kind may be
+// credited for another later, but no span begins before the key's head.
+type span struct {
+	ecu wire.KeyID
+	seq uint64
 }
 
 func newOpened(o Opener) *opened {
-	return &opened{opener: o, bound: make(map[wire.KeyID]bound), credited: make(map[credited]bool),
+	return &opened{opener: o, bound: make(map[wire.KeyID]*bound), credited: make(map[span][]string),
 		weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
 }
 
@@ -63,10 +66,14 @@ func (o *opened) binding(number uint64, b ledger.Binding) (func(), error) {
 	if blind != b.Blind {
 		return nil, fmt.Errorf("binding's blind is %s, its opening's is %s", b.Blind, blind)
 	}
-	return func() { o.bound[op.ECU.ID()] = bound{op.Account, op.Head.Seq} }, nil
+	id := op.ECU.ID()
+	if o.bound[id] != nil {
+		return nil, fmt.Errorf("binding is of key %s, which is bound already: a key is bound once", id)
+	}
+	return func() { o.bound[id] = &bound{op.Account, op.Head.Seq, op.Head.Seq} }, nil
 }
 
-func (o *opened) credit(number uint64, c ledger.Credit, counts bool) (func(), error) {
+func (o *opened) credit(number uint64, c ledger.Credit) (func(), error) {
 	op, ok := o.opener.Credit(number)
 	if !ok {
 		return nil, fmt.Errorf("credit has no opening")
@@ -81,9 +88,9 @@ func (o *opened) credit(number uint64, c ledger.Credit, counts bool) (func(), er
 	if _, ok := o.opener.Secret(op.Account); !ok {
 		return nil, fmt.Errorf("credit's account %q has no opening", op.Account)
 	}
-	to, ok := o.bound[op.ECU]
+	to := o.bound[op.ECU]
 	switch {
-	case !ok:
+	case to == nil:
 		return nil, fmt.Errorf("credit's key %s was never bound", op.ECU)
 	case to.account != op.Account:
 		return nil, fmt.Errorf("credit is account %q's, should be %q's, to which its key %s is bound", op.Account, to.account, op.ECU)
@@ -92,13 +99,18 @@ func (o *opened) credit(number uint64, c ledger.Credit, counts bool) (func(), er
 	case op.Kind != terms.KindMileage && c.Km != 0:
 		return nil, fmt.Errorf("credit of kind %q is %d km, should be 0", op.Kind, c.Km)
 	}
-	once := credited{op.ECU, op.ToSeq, op.Kind}
-	if o.credited[once] {
+	once := span{op.ECU, op.ToSeq}
+	kinds := o.credited[once]
+	if slices.Contains(kinds, op.Kind) {
 		return nil, fmt.Errorf("credit of key %s for snapshot %d and kind %q stands a second time", op.ECU, op.ToSeq, op.Kind)
 	}
+	if kinds == nil && op.ToSeq <= to.head {
+		return nil, fmt.Errorf("credit ends at snapshot %d, should be after %d, the head of key %s", op.ToSeq, to.head, op.ECU)
+	}
 	return func() {
-		o.credited[once] = true
-		if counts {
+		o.credited[once] = append(kinds, op.Kind)
+		to.head = max(to.head, op.ToSeq)
+		if c.Km > 0 {
 			w := o.weights[op.Account]
 			if w == nil {
 				w = make(map[uint32]uint64)

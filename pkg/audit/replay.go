@@ -39,7 +39,9 @@ type Replay struct {
 	programID wire.Hash
 	charter   *terms.Charter
 	serial    uint16 // of the last policy
+	topKm     uint32 // of the highest tier of all mileage policies
 	policies  wire.Hash
+	documents []wire.Hash // identifiers of the contents of the program, charters and policies
 
 	live   map[uint32]live // by effective day, as long as it may count
 	drop   uint64          // the next
@@ -126,91 +128,32 @@ func (r *Replay) Check(t ledger.Type, payload []byte) error {
 	return nil
 }
 
-// document checks an entry that needs no cosignatures.
-func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
-	if (r.program == nil) != (e.Type == ledger.TypeProgram) {
-		if r.program == nil {
-			return nil, fmt.Errorf("it is of type %v, should be the program document", e.Type)
-		}
-		return nil, errors.New("it is a second program document")
-	}
-	switch e.Type {
-	case ledger.TypeProgram:
-		p, id, err := terms.OpenProgram(r.root, e.Body)
-		if err != nil {
-			return nil, err
-		}
-		for _, v := range p.Validators {
-			if err := ledger.CheckVRFKey(v.VRF); err != nil {
-				return nil, fmt.Errorf("validator %s: %w", v.Name, err)
-			}
-		}
-		return func() { r.program, r.programID = p, id }, nil
-	case ledger.TypeCharter:
-		c, _, err := terms.OpenCharter(r.program, r.programID, e.Body)
-		if err != nil {
-			return nil, err
-		}
-		if r.charter != nil && c.Serial <= r.charter.Serial {
-			return nil, fmt.Errorf("charter has serial %d, should be above %d", c.Serial, r.charter.Serial)
-		}
-		return func() { r.charter, r.policies = c, ledger.ChainPolicy(r.policies, e.Body) }, nil
-	case ledger.TypePolicy:
-		p, err := terms.OpenPolicy(r.program.Policy, r.programID, e.Body)
-		if err != nil {
-			return nil, err
-		}
-		if r.charter == nil {
-			return nil, errors.New("policy stands before any charter")
-		}
-		if err := r.charter.Covers(p); err != nil {
-			return nil, err
-		}
-		if r.report.Policies > 0 && p.Serial <= r.serial {
-			return nil, fmt.Errorf("policy has serial %d, should be above %d", p.Serial, r.serial)
-		}
-		return func() {
-			r.serial, r.policies = p.Serial, ledger.ChainPolicy(r.policies, e.Body)
-			r.report.Policies++
-		}, nil
-	case ledger.TypeBinding:
-		b, err := e.Binding()
-		if err != nil {
-			return nil, err
-		}
-		if r.opened != nil {
-			return r.opened.binding(e.Number, b)
-		}
-		return func() {}, nil
-	case ledger.TypeCredit:
-		c, err := e.Credit()
-		if err != nil {
-			return nil, err
-		}
-		return r.credit(e.Number, c)
-	}
-	return nil, fmt.Errorf("it is of unknown %v", e.Type)
-}
+// MaxAhead is how many days after the log's day, that of its next drop, a credit may take effect at most.
+const MaxAhead = 2
 
 func (r *Replay) credit(number uint64, c ledger.Credit) (func(), error) {
 	if r.report.Policies == 0 {
 		return nil, errors.New("credit stands before any policy")
 	}
-	if c.Km > terms.MaxTierKm {
-		return nil, fmt.Errorf("credit is %d km, should be at most %d", c.Km, terms.MaxTierKm)
+	if c.Km > r.topKm {
+		return nil, fmt.Errorf("credit is %d km, should be at most %d, the highest tier of the mileage policies", c.Km, r.topKm)
 	}
-	counts := c.Km > 0 && !reward.Expired(r.today(), c.Effective)
+	// Nothing takes effect in the past, nor is anything put by for later: a credit is made on the log's day or the next, and counts from
+	// the day after.
+	if day := r.today(); c.Effective < day || c.Effective-day > MaxAhead {
+		return nil, fmt.Errorf("credit takes effect on day %d, should be from %d to %d", c.Effective, day, uint64(day)+MaxAhead)
+	}
 	commit := func() {}
 	if r.opened != nil {
 		var err error
-		if commit, err = r.opened.credit(number, c, counts); err != nil {
+		if commit, err = r.opened.credit(number, c); err != nil {
 			return nil, err
 		}
 	}
 	return func() {
 		commit()
 		r.report.Credits++
-		if !counts {
+		if c.Km == 0 {
 			return
 		}
 		// Bounded: an entry adds at most MaxTierKm, so 2^64 km would take 2^50 entries.

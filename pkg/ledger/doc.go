@@ -10,6 +10,10 @@
 // the dice a day. As long as one validator of the set keeps its key to itself nobody knows a seed beforehand; with a single validator, its
 // holder does, and the log says so by naming one.
 //
+// A lone operator can also choose, which no seed prevents: it decides which credits are numbered before a day's leaves and which wait,
+// and it draws the accounts' secrets, which nothing in the log commits to and on which a day's set, its order and so every seed depend.
+// Only a validator that it does not hold, whose output it cannot foresee, keeps it from trying such choices until one suits.
+//
 // The package says what an entry is and refuses bytes that are none. Whether an entry may stand where it stands is package audit's
 // question. It decides nothing about who is paid, and keeps no state.
 package ledger

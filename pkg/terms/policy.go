@@ -58,7 +58,7 @@ type Policy struct {
 	Tiers []Tier     `cbor:"11,keyasint"`
 	// MinAgent is the lowest version of the agent that may use the policy, `major.minor.patch`, or empty.
 	MinAgent string `cbor:"12,keyasint,omitempty"`
-	// Stop tells agents to make no claims under this policy.
+	// Stop says that no claims of the kind are made on the policy's days, also under those that it succeeds.
 	Stop bool `cbor:"13,keyasint,omitempty"`
 }
 
@@ -130,8 +130,19 @@ func (p *Policy) Credit(tier int, days uint32) uint32 {
 	return uint32(min(uint64(p.Tiers[tier].Km), uint64(p.CapKm)*uint64(days)))
 }
 
-// InForce reports whether a claim that ends on day may be made under the policy.
-func (p *Policy) InForce(day uint32) bool { return !p.Stop && p.FromDay <= day && day <= p.ToDay }
+// InForce returns the policy of a kind under which claims that end on day are made: the one with the highest serial whose days include
+// it, so that a successor takes over from its first day. It returns nil when there is none, or when that one is stopped.
+func InForce(policies []*Policy, kind string, day uint32) (newest *Policy) {
+	for _, p := range policies {
+		if p.Kind == kind && p.FromDay <= day && day <= p.ToDay && (newest == nil || newest.Serial < p.Serial) {
+			newest = p
+		}
+	}
+	if newest != nil && newest.Stop {
+		return nil
+	}
+	return newest
+}
 
 // Allows reports whether an agent of the given version may use the policy.
 func (p *Policy) Allows(agent string) bool {

@@ -143,13 +143,6 @@ func TestPolicyRules(t *testing.T) {
 	if got := p.Credit(3, 2); got != 40 {
 		t.Errorf("50 km over 2 days capped at 20 credits %d, want 40", got)
 	}
-	if p.InForce(9) || !p.InForce(10) || !p.InForce(20) || p.InForce(21) {
-		t.Error("validity is not [10, 20]")
-	}
-	p.Stop = true
-	if p.InForce(15) {
-		t.Error("stopped and in force")
-	}
 	for v, want := range map[string]bool{"0.1.0": true, "0.0.9": false, "1.0.0": true, "0.1": false, "x": false} {
 		if p.Allows(v) != want {
 			t.Errorf("version %s allowed: %v", v, !want)
@@ -279,4 +272,34 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%T accepted %x and encodes as %x, %v", m, b, again, err)
 		}
 	})
+}
+
+func TestInForce(t *testing.T) {
+	policy := func(serial uint16, kind string, from, to uint32, stop bool) *Policy {
+		return &Policy{Serial: serial, Kind: kind, FromDay: from, ToDay: to, Stop: stop}
+	}
+	list := []*Policy{
+		policy(4, KindMileage, 20, 30, true), // throws the switch
+		policy(1, KindMileage, 10, 40, false),
+		policy(2, KindSafe, 0, 50, false),
+		policy(3, KindMileage, 15, 18, false), // succeeds it for some days
+		policy(6, KindMileage, 25, 26, false), // and lifts the stop
+	}
+	for _, c := range []struct {
+		kind string
+		day  uint32
+		want uint16 // 0 for none
+	}{
+		{KindMileage, 9, 0}, {KindMileage, 10, 1}, {KindMileage, 14, 1}, {KindMileage, 15, 3}, {KindMileage, 18, 3}, {KindMileage, 19, 1},
+		{KindMileage, 20, 0}, {KindMileage, 24, 0}, {KindMileage, 25, 6}, {KindMileage, 26, 6}, {KindMileage, 27, 0}, {KindMileage, 30, 0},
+		{KindMileage, 31, 1}, {KindMileage, 40, 1}, {KindMileage, 41, 0}, {KindSafe, 0, 2}, {KindSafe, 25, 2}, {KindSafe, 51, 0}, {"feature/x", 20, 0},
+	} {
+		var got uint16
+		if p := InForce(list, c.kind, c.day); p != nil {
+			got = p.Serial
+		}
+		if got != c.want {
+			t.Errorf("%s on day %d is policy %d, want %d", c.kind, c.day, got, c.want)
+		}
+	}
 }

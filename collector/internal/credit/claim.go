@@ -7,6 +7,7 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -17,6 +18,9 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 		read: func(ctx context.Context, tx *store.Tx) (state, error) {
 			s, err := j.vehicleState(ctx, tx, vehicle)
 			if err != nil || !s.known || malformed != nil {
+				return s, err
+			}
+			if s.earliest, s.latest, err = j.effective(ctx, tx); err != nil {
 				return s, err
 			}
 			s.key, err = tx.Key(ctx, c.ECU)
@@ -115,8 +119,11 @@ func fits(span store.Span, forfeit bool, s state) wire.Reason {
 func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 	for _, p := range c.Proofs {
 		policy := j.policies[p.Policy]
-		// A span that was credited stays credited when its policy is stopped: its proof is only checked again.
-		if policy == nil || int(p.Tier) >= len(policy.Tiers) || !v.again && !policy.InForce(c.To.Day) {
+		if policy == nil || int(p.Tier) >= len(policy.Tiers) {
+			return wire.ReasonPolicy
+		}
+		// A span that was credited stays credited when its policy is stopped or succeeded: its proof is only checked again.
+		if !v.again && terms.InForce(j.cfg.Policies, policy.Kind, c.To.Day) != policy {
 			return wire.ReasonPolicy
 		}
 	}
@@ -133,7 +140,7 @@ func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 		v.km += km
 		v.credits = append(v.credits, store.Credit{
 			Account: s.account, Vehicle: v.span.Vehicle, ECU: c.ECU, ToSeq: c.To.Seq,
-			Policy: p.Policy, Kind: policy.Kind, Km: km, Effective: s.today + 1,
+			Policy: p.Policy, Kind: policy.Kind, Km: km, Effective: min(max(s.today+1, s.earliest), s.latest),
 		})
 	}
 	return ""

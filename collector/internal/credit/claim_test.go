@@ -338,7 +338,7 @@ func TestUnknownVehicle(t *testing.T) {
 		if refusals, err = tx.Refusals(t.Context()); err != nil {
 			return err
 		}
-		kept, err = tx.RecentSubmissions(t.Context(), 10)
+		kept, err = tx.Pending(t.Context(), 0, 10)
 		return err
 	})
 	if err != nil {

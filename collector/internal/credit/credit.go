@@ -4,7 +4,7 @@
 // A claim is accepted whole or refused whole. It must come from a registered vehicle, under an ECU key bound to it and not revoked;
 // both snapshots must carry that key's signature; it must begin exactly at the key's head, unless it forfeits what lies between, and
 // end on a later day that is at most one day ahead; and every proof must hold for the statement that the collector rebuilds from its
-// own policy. Nothing of the statement is taken from the sender. A span is credited once: the same bytes get the stored receipt, and
+// own policy, the one in force for its kind on the day on which the claim ends. Nothing of the statement is taken from the sender. A span is credited once: the same bytes get the stored receipt, and
 // another proof over the same span gets the original credit, because Groth16 proofs can be re-randomised by anyone.
 //
 // Signatures and proofs are checked before the write transaction, against the last committed state; the transaction decides again
@@ -18,7 +18,9 @@ import (
 	"fmt"
 
 	"rawstone/collector/internal/store"
+	"rawstone/pkg/audit"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -35,7 +37,7 @@ type Config struct {
 	// Program is the identifier of the program that ECUs sign for.
 	Program wire.Hash
 	Clock   terms.Clock
-	// Policies holds every policy under which a claim may still arrive. At most one of a kind is in force on any day.
+	// Policies holds every policy under which a claim may still arrive. Which is in force, terms.InForce says.
 	Policies []*terms.Policy
 	// Verifiers holds a verifier for each policy's verifying key, by the key's hash.
 	Verifiers map[wire.Hash]Verifier
@@ -61,7 +63,7 @@ func New(cfg Config) (*Judge, error) {
 		return nil, errors.New("cannot judge submissions: data charter and its identifier do not come together")
 	}
 	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies))}
-	for i, p := range cfg.Policies {
+	for _, p := range cfg.Policies {
 		if err := p.Validate(); err != nil {
 			return nil, fmt.Errorf("cannot judge by policy %d: %w", p.Serial, err)
 		}
@@ -73,11 +75,6 @@ func New(cfg Config) (*Judge, error) {
 		}
 		if cfg.Verifiers[p.VerifyingKey] == nil {
 			return nil, fmt.Errorf("cannot judge by policy %d: no verifying key %s loaded", p.Serial, p.VerifyingKey)
-		}
-		for _, q := range cfg.Policies[:i] {
-			if p.Kind == q.Kind && !p.Stop && !q.Stop && p.FromDay <= q.ToDay && q.FromDay <= p.ToDay {
-				return nil, fmt.Errorf("cannot judge by policies %d and %d: both of kind %s are in force on one day", q.Serial, p.Serial, p.Kind)
-			}
 		}
 		j.policies[p.Serial] = p
 	}
@@ -162,10 +159,13 @@ type candidate struct {
 type state struct {
 	answered bool // the same bytes were answered before
 	today    uint32
-	known    bool // the vehicle is registered, with this account and device key
+	earliest uint32 // the first day from which a credit may count
+	latest   uint32 // the last one
+	known    bool   // the vehicle is registered, with this account and device key
 	account  string
 	device   wire.PublicKey
-	keyed    bool // the ECU key is bound to the vehicle
+	added    uint32 // the day of the vehicle's registration
+	keyed    bool   // the ECU key is bound to the vehicle
 	key      store.Key
 	spanned  bool // a span of the key ends where the claim ends
 	span     store.Span
@@ -179,8 +179,31 @@ func (j *Judge) vehicleState(ctx context.Context, tx *store.Tx, id string) (s st
 	if errors.Is(err, store.ErrNotFound) {
 		return s, nil
 	}
-	s.known, s.account, s.device = true, v.Account, v.Device
+	s.known, s.account, s.device, s.added = true, v.Account, v.Device, v.AddedDay
 	return s, err
+}
+
+// effective bounds the day from which a credit counts by the numbered blocks. Package audit refuses what takes effect before the day of
+// the log's next drop or long after it, and a credit that is in the outbox cannot be taken back: the host's clock may not decide alone.
+func (j *Judge) effective(ctx context.Context, tx *store.Tx) (earliest, latest uint32, err error) {
+	blocks, err := tx.LastEntries(ctx, ledger.TypeBlock, 1)
+	if err != nil {
+		return 0, 0, err
+	}
+	day := func(drop uint64) uint32 { return j.cfg.Clock.Day(j.cfg.Clock.DropTime(drop)) }
+	if len(blocks) == 0 {
+		return day(0) + 1, day(0) + audit.MaxAhead, nil
+	}
+	sealed, err := blocks[0].Sealed()
+	if err != nil {
+		return 0, 0, err
+	}
+	last, err := ledger.DecodeBlock(sealed.Payload)
+	if err != nil {
+		return 0, 0, err
+	}
+	// The next block may wait for cosignatures and come before this credit; then its successor's day is the log's.
+	return max(day(last.Drop)+1, day(last.Drop+2)), day(last.Drop+1) + audit.MaxAhead, nil
 }
 
 // write puts the decision and its receipt into the records.

@@ -82,7 +82,7 @@ func (e *ecu) at(t testing.TB, seq uint64, day uint32, metres uint32) wire.Snaps
 	return s
 }
 
-// The policies: mileage by 1, serial 1; safe driving, serial 2; an old and a stopped mileage policy.
+// The policies: mileage by 1, serial 1; safe driving, serial 2; an old mileage policy and a stopped one of a feature.
 func policies(lock claim.Lock) []*terms.Policy {
 	base := terms.Policy{
 		Version: wire.Version, Program: testProgram, Kind: terms.KindMileage, FromDay: 10, ToDay: 1000, CapKm: 100,
@@ -99,7 +99,7 @@ func policies(lock claim.Lock) []*terms.Policy {
 	slow.A[wire.DriveTimeS], slow.A[wire.OverspeedS] = 1, -20
 	safe.Serial, safe.Kind, safe.Tiers = 2, terms.KindSafe, []terms.Tier{{Rows: []wire.Row{slow}}}
 	old.Serial, old.FromDay, old.ToDay = 3, 0, 9
-	stopped.Serial, stopped.Stop = 4, true
+	stopped.Serial, stopped.Kind, stopped.Tiers, stopped.Stop = 4, "feature/night", safe.Tiers, true
 	return []*terms.Policy{&mileage, &safe, &old, &stopped}
 }
 
@@ -137,7 +137,7 @@ func newRig(t testing.TB) *rig {
 	}
 	r.cfg = Config{
 		DB: db, Program: testProgram, Receipt: signer,
-		Clock:     terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(int64(r.day)*86400, 0) }},
+		Clock:     terms.Clock{Timing: terms.Timing{GenesisS: today * 86400, DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(int64(r.day)*86400, 0) }},
 		Policies:  policies(k.lock),
 		Verifiers: map[wire.Hash]Verifier{k.lock.VerifyingKey: k.verifier},
 		Charter:   charter, CharterID: wire.ID([]byte("charter")),

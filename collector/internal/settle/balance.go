@@ -20,7 +20,7 @@ func (s *Settler) weights(ctx context.Context, day uint32, below uint64) (accoun
 		return nil, nil, nil
 	}
 	var weights []store.Weight
-	err = s.c.Store.View(ctx, func(tx *store.Tx) error {
+	err = s.view(ctx, func(tx *store.Tx) error {
 		weights, err = tx.Weights(ctx, from, to, below)
 		return err
 	})
@@ -128,7 +128,7 @@ func (s *Settler) closeDay(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next, gains := s.today.next, s.today.gains
-	if err := s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.Settle(ctx, s.settled, next, gains) }); err != nil {
+	if err := s.update(ctx, func(tx *store.Tx) error { return tx.Settle(ctx, s.settled, next, gains) }); err != nil {
 		return err
 	}
 	s.settled, s.today = next, nil
@@ -194,8 +194,8 @@ func Issued(b ledger.Block) uint64 { return b.Units * reward.Unit }
 type Supply struct {
 	// Issued is the supply so far, Scheduled S(h) at the height reached, Most what mileage may ever mine.
 	Issued, Scheduled, Most uint64
-	// Height is h; PerDrop is what the next drop with weight emits.
-	Height, PerDrop uint64
+	// Height is h.
+	Height uint64
 }
 
 // SupplyOf returns the supply after a block; the zero block stands for none.
@@ -204,10 +204,7 @@ func SupplyOf(b ledger.Block) Supply {
 	if b.Weight > 0 {
 		h++
 	}
-	return Supply{
-		Issued: b.Supply, Scheduled: reward.Emission(h), Most: reward.MinedSupply,
-		Height: h, PerDrop: reward.Emission(h+1) - reward.Emission(h),
-	}
+	return Supply{Issued: b.Supply, Scheduled: reward.Emission(h), Most: reward.MinedSupply, Height: h}
 }
 
 // Openings returns what the auditor is given.
@@ -234,20 +231,24 @@ func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
 }
 
 type metrics struct {
-	entries, blocks, withheld, errors prometheus.Counter
-	supply                            prometheus.Gauge
+	entries, blocks, withheld, errors, jumps prometheus.Counter
+	supply                                   prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "rawstone", Subsystem: "settle", Name: name, Help: help})
 	}
-	m := &metrics{
+	return &metrics{
 		entries:  counter("entries_total", "Entries appended to the log."),
 		blocks:   counter("blocks_total", "Blocks drawn."),
 		withheld: counter("withheld_total", "VRF proofs that a validator of the day did not give."),
 		errors:   counter("errors_total", "Steps that failed, a missing quorum included."),
+		jumps:    counter("clock_jumps_total", "Times that the clock ran ahead of the time that had passed and drops waited."),
 		supply:   prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "rawstone", Subsystem: "settle", Name: "supply_milli_stones", Help: "Milli-stones issued so far."}),
 	}
-	return m, errors.Join(r.Register(m.entries), r.Register(m.blocks), r.Register(m.withheld), r.Register(m.errors), r.Register(m.supply))
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	return errors.Join(r.Register(m.entries), r.Register(m.blocks), r.Register(m.withheld), r.Register(m.errors), r.Register(m.jumps), r.Register(m.supply))
 }

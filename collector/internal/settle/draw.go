@@ -24,7 +24,7 @@ func (s *Settler) make(ctx context.Context) (bool, error) {
 	if due.Type == ledger.TypeBlock {
 		at = program.Timing.DropTime(due.Drop)
 	}
-	if s.c.Now().Before(at) {
+	if now, ok := s.now(); !ok || now.Before(at) {
 		return false, nil
 	}
 	d := store.Draft{Number: s.replay.Next(), Type: due.Type}
@@ -44,7 +44,7 @@ func (s *Settler) make(ctx context.Context) (bool, error) {
 	if err := s.replay.Check(d.Type, d.Payload); err != nil {
 		return false, err
 	}
-	return true, s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.AddDraft(ctx, d) })
+	return true, s.update(ctx, func(tx *store.Tx) error { return tx.AddDraft(ctx, d) })
 }
 
 // makeLeaves commits to the day's leaves and names the validators that are there.
@@ -157,7 +157,7 @@ func (s *Settler) seal(ctx context.Context, d store.Draft) error {
 	if err != nil {
 		return err
 	}
-	return s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.FinishDraft(ctx, d, body) })
+	return s.update(ctx, func(tx *store.Tx) error { return tx.FinishDraft(ctx, d, body) })
 }
 
 // ask brings validators up to date and calls them at once, each for as long as the settler's patience. Without a list it asks all.

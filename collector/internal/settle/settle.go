@@ -55,6 +55,11 @@ type Document struct {
 	Body []byte
 }
 
+// recordsError marks an error of the records' database, such as a lock that another process holds too long: it may heal.
+type recordsError struct{ error }
+
+func (e recordsError) Unwrap() error { return e.error }
+
 // Config configures a Settler.
 type Config struct {
 	Store *store.DB
@@ -63,12 +68,14 @@ type Config struct {
 	LogDir string
 	// Root pins the program root.
 	Root wire.PublicKey
-	// Documents are logged when they are not yet, in this order: the program, charters, policies with rising serials.
+	// Documents are logged when their texts are not yet, in this order: the program, charters, policies with rising serials.
 	Documents []Document
 	// Validators are in the order of the program's list.
 	Validators []Validator
 	// Now is the clock, time.Now outside tests.
 	Now func() time.Time
+	// Elapsed is the time since some instant on a clock that nobody can set; nil stands for the process's monotonic clock.
+	Elapsed func() time.Duration
 	// Interval is how often Run looks for work, 200 ms when zero. Patience is how long a validator may take, 5 s when zero.
 	Interval, Patience time.Duration
 	Logger             *slog.Logger
@@ -79,12 +86,15 @@ type Config struct {
 type Settler struct {
 	c       Config
 	metrics *metrics
+	watch   watch
+	doubted bool // the clock is not believed
 
-	broken  error  // set by an error after which memory and records may differ
-	live    bool   // the log's own entries are replayed
-	settled uint64 // the first drop that the balances do not hold
-	replay  *audit.Replay
-	pending [][]byte // encoded entries that the log does not have yet
+	broken    error  // set by an error after which memory and records may differ
+	live      bool   // the log's own entries are replayed
+	settled   uint64 // the first drop that the balances do not hold
+	replay    *audit.Replay
+	documents []ledger.Entry // checked, and not in the records yet
+	pending   [][]byte       // encoded entries that the log does not have yet
 
 	mu    sync.Mutex
 	today *day // nil when no order of a day is logged
@@ -98,66 +108,108 @@ type day struct {
 	gains    map[string]uint64
 }
 
-// New logs the documents, compares the log with the records and replays it.
+// New compares the log with the records, replays both, and checks the documents by the rules of the log as it is. It writes nothing that
+// is not numbered already; the first Step logs the documents that are new.
 func New(ctx context.Context, c Config) (*Settler, error) {
 	if c.Store == nil || c.Log == nil || c.LogDir == "" || c.Now == nil || c.Logger == nil || c.Registerer == nil || len(c.Validators) == 0 {
 		return nil, errors.New("cannot start settler: records, log, clock, logger, metrics or validators are missing")
 	}
 	c.Interval, c.Patience = cmp.Or(c.Interval, defaultInterval), cmp.Or(c.Patience, defaultPatience)
-	r, err := audit.NewReplay(c.Root, nil)
-	if err != nil {
+	if c.Elapsed == nil {
+		began := time.Now()
+		c.Elapsed = func() time.Duration { return time.Since(began) }
+	}
+	s := &Settler{c: c, metrics: newMetrics()}
+	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	s := &Settler{c: c, replay: r}
-	if s.metrics, err = newMetrics(c.Registerer); err != nil {
-		return nil, err
-	}
-	if err := s.document(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.resume(ctx); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, s.metrics.register(c.Registerer)
 }
 
-// document numbers the documents that are not in the records yet: the first ones before anything else, so that vehicles may be
-// registered before the collector has ever run.
-func (s *Settler) document(ctx context.Context) error {
-	return s.c.Store.Update(ctx, func(tx *store.Tx) error {
-		next, err := tx.NextNumber(ctx)
-		if err != nil {
+// load makes the memory anew from the records and the log.
+func (s *Settler) load(ctx context.Context) error {
+	r, err := audit.NewReplay(s.c.Root, nil)
+	if err != nil {
+		return err
+	}
+	fresh := &Settler{c: s.c, metrics: s.metrics, replay: r}
+	if err := fresh.resume(ctx); err != nil {
+		return err
+	}
+	for taken := true; taken; {
+		if taken, err = fresh.take(ctx); err != nil {
 			return err
 		}
+	}
+	if err := fresh.check(); err != nil {
+		return err
+	}
+	s.broken, s.live, s.settled, s.replay, s.documents, s.pending = nil, true, fresh.settled, fresh.replay, fresh.documents, fresh.pending
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.today = fresh.today
+	return nil
+}
+
+// check finds the documents that the log lacks, and refuses them together when one may not follow: numbered, it would stay for good.
+func (s *Settler) check() error {
+	if p, id := s.replay.Program(); p != nil {
 		for _, d := range s.c.Documents {
-			has, err := tx.HasEntry(ctx, d.Type, d.Body)
-			if err != nil {
-				return err
-			}
-			if has {
-				continue
-			}
-			if d.Type == ledger.TypeProgram && next != 0 {
+			if d.Type == ledger.TypeProgram && wire.ID(d.Body) != id {
 				return errors.New("cannot start settler: the records belong to another program document; use the one they began with, or new records and a new log")
 			}
+		}
+	}
+	list := make([]ledger.Entry, len(s.c.Documents))
+	for i, d := range s.c.Documents {
+		list[i] = ledger.Entry{Type: d.Type, Body: d.Body}
+	}
+	var err error
+	if s.documents, err = s.replay.NewDocuments(list); err != nil {
+		return fmt.Errorf("cannot start settler: %w; restore the document that is logged, list policies by rising serials, or give a changed one a higher serial", err)
+	}
+	return nil
+}
+
+// document numbers the documents that are new, before what came earlier to the outbox: vehicles may be registered before the collector
+// has ever run, and claims are judged by a policy as soon as it is listed.
+func (s *Settler) document(ctx context.Context) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
+		for _, d := range s.documents {
 			id, err := tx.AddEntry(ctx, d.Type, d.Body)
 			if err != nil {
 				return err
 			}
-			if next == 0 {
-				if err := tx.NumberEntry(ctx, id); err != nil {
-					return err
-				}
+			if err := tx.NumberEntry(ctx, id); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		s.documents = nil
+	}
+	return err
+}
+
+func (s *Settler) view(ctx context.Context, fn func(*store.Tx) error) error {
+	if err := s.c.Store.View(ctx, fn); err != nil {
+		return recordsError{err}
+	}
+	return nil
+}
+
+func (s *Settler) update(ctx context.Context, fn func(*store.Tx) error) error {
+	if err := s.c.Store.Update(ctx, fn); err != nil {
+		return recordsError{err}
+	}
+	return nil
 }
 
 // resume replays the log, checking that each entry is the records', and leaves the rest of the records to Step.
 func (s *Settler) resume(ctx context.Context) error {
 	var records uint64
-	err := s.c.Store.View(ctx, func(tx *store.Tx) (err error) {
+	err := s.view(ctx, func(tx *store.Tx) (err error) {
 		if records, err = tx.NextNumber(ctx); err != nil {
 			return err
 		}
@@ -190,31 +242,35 @@ func (s *Settler) resume(ctx context.Context) error {
 		}
 	}
 	s.live = true
-	return s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, size) })
+	return s.update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, size) })
 }
 
 func (s *Settler) entries(ctx context.Context, from uint64) (out []ledger.Entry, err error) {
-	err = s.c.Store.View(ctx, func(tx *store.Tx) error {
+	err = s.view(ctx, func(tx *store.Tx) error {
 		out, err = tx.Entries(ctx, from, batch)
 		return err
 	})
 	return out, err
 }
 
-// Run settles until ctx ends. A missing quorum is said, counted and tried again; every other error ends it.
+// Run settles until ctx ends. A missing quorum and errors of the records' database are said, counted and tried again, the latter from
+// what the records and the log hold by then; every other error ends it, because it would come again.
 func (s *Settler) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.c.Interval)
-	defer tick.Stop()
 	waiting := false
 	for {
-		switch err := s.Step(ctx); {
+		pause := s.c.Interval
+		var records recordsError
+		switch err := s.runOnce(ctx); {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, ErrNoQuorum):
+		case errors.Is(err, ErrNoQuorum), errors.As(err, &records):
 			if !waiting {
 				s.c.Logger.Error("drops wait", "error", err)
 			}
 			waiting = true
+			if errors.As(err, &records) {
+				pause = s.c.Patience // a new beginning reads the whole log
+			}
 		case err != nil:
 			return err
 		default:
@@ -226,13 +282,24 @@ func (s *Settler) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
 
+// runOnce is Step, after a new beginning when the last one failed.
+func (s *Settler) runOnce(ctx context.Context) error {
+	if s.broken != nil {
+		if err := s.load(ctx); err != nil {
+			s.metrics.errors.Inc()
+			return err
+		}
+	}
+	return s.Step(ctx)
+}
+
 // Step does all that is due now: when it returns nil, all entries that the records held are in the log, and so are the blocks of all
-// drops that are due. After ErrNoQuorum it may be called again; any other error asks for a new Settler.
+// drops that are due, as far as the clock is believed. After ErrNoQuorum it may be called again; any other error asks for a new Settler.
 func (s *Settler) Step(ctx context.Context) error {
 	if s.broken != nil {
 		return fmt.Errorf("cannot settle after an error: %w", s.broken)
@@ -262,7 +329,7 @@ func (s *Settler) step(ctx context.Context) error {
 		}
 		var draft store.Draft
 		var found, unnumbered bool
-		if err := s.c.Store.View(ctx, func(tx *store.Tx) error {
+		if err := s.view(ctx, func(tx *store.Tx) error {
 			if draft, found, err = tx.Draft(ctx); err != nil {
 				return err
 			}
@@ -271,18 +338,17 @@ func (s *Settler) step(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
-		if found || unnumbered {
-			if found {
-				err = s.seal(ctx, draft)
-			} else {
-				err = s.number(ctx)
-			}
-			if err != nil {
-				return err
-			}
-			continue
+		made := true
+		switch {
+		case found:
+			err = s.seal(ctx, draft)
+		case len(s.documents) > 0:
+			err = s.document(ctx)
+		case unnumbered:
+			err = s.number(ctx)
+		default:
+			made, err = s.make(ctx)
 		}
-		made, err := s.make(ctx)
 		if err != nil || !made {
 			return err
 		}
@@ -316,7 +382,7 @@ func (s *Settler) take(ctx context.Context) (bool, error) {
 
 // number numbers rows of the outbox that have none.
 func (s *Settler) number(ctx context.Context) error {
-	return s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.NumberEntries(ctx, batch) })
+	return s.update(ctx, func(tx *store.Tx) error { return tx.NumberEntries(ctx, batch) })
 }
 
 // flush appends what is pending to the log and notes it in the records.
@@ -329,5 +395,5 @@ func (s *Settler) flush(ctx context.Context) error {
 	}
 	s.metrics.entries.Add(float64(len(s.pending)))
 	s.pending = nil
-	return s.c.Store.Update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, s.replay.Next()) })
+	return s.update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, s.replay.Next()) })
 }

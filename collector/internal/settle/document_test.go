@@ -1,0 +1,254 @@
+package settle
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/ledger"
+)
+
+// logged counts the numbered entries of some types.
+func (w *world) logged(types ...ledger.Type) (n int) {
+	w.t.Helper()
+	w.must(w.db.View(w.t.Context(), func(tx *store.Tx) error {
+		for _, t := range types {
+			entries, err := tx.LastEntries(w.t.Context(), t, 100)
+			if err != nil {
+				return err
+			}
+			n += len(entries)
+		}
+		return nil
+	}))
+	return n
+}
+
+// TestDocuments starts with documents that the rules refuse after others, or that say the same again: neither leaves a trace, and with
+// the good ones the settler goes on.
+func TestDocuments(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(w *world) []Document
+		want   string // of the refusal
+		logged int    // charters and policies afterwards
+	}{
+		{"policy signed again", func(w *world) []Document { return []Document{w.documents[0], w.documents[1], w.mileage(2, 500)} }, "", 2},
+		{"charter signed by one more", func(w *world) []Document {
+			return []Document{w.documents[0], w.charter(0, w.board...), w.documents[2]}
+		}, "", 2},
+		{"successors", func(w *world) []Document {
+			return []Document{w.documents[0], w.charter(1, w.board[1]), w.documents[2], w.mileage(3, 400)}
+		}, "", 4},
+		{"serial used again", func(w *world) []Document { return append(w.documents[:2:2], w.mileage(2, 400)) },
+			"cannot log document 3, a policy: policy has serial 2, should be above 2; restore the document that is logged", 2},
+		{"lower serial", func(w *world) []Document { return append(w.documents[:3:3], w.mileage(1, 500)) }, "document 4, a policy: policy has serial 1", 2},
+		{"misordered", func(w *world) []Document { return append(w.documents[:3:3], w.mileage(4, 500), w.mileage(3, 500)) },
+			"document 5, a policy: policy has serial 3, should be above 4", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 1, 1)
+			w.documents[1], w.documents[2] = w.charter(0, w.board[0]), w.mileage(2, 500)
+			good := w.documents
+			w.must(w.start())
+			anna := w.owner("anna")
+			w.at(0)
+			w.stop()
+			w.documents = c.change(w)
+			size := w.log.Size()
+			err := w.start()
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) || w.log.Size() != size {
+					t.Errorf("got %v with %d entries, want %s with %d", err, w.log.Size(), c.want, size)
+				}
+			} else {
+				w.must(err)
+				w.step()
+			}
+			w.stop()
+			w.documents = good
+			w.must(w.start())
+			w.credit("anna", anna, 40)
+			w.at(6)
+			if r := w.audit(); r.Credits != 1 || r.Blocks != 7 {
+				t.Errorf("audit reports %s", r)
+			}
+			if n := w.logged(ledger.TypeCharter, ledger.TypePolicy); n != c.logged {
+				t.Errorf("%d charters and policies are logged, want %d", n, c.logged)
+			}
+			w.stop()
+		})
+	}
+}
+
+// TestFirstDocuments refuses misordered documents at the very first start, and begins with them in order, before what is in the outbox.
+func TestFirstDocuments(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.owner("anna")
+	good := append(w.documents, w.mileage(2, 400))
+	w.documents = []Document{good[0], good[1], good[3], good[2]}
+	if err := w.start(); err == nil || !strings.Contains(err.Error(), "document 4, a policy: policy has serial 1, should be above 2") {
+		t.Fatal(err)
+	}
+	w.stop()
+	w.documents = good
+	w.must(w.start())
+	w.step()
+	for i, want := range []ledger.Type{ledger.TypeProgram, ledger.TypeCharter, ledger.TypePolicy, ledger.TypePolicy, ledger.TypeBinding} {
+		entries, err := w.settler.entries(t.Context(), uint64(i))
+		w.must(err)
+		if entries[0].Type != want {
+			t.Errorf("entry %d is of type %v, want %v", i, entries[0].Type, want)
+		}
+	}
+	w.at(1)
+	w.audit()
+	w.stop()
+}
+
+// TestDocumentsBehindDraft adds a policy while an entry waits for cosignatures, whose number is taken.
+func TestDocumentsBehindDraft(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.must(w.start())
+	w.at(0)
+	w.validators[0].noSign = true
+	w.now = timing.DropTime(1)
+	if err := w.settler.Step(t.Context()); err == nil {
+		t.Fatal("a drop without cosignatures")
+	}
+	w.stop()
+	w.documents = append(w.documents, w.mileage(2, 400))
+	w.must(w.start())
+	w.at(2)
+	if r := w.audit(); r.Policies != 2 || r.Blocks != 3 {
+		t.Errorf("audit reports %s", r)
+	}
+	w.stop()
+}
+
+// TestLocked holds the records for longer than the settler waits for them: it says so, counts it, and goes on.
+func TestLocked(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.must(w.db.Close())
+	path := filepath.Join(w.dir, "records.db")
+	var err error
+	w.db, err = store.Open(t.Context(), store.Config{Path: path, BusyTimeout: 20 * time.Millisecond})
+	w.must(err)
+	w.patience = 50 * time.Millisecond
+	w.must(w.start())
+	anna := w.owner("anna")
+	w.credit("anna", anna, 40)
+	w.at(3)
+	other, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate")
+	w.must(err)
+	defer other.Close()
+	lock, err := other.BeginTx(t.Context(), nil)
+	w.must(err)
+	w.now = timing.DropTime(7)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.settler.Run(ctx) }()
+	time.Sleep(300 * time.Millisecond) // several attempts; fewer would be no failure
+	w.must(lock.Rollback())
+	for {
+		drops, err := Drops(t.Context(), w.db, 1)
+		w.must(err)
+		if drops[0].Drop == 7 {
+			break
+		}
+		select {
+		case err := <-done:
+			t.Fatal("Run ended:", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	cancel()
+	w.must(<-done)
+	w.stop() // the end of its context may have broken off a step
+	w.must(w.start())
+	w.step()
+	if r := w.audit(); r.Blocks != 8 || r.Supply == 0 {
+		t.Errorf("audit reports %s", r)
+	}
+	if n := strings.Count(w.said.String(), "drops wait"); n != 1 {
+		t.Errorf("that drops wait is said %d times", n)
+	}
+	w.stop()
+}
+
+// TestRunEnds ends at what would come again: a row of the outbox that breaks a rule.
+func TestRunEnds(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.must(w.start())
+	w.credit("anna", w.owner("anna"), 501)
+	if err := w.settler.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "credit is 501 km") {
+		t.Fatal(err)
+	}
+	w.stop()
+}
+
+// TestJump sets the clock ten days ahead: nothing of it is drawn until the clock is right again or the process is started anew.
+func TestJump(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.must(w.start())
+	w.credit("anna", w.owner("anna"), 40)
+	w.at(4)
+	blocks := func(want uint64) {
+		t.Helper()
+		if r := w.audit(); r.Blocks != want {
+			t.Errorf("%d blocks, want %d", r.Blocks, want)
+		}
+	}
+	blocks(5)
+	w.now = w.now.Add(10 * 24 * time.Hour)
+	w.step()
+	w.elapsed += 10 * time.Second
+	w.step()
+	blocks(5)
+	w.now = timing.DropTime(5)
+	w.step()
+	blocks(6)
+	// Going back draws nothing, and coming back is no jump.
+	w.now = timing.DropTime(0)
+	w.step()
+	w.now, w.elapsed = timing.DropTime(6), w.elapsed+10*time.Second
+	w.step()
+	blocks(7)
+	if said, want := w.said.String(), "clock has jumped ahead"; strings.Count(said, want) != 1 || strings.Count(said, "clock is right again") != 1 {
+		t.Errorf("%q is not said once", want)
+	}
+	w.now = w.now.Add(time.Hour + time.Second)
+	w.step()
+	blocks(7)
+	w.stop()
+	w.must(w.start())
+	w.step()
+	blocks(7 + 360)
+	w.stop()
+}
+
+func TestWatch(t *testing.T) {
+	var w watch
+	at := time.Unix(1000, 0)
+	for i, c := range []struct {
+		now, elapsed time.Duration
+		want         bool
+	}{
+		{0, 0, true}, {time.Hour, 0, true}, {2*time.Hour + 1, 0, false}, {2 * time.Hour, 0, true}, {0, time.Minute, true},
+		{3*time.Hour + time.Minute, time.Minute, true}, {100 * time.Hour, 2 * time.Minute, false}, {100 * time.Hour, 97 * time.Hour, true},
+	} {
+		if got := w.believe(at.Add(c.now), c.elapsed, time.Hour); got != c.want {
+			t.Errorf("look %d: %t, want %t", i, got, c.want)
+		}
+	} // A reading of the monotonic clock within the time would be compared in place of the clock that jumps.
+	now := time.Now()
+	w = watch{}
+	w.believe(now, 0, time.Hour)
+	if w.at != now.Round(0) {
+		t.Error("the clock's monotonic reading is kept")
+	}
+}
