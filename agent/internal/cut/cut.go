@@ -170,17 +170,11 @@ func statement(from, to attest.Message, p *terms.Policy, tier int) claim.Stateme
 	return claim.Statement{From: from.Snapshot.Commitment, To: to.Snapshot.Commitment, Rows: p.Statement(tier)}
 }
 
-// inForce returns the policies that a claim which ends on day is made under, serials ascending: of each kind the one with the
-// highest serial whose days include it. Mileage comes first where there are more kinds than a claim holds.
+// inForce returns the policies that a claim which ends on day is made under, serials ascending: of each kind the one in force, where
+// this car can use it. Mileage comes first where there are more kinds than a claim holds.
 func (r Rules) inForce(day uint32) (list []*terms.Policy) {
-	newest := make(map[string]*terms.Policy)
 	for _, p := range r.Policies {
-		if p.FromDay <= day && day <= p.ToDay && (newest[p.Kind] == nil || newest[p.Kind].Serial < p.Serial) {
-			newest[p.Kind] = p
-		}
-	}
-	for _, p := range newest {
-		if r.Unusable(p) == nil {
+		if terms.InForce(r.Policies, p.Kind, day) == p && r.Unusable(p) == nil {
 			list = append(list, p)
 		}
 	}

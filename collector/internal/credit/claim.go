@@ -3,6 +3,8 @@ package credit
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
@@ -34,7 +36,14 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 			if errors.Is(err, store.ErrNotFound) {
 				return s, nil
 			}
+			if err != nil {
+				return s, err
+			}
 			s.spanned = true
+			old, err := tx.SpanCredits(ctx, c.ECU, c.To.Seq)
+			for _, o := range old {
+				s.credited += o.Kind + "\n"
+			}
 			return s, err
 		},
 		decide: func(s state) verdict {
@@ -115,6 +124,9 @@ func fits(span store.Span, forfeit bool, s state) wire.Reason {
 	return ""
 }
 
+// has reports whether the span was credited for a kind.
+func (s state) has(kind string) bool { return slices.Contains(strings.Split(s.credited, "\n"), kind) }
+
 // prove checks every proof against the statement that policy and tier make of the span, and sets what the claim earns.
 func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 	for _, p := range c.Proofs {
@@ -122,8 +134,8 @@ func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 		if policy == nil || int(p.Tier) >= len(policy.Tiers) {
 			return wire.ReasonPolicy
 		}
-		// A span that was credited stays credited when its policy is stopped or succeeded: its proof is only checked again.
-		if !v.again && terms.InForce(j.cfg.Policies, policy.Kind, c.To.Day) != policy {
+		// What was credited stays so when its policy is stopped or succeeded: its proof is only checked again.
+		if !(v.again && s.has(policy.Kind)) && terms.InForce(j.cfg.Policies, policy.Kind, c.To.Day) != policy {
 			return wire.ReasonPolicy
 		}
 	}
@@ -133,7 +145,7 @@ func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 		if j.cfg.Verifiers[policy.VerifyingKey].Verify(statement, p.Proof) != nil {
 			return wire.ReasonProof
 		}
-		if v.again {
+		if v.again && s.has(policy.Kind) {
 			continue
 		}
 		km := policy.Credit(tier, v.span.To.Day-v.span.From.Day)

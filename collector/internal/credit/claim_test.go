@@ -261,7 +261,6 @@ func TestSameSpanProvenAgain(t *testing.T) {
 	for name, c := range map[string]*wire.Claim{
 		"another proof":       r.span(e, birth, to, proof{1, 1}),
 		"a higher tier":       r.span(e, birth, to, proof{1, 3}),
-		"another kind":        r.span(e, birth, to, proof{2, 0}),
 		"its begin by number": r.claim(e, wire.Origin{Seq: 0}, to, birth, proof{1, 1}),
 	} {
 		got := r.send("V1", c)
@@ -279,6 +278,49 @@ func TestSameSpanProvenAgain(t *testing.T) {
 	}
 	c := r.span(e, birth, to, proof{1, 4}) // 50 km is not true
 	r.refused(r.send("V1", c), wire.ReasonProof, 20)
+}
+
+// TestStrippedProof has somebody on the way take a proof out of a claim: what it earns is credited once the whole claim arrives, also
+// when the head has moved on, and once only.
+func TestStrippedProof(t *testing.T) {
+	for _, lost := range []int{0, 1} {
+		r, e := newRig(t), newECU(t)
+		birth, _ := r.add("V1", e)
+		to := e.at(t, 1, 98, 1_020_000)
+		whole := r.span(e, birth, to, proof{1, 1}, proof{2, 0})
+		stripped := *whole
+		stripped.Proofs = slices.Delete(slices.Clone(whole.Proofs), lost, lost+1)
+		r.accepted(r.send("V1", &stripped), []uint32{0, 10}[lost])
+		next := e.at(t, 2, 99, 1_040_000)
+		r.accepted(r.send("V1", r.span(e, to, next)), 10)
+		got := r.send("V1", whole)
+		head, original := next.Head(), wire.ID(r.encode(&stripped))
+		want := &wire.Receipt{
+			Version: wire.Version, Submission: wire.ID(r.encode(whole)), Vehicle: "V1", Accepted: true, Head: &head, Original: &original,
+			Credits: []wire.Credit{{Policy: 1, Km: 10, Effective: today + 1}, {Policy: 2, Km: 0, Effective: today + 1}},
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+		r.accepted(r.send("V1", r.span(e, birth, to, proof{1, 1}, proof{2, 0})), 10)
+		if s := r.summary(); s.KmProven != 20 || s.Credits != 3 {
+			t.Errorf("records hold %d credits with %d km, want 3 with 20", s.Credits, s.KmProven)
+		}
+		if h := r.head(e); h != head {
+			t.Errorf("head is %+v, want %+v", h, head)
+		}
+	}
+}
+
+// TestStrippedProofOfStoppedPolicy credits a kind later only while its policy is in force on the claim's day.
+func TestStrippedProofOfStoppedPolicy(t *testing.T) {
+	r, e := newRig(t), newECU(t)
+	birth, _ := r.add("V1", e)
+	to := e.at(t, 1, 98, 1_020_000)
+	r.accepted(r.send("V1", r.span(e, birth, to, proof{2, 0})), 0)
+	r.cfg.Policies[0].Stop = true
+	r.restart()
+	r.refused(r.send("V1", r.span(e, birth, to, proof{1, 1}, proof{2, 0})), wire.ReasonPolicy, 0)
 }
 
 func TestTwoClaimsCheckedAgainstOneHead(t *testing.T) {

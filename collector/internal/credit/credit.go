@@ -4,8 +4,9 @@
 // A claim is accepted whole or refused whole. It must come from a registered vehicle, under an ECU key bound to it and not revoked;
 // both snapshots must carry that key's signature; it must begin exactly at the key's head, unless it forfeits what lies between, and
 // end on a later day that is at most one day ahead; and every proof must hold for the statement that the collector rebuilds from its
-// own policy, the one in force for its kind on the day on which the claim ends. Nothing of the statement is taken from the sender. A span is credited once: the same bytes get the stored receipt, and
-// another proof over the same span gets the original credit, because Groth16 proofs can be re-randomised by anyone.
+// own policy, the one in force for its kind on the day on which the claim ends. Nothing of the statement is taken from the sender. A span is credited once for each kind: the same bytes get the stored
+// receipt, and another proof over the same span gets the original credit, because Groth16 proofs can be re-randomised by anyone. A kind
+// that a claim lost its proof of on the way is credited when the span comes again.
 //
 // Signatures and proofs are checked before the write transaction, against the last committed state; the transaction decides again
 // when that state has moved. The package publishes nothing and refuses to guess: an error of the database is no decision.
@@ -88,7 +89,7 @@ type verdict struct {
 	km     uint32
 
 	span    store.Span     // of an accepted claim
-	credits []store.Credit // what it earns; none when again
+	credits []store.Credit // what it earns; when again, for the kinds that had no proof before
 	again   bool           // the span was credited before
 
 	report *wire.Report // an accepted report
@@ -169,7 +170,8 @@ type state struct {
 	key      store.Key
 	spanned  bool // a span of the key ends where the claim ends
 	span     store.Span
-	reported bool // the vehicle has reported for the epoch
+	credited string // the kinds that the span was credited for, each with a line feed after it
+	reported bool   // the vehicle has reported for the epoch
 }
 
 // vehicleState reads the part that all kinds need.
@@ -216,12 +218,19 @@ func (j *Judge) write(ctx context.Context, tx *store.Tx, sub store.Submission, s
 			return sub, err
 		}
 	case v.again:
-		old, err := tx.SpanCredits(ctx, v.span.ECU, v.span.To.Seq)
+		for _, c := range v.credits {
+			c.Submission = sub.ID
+			if err := tx.AddCredit(ctx, c); err != nil {
+				return sub, err
+			}
+		}
+		sub.Km = v.km
+		all, err := tx.SpanCredits(ctx, v.span.ECU, v.span.To.Seq)
 		if err != nil {
 			return sub, err
 		}
 		sub.Original, r.Original = &v.span.Submission, &v.span.Submission
-		r.Credits = receiptCredits(old)
+		r.Credits = receiptCredits(all)
 	case sub.Kind == wire.KindClaim:
 		v.span.Submission = sub.ID
 		for i := range v.credits {

@@ -57,14 +57,15 @@ func (t *Tx) AddSpan(ctx context.Context, s Span, head uint64, credits []Credit)
 		return err
 	}
 	for _, c := range credits {
-		if err := t.addCredit(ctx, c); err != nil {
+		if err := t.AddCredit(ctx, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *Tx) addCredit(ctx context.Context, c Credit) error {
+// AddCredit keeps a credit of a span and puts its blinded entry into the outbox.
+func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	rand.Read(c.Salt[:])
 	opening := c.Opening()
 	blind, err := opening.Blind()
