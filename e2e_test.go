@@ -116,6 +116,15 @@ func lossTest(t *testing.T, days, kills int) {
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	stopCar := start(t, func(ctx context.Context) error { return sim.Run(ctx, w.car(t), sim.Deps{Logger: logger}) })
 	children := map[string]*childProcess{"collector": startChild(t, w, "collector"), "agent": startChild(t, w, "agent")}
+	defer func() {
+		if t.Failed() {
+			km, n := w.credited(t)
+			t.Logf("%d km in %d credits", km, n)
+			for _, c := range children {
+				t.Logf("%s said:\n%s", c.role, c.tail())
+			}
+		}
+	}()
 	for i := range kills {
 		time.Sleep(time.Duration(100+rand.IntN(1900)) * time.Millisecond)
 		role := []string{"agent", "collector"}[rand.IntN(2)]
@@ -131,19 +140,26 @@ func lossTest(t *testing.T, days, kills int) {
 		return truth
 	}
 	until(t, time.Duration(2*days*dayS)*time.Second, "enough days", func() bool { return len(signed()) > days })
-	stopCar()
-	truth := signed()
-	want := worth(t, w, truth)
-	if want == 0 {
+	// The car stays on the bus until the credits are there: the agent asks it again for what a kill made it miss.
+	due, _ := worth(t, w, signed())
+	if due == 0 {
 		t.Fatal("the car did not drive: the comparison would prove nothing")
 	}
-	until(t, time.Minute, fmt.Sprintf("credit of %d km", want), func() bool { km, _ := w.credited(t); return km >= want })
+	until(t, time.Minute, fmt.Sprintf("credit of %d km", due), func() bool { km, _ := w.credited(t); return km >= due })
 	time.Sleep(2 * time.Second) // what is credited twice would come now
-	for _, c := range children {
-		c.stop(t)
+	for _, role := range []string{"agent", "collector"} {
+		children[role].stop(t)
 	}
-	if km, n := w.credited(t); km != want {
-		t.Errorf("%d km credited in %d credits, want %d over %d snapshots", km, n, want, len(truth))
+	stopCar()
+	// The last snapshots may be too young to be credited; what is credited must be worth exactly one beginning of the car's life.
+	km, n := w.credited(t)
+	truth, exact := signed(), false
+	for k := range truth {
+		km2, n2 := worth(t, w, truth[:k+1])
+		exact = exact || km2 == km && n2 == n && km >= due
+	}
+	if !exact {
+		t.Errorf("%d km credited in %d credits: no beginning of the car's %d snapshots is worth that", km, n, len(truth))
 	}
 	// The records open what the ledger blinds: every credit, weight and draw is replayed.
 	if err := collector.WriteOpenings(t.Context(), w.collector(t), w.path("openings.json")); err != nil {
@@ -158,7 +174,7 @@ func lossTest(t *testing.T, days, kills int) {
 
 // worth computes from the ECU's own snapshots what an agent with a dispatch a day must be credited: each span from the last credited
 // snapshot to the next is worth its tier, and one below the lowest tier is carried on.
-func worth(t *testing.T, w *world, truth []sim.Truth) (km uint64) {
+func worth(t *testing.T, w *world, truth []sim.Truth) (km uint64, n int) {
 	t.Helper()
 	program, id, err := terms.LoadProgram(w.path("program/root.pub"), w.path("program/program.cose"))
 	if err != nil {
@@ -183,10 +199,11 @@ func worth(t *testing.T, w *world, truth []sim.Truth) (km uint64) {
 		}
 		if floor > 0 {
 			km += uint64(min(floor, policy.CapKm*(s.Day-head.Day)))
+			n++
 			head = s
 		}
 	}
-	return km
+	return km, n
 }
 
 // A childProcess is a daemon in a process of its own: the test binary run again.
