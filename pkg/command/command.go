@@ -56,6 +56,16 @@ func WithConfig(cmd *cobra.Command) *cobra.Command {
 // ConfigPath returns the value of --config.
 func ConfigPath(cmd *cobra.Command) string { return cmd.Flags().Lookup("config").Value.String() }
 
+// CheckConfig returns the command that loads a configuration file and does nothing else.
+func CheckConfig(load func(path string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check-config FILE",
+		Short: "Check a configuration file and report every fault with line and column",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(_ *cobra.Command, args []string) error { return load(args[0]) },
+	}
+}
+
 // Require marks flags of cmd as required; they must have been defined.
 func Require(cmd *cobra.Command, flags ...string) *cobra.Command {
 	for _, f := range flags {

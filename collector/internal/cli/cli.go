@@ -174,13 +174,8 @@ func newAudit() *cobra.Command {
 }
 
 func newCheckConfig() *cobra.Command {
-	return &cobra.Command{
-		Use:   "check-config FILE",
-		Short: "Check a configuration file and report every fault with line and column",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			_, err := daemon.Load(args[0])
-			return err
-		},
-	}
+	return command.CheckConfig(func(path string) error {
+		_, err := daemon.Load(path)
+		return err
+	})
 }
