@@ -88,7 +88,7 @@ func TestWipeOnlyWhatItMade(t *testing.T) {
 
 func TestProcess(t *testing.T) {
 	lines := make(chan string, 10)
-	p, err := start("child", func(source string, text []byte) { lines <- source + ": " + string(text) }, "sh", "-c", "echo ready >&2; trap 'echo bye >&2; exit 0' TERM; while :; do sleep 0.05; done")
+	p, err := start("child", func(source string, text []byte) { lines <- source + ": " + string(text) }, "sh", "-c", "trap 'echo bye >&2; exit 0' TERM; echo ready >&2; while :; do sleep 0.05; done")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +101,9 @@ func TestProcess(t *testing.T) {
 	if pgid, err := syscall.Getpgid(p.cmd.Process.Pid); err != nil || pgid == syscall.Getpgrp() {
 		t.Errorf("the child shares the terminal's process group: %v", err)
 	}
+	// Every line was handed over before the process counts as ended, so none can be waited for in vain.
 	if err := p.stop(); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	if got := <-lines; got != "child: bye" {
 		t.Errorf("last line %q", got)
