@@ -1,5 +1,6 @@
 // Package journal is the driver's record, on the car, of everything that left it: when, of what kind, how many bytes, what they
-// say in plain words, what they cost, and how it ended.
+// say in plain words, what they cost, and how it ended. Between these entries stand notes of what the car found out about itself,
+// such as a counter that contradicts another; nothing left the car with a note.
 //
 // Invariants: an entry is on flash before the submission it describes may leave; the journal never holds more than its bound,
 // and the oldest entries go first. An entry that never left says so.
@@ -51,15 +52,18 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-// An Entry is one submission as the driver sees it.
+// KindNote is the kind of an entry with which nothing left the car.
+const KindNote = "note"
+
+// An Entry is one submission as the driver sees it, or a note.
 type Entry struct {
-	// Submission identifies the bytes, in hexadecimal.
+	// Submission identifies the bytes, in hexadecimal; a note has none.
 	Submission string `json:"submission"`
-	// Time is when it was sealed.
+	// Time is when it was sealed or noted.
 	Time time.Time `json:"time"`
-	// Kind is claim or report.
+	// Kind is claim, report or note.
 	Kind string `json:"kind"`
-	// Bytes is the size.
+	// Bytes is the size; 0 for a note.
 	Bytes int `json:"bytes"`
 	// Contents says in plain words what the bytes tell, Cost what telling it costs.
 	Contents string `json:"contents"`
@@ -129,7 +133,23 @@ func (j *Journal) Begin(id wire.Hash, at time.Time, kind wire.Kind, size int, co
 	if _, ok := j.open[id]; ok {
 		return nil
 	}
-	e := Entry{Submission: id.String(), Time: at.UTC(), Kind: string(kind), Bytes: size, Contents: clip(contents), Cost: clip(cost)}
+	order := j.next
+	err := j.append(Entry{Submission: id.String(), Time: at.UTC(), Kind: string(kind), Bytes: size, Contents: clip(contents), Cost: clip(cost)})
+	if err == nil {
+		j.open[id] = order
+	}
+	return err
+}
+
+// Note writes down what the car found out about itself, synced.
+func (j *Journal) Note(at time.Time, contents string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.append(Entry{Time: at.UTC(), Kind: KindNote, Contents: clip(contents)})
+}
+
+// append writes an entry and drops the oldest beyond the bound. The lock is held.
+func (j *Journal) append(e Entry) error {
 	value, err := encodeEntry(e)
 	if err != nil {
 		return fmt.Errorf("cannot write journal: %w", err)
@@ -152,7 +172,6 @@ func (j *Journal) Begin(id wire.Hash, at time.Time, kind wire.Kind, size int, co
 		}
 	}
 	j.order = append(j.order[len(surplus):], j.next)
-	j.open[id] = j.next
 	j.next++
 	return nil
 }

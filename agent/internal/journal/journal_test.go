@@ -205,3 +205,27 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 	})
 }
+
+func TestNotesStandBetweenSubmissions(t *testing.T) {
+	db := openDB(t, t.TempDir())
+	j := open(t, db, 2)
+	id := begin(t, j, 1)
+	if err := j.Note(start.Add(time.Minute), "the odometer went back"); err != nil {
+		t.Fatal(err)
+	}
+	want := []Entry{
+		{Time: start.Add(time.Minute), Kind: KindNote, Contents: "the odometer went back"},
+		{Submission: id.String(), Time: start.Add(time.Second), Kind: "claim", Bytes: 1, Contents: "drove 1 km", Cost: "exact"},
+	}
+	j = open(t, db, 2)
+	if d := cmp.Diff(want, list(t, j, 0)); d != "" {
+		t.Error(d)
+	}
+	if w := j.Waiting(); len(w) != 1 || w[0] != id {
+		t.Errorf("waiting %v: a note waits for nothing", w)
+	}
+	begin(t, j, 2)
+	if l := list(t, j, 0); len(l) != 2 || l[1].Kind != KindNote {
+		t.Errorf("a note counts towards the bound: %v", l)
+	}
+}
