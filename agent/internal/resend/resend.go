@@ -69,8 +69,8 @@ func (a *Asker) Spoke() bool {
 // quiet is the silence after which an answer counts as complete.
 func (a *Asker) quiet() time.Duration { return a.cfg.Wait / 5 }
 
-// Heard notes that the ECU spoke: a pending answer is complete after a moment's silence.
-func (a *Asker) Heard() {
+// Heard notes that the ECU spoke and says whether that may be an answer; a pending one is complete after a moment's silence.
+func (a *Asker) Heard() (answer bool) {
 	now := a.cfg.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -81,9 +81,11 @@ func (a *Asker) Heard() {
 		if a.gate = now.Add(a.quiet()); a.gate.After(end) {
 			a.gate = end
 		}
+		return true
 	case !a.heard:
 		a.again = true
 	}
+	return false
 }
 
 // Attend asks for what is missing, given with the newest sequence number held, and returns how long sealing must still wait for an

@@ -210,6 +210,32 @@ func TestStartAsksForWhatWasMissedWhileOff(t *testing.T) {
 	}
 }
 
+func TestNewSnapshotsAreTold(t *testing.T) {
+	type told struct {
+		day    uint32
+		metres uint32
+		answer bool
+	}
+	var got []told
+	w := newWorld(t, func(c *Config) {
+		c.OnSnapshot = func(m *attest.Message, answer bool) {
+			got = append(got, told{m.Snapshot.Day, m.Opening.Counters[wire.OdometerM], answer})
+		}
+	})
+	w.start() // which answers with the birth snapshot
+	w.now = w.now.Add(24 * time.Hour)
+	m := w.ecu.snapshot(firstDay+1, 1000)
+	for range 2 { // a repetition is not new
+		if err := w.deliver(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []told{{firstDay, 100_000_000, true}, {firstDay + 1, 100_001_000, false}}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(told{})); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestDeliverRefuses(t *testing.T) {
 	w := newWorld(t, nil)
 	w.drive(1000)

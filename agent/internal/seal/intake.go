@@ -32,7 +32,10 @@ func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 		s.metrics.snapshots.Inc()
 		s.log.Info("snapshot received", "day", m.Snapshot.Day)
 	}
-	s.asker.Heard()
+	answer := s.asker.Heard()
+	if isNew && s.cfg.OnSnapshot != nil {
+		s.cfg.OnSnapshot(m, answer)
+	}
 	s.poke()
 	return nil
 }

@@ -114,6 +114,9 @@ type Config struct {
 	ResendWait time.Duration
 	// RetryAfter is the time before a refused claim is made anew; 0 means DefaultRetryAfter.
 	RetryAfter time.Duration
+	// OnSnapshot is told of every new snapshot once it is on flash, and whether it may be the answer to a request rather than
+	// said at the instant that it is of. It is called by Deliver. nil means nobody is told.
+	OnSnapshot func(m *attest.Message, answer bool)
 	// MaxSnapshots bounds the archive (see archive.Config).
 	MaxSnapshots int
 
