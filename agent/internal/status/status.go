@@ -52,8 +52,30 @@ type Snapshot struct {
 	BudgetLeft int `json:"budget_left_milli"`
 	// Frames is the number of frames read from all buses.
 	Frames uint64 `json:"frames_read"`
+	// Buses says of each bus whether it can be read now.
+	Buses []Bus `json:"buses"`
+	// Odometer is what the car found wrong with its own distance, by source and kind; empty when there was nothing.
+	Odometer []Doubt `json:"odometer_doubts,omitempty"`
 	// RSSBytes is the process's resident memory, 0 where the system does not tell.
 	RSSBytes int64 `json:"rss_bytes"`
+}
+
+// A Bus is one bus of the car.
+type Bus struct {
+	Name string `json:"name"`
+	Up   bool   `json:"up"`
+}
+
+// A Doubt is one kind of event for which distance was not counted.
+type Doubt struct {
+	// Source names the signal, Event the kind.
+	Source string `json:"source"`
+	Event  string `json:"event"`
+	// Meaning says in plain words what happened and what it cost.
+	Meaning string `json:"meaning"`
+	// Count is how often it happened, Last when it did for the last time, in frame time.
+	Count uint64    `json:"count"`
+	Last  time.Time `json:"last"`
 }
 
 // Config says what is shown. All fields are required.

@@ -48,7 +48,8 @@ func get(t *testing.T, s *Status, method, path string) (int, string) {
 func TestPages(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0).UTC()
 	want := Snapshot{State: "stopped", Reason: "unknown_vehicle", Remedy: "ask", Retry: &at, LastReceipt: &at, SpoolItems: 2, SpoolBytes: 800,
-		Reports: "on", BudgetLeft: 900, Frames: 12345}
+		Reports: "on", BudgetLeft: 900, Frames: 12345, Buses: []Bus{{Name: "can0", Up: true}},
+		Odometer: []Doubt{{Source: "PID A6", Event: "rollback", Meaning: "it went back", Count: 2, Last: at}}}
 	s := newStatus(t, want, nil)
 	code, body := get(t, s, http.MethodGet, "/status")
 	var got Snapshot
