@@ -83,7 +83,7 @@ func TestBadFiles(t *testing.T) {
 	w := &world{dir: t.TempDir()}
 	for text, want := range map[string]string{
 		"": "must be set",
-		"environment: development\nweb: 1\nwebb: 2": "[3:1]",
+		"environment: development\nweb: 1\nwebb: 2": "collector.yaml:3:1: webb: unknown key",
 		"environment: [": "collector.yaml",
 		strings.Replace(goodConfig, "policies: [program/policies/1.cose]", "policies: []", 1): "program.policies: must name at least one file",
 	} {

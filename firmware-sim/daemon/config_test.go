@@ -23,7 +23,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		want []string
 	}{
 		{"", []string{"sim.yaml: program.file", "program.root", "state", "buses"}},
-		{head + bus + "speed: 3\n", []string{"[4:1]", "speed"}},
+		{head + bus + "speed: 3\n", []string{"sim.yaml:4:1: speed: unknown key"}},
 		{head + bus + "mode: fly\n", []string{`sim.yaml:4:7: mode: "fly" is neither`}},
 		{head + bus + "drive: {profile: racer, step_ms: 7}\necu: {overspeed_kmh: 10, standstill_kmh: 11, bus: b}\n",
 			[]string{"sim.yaml:4:18: drive.profile", "sim.yaml:4:34: drive.step_ms", "ecu.overspeed_kmh: 10 is not", "ecu.standstill_kmh", `ecu.bus: "b"`}},

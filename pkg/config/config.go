@@ -1,11 +1,11 @@
-// Package config reads the strict YAML of every Rawstone program: unknown and repeated keys are refused, defaults are what the
-// target holds before, and every fault is reported at once with file, line and column.
+// Package config reads the strict YAML of every Rawstone program: defaults are what the target holds before, and every fault, be it an
+// unknown or repeated key, a value of the wrong type or one that the program cannot use, is reported at once with file, line and column.
 //
-// It refuses to guess: no environment variables, no includes, no type coercion. Secrets are paths of files.
+// It refuses to guess: no environment variables, no includes, no type coercion, and none of YAML's anchors, aliases, merge keys and tags,
+// which also keeps a small file from standing for a large one. Secrets are paths of files.
 package config
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -15,24 +15,26 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
-// maxLen bounds a configuration file in bytes.
-const maxLen = 1 << 20
+const (
+	maxLen    = 1 << 20 // of a configuration file in bytes
+	maxFaults = 100     // that are spelt out
+)
 
 // A Config checks itself once its text has been decoded into it.
 type Config interface {
-	// Validate adds a fault for every key whose value cannot be used.
+	// Validate adds a fault for every key whose value cannot be used. It is called also when some values could not be decoded: they
+	// hold their defaults, and what it says about them goes unheard.
 	Validate(*Faults)
 }
 
 // Faults collects what is wrong with a configuration.
 type Faults struct {
 	name   string
-	file   *ast.File
+	places map[string]*token.Token // where the text spells out the value of a YAML path
+	bad    []string                // paths whose values could not be decoded
 	faults []fault
 }
 
@@ -42,34 +44,51 @@ type fault struct {
 }
 
 // Add notes a fault of the value at a YAML path such as `$.mqtt.listen` or `$.buses[1].url`. A path that the text does not spell
-// out (a default) is reported without a position; `$` is the file as a whole.
+// out (a default) is reported without a position; `$` is the file as a whole. A fault of a value that could not be decoded, of part of
+// it, or of what it is part of, is dropped: the value's own fault is reported already, and the others may follow from it.
 func (f *Faults) Add(path, format string, args ...any) {
-	var ft fault
-	at := f.name
-	if p, err := yaml.PathString(path); err == nil && f.file != nil {
-		if node, err := p.FilterFile(f.file); err == nil && node != nil && node.GetToken() != nil {
-			pos := node.GetToken().Position
-			ft.line, ft.column = pos.Line, pos.Column
-			at = fmt.Sprintf("%s:%d:%d", f.name, pos.Line, pos.Column)
-		}
+	if slices.ContainsFunc(f.bad, func(bad string) bool { return within(path, bad) || within(bad, path) }) {
+		return
 	}
-	ft.text = fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))
+	f.add(f.places[path], path, fmt.Sprintf(format, args...))
+}
+
+// within reports whether a path is another one or part of it.
+func within(path, of string) bool {
+	rest, ok := strings.CutPrefix(path, of)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+func (f *Faults) add(at *token.Token, path, reason string) {
+	ft := fault{text: f.name}
+	if at != nil {
+		ft.line, ft.column = at.Position.Line, at.Position.Column
+		ft.text = fmt.Sprintf("%s:%d:%d", f.name, ft.line, ft.column)
+	}
 	if key := strings.TrimPrefix(strings.TrimPrefix(path, "$"), "."); key != "" {
-		ft.text = fmt.Sprintf("%s: %s: %s", at, key, fmt.Sprintf(format, args...))
+		ft.text += ": " + key
 	}
+	ft.text += ": " + reason
 	f.faults = append(f.faults, ft)
 }
 
 // err joins the faults in the order of the text, those without a position first.
 func (f *Faults) err() error {
+	if len(f.faults) == 0 {
+		return nil
+	}
 	slices.SortFunc(f.faults, func(a, b fault) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column), cmp.Compare(a.text, b.text))
 	})
-	var errs []error
-	for _, ft := range f.faults {
-		errs = append(errs, errors.New(ft.text))
+	var text strings.Builder
+	text.WriteString("cannot use configuration:")
+	for _, ft := range f.faults[:min(len(f.faults), maxFaults)] {
+		text.WriteString("\n" + ft.text)
 	}
-	return errors.Join(errs...)
+	if more := len(f.faults) - maxFaults; more > 0 {
+		fmt.Fprintf(&text, "\nand %d more", more)
+	}
+	return errors.New(text.String())
 }
 
 // Load reads the file at path over the defaults that c holds.
@@ -86,28 +105,20 @@ func Load(path string, c Config) error {
 	return Decode(path, text, c)
 }
 
-// Decode reads text over the defaults that c holds; name stands for it in faults.
+// Decode reads text over the defaults that c holds; name stands for it in faults. When there is an error, c holds what could be decoded:
+// who reads several files that way can join their errors.
 func Decode(name string, text []byte, c Config) error {
 	if len(text) > maxLen {
 		return fmt.Errorf("cannot read configuration %s: more than %d bytes", name, maxLen)
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict(), yaml.DisallowUnknownField())
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("cannot read configuration %s:%s", name, yaml.FormatError(err, false, true))
+	f := &Faults{name: name, places: make(map[string]*token.Token)}
+	// A text whose form is wrong has no values to speak of, and one with so many faults is something else than a configuration.
+	if root := f.parse(text); len(f.faults) == 0 {
+		if f.decode(c, root); len(f.faults) <= maxFaults {
+			c.Validate(f)
+		}
 	}
-	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("cannot read configuration %s: more than one document", name)
-	}
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return fmt.Errorf("cannot read configuration %s:%s", name, yaml.FormatError(err, false, true))
-	}
-	faults := &Faults{name: name, file: file}
-	c.Validate(faults)
-	if err := faults.err(); err != nil {
-		return fmt.Errorf("cannot use configuration:\n%w", err)
-	}
-	return nil
+	return f.err()
 }
 
 // Resolve turns each relative path into one relative to the directory of the configuration file, so that a program may be started

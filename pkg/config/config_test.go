@@ -61,10 +61,6 @@ func TestStrict(t *testing.T) {
 			t.Errorf("%s: does not name the file: %v", name, err)
 		}
 	}
-	err := Decode("f.yaml", []byte("name: a\nnmae: b\n"), new(sample))
-	if !strings.Contains(err.Error(), "[2:1]") || !strings.Contains(err.Error(), "nmae") {
-		t.Errorf("unknown key without position or name: %v", err)
-	}
 }
 
 func TestDefaultsStayAndLoad(t *testing.T) {
