@@ -16,25 +16,36 @@ import (
 func floors() map[string]int {
 	m := make(map[string]int)
 	for floor, names := range [][]string{
-		0: {"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/wire"},
-		1: {"pkg/attest", "pkg/can/dbc", "pkg/can/isotp", "pkg/can/link", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
-		2: {
-			"agent/internal/archive", "agent/internal/budget", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/resend",
-			"collector/internal/database", "pkg/ledger",
+		0: {
+			"agent/internal/decimal", "agent/internal/vss",
+			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket",
+			"pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile",
 		},
-		3: {"agent/internal/cut", "agent/internal/report", "agent/internal/verdict", "collector/internal/store", "pkg/audit"},
+		1: {"pkg/can/dbc", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
+		2: {"agent/internal/signalmap", "pkg/attest", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		3: {
+			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/dispatch", "agent/internal/flash",
+			"agent/internal/odometer/event", "agent/internal/poll", "agent/internal/resend", "agent/internal/vehicle",
+			"collector/internal/database", "collector/internal/watch", "pkg/ledger",
+		},
 		4: {
-			"agent/internal/bus", "agent/internal/journal", "agent/internal/seal", "agent/internal/spool",
-			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink",
+			"agent/internal/bus", "agent/internal/cut", "agent/internal/decode", "agent/internal/odometer", "agent/internal/report", "agent/internal/verdict",
+			"collector/internal/panel", "collector/internal/store", "pkg/audit/internal/accounts",
+		},
+		5: {
+			"agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
+			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/stones", "pkg/audit",
+		},
+		6: {
 			"collector/internal/analytics", "collector/internal/broker", "collector/internal/credit", "collector/internal/dashboard",
 			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
 			"collector/internal/validator",
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
-		5: {"agent/daemon", "collector/daemon", "firmware-sim/daemon"},
-		6: {"agent/internal/cli", "collector/internal/cli", "firmware-sim/internal/cli"},
-		7: {"agent", "collector", "firmware-sim"},
+		7: {"agent/daemon", "collector/daemon", "firmware-sim/daemon"},
+		8: {"agent/internal/cli", "collector/internal/cli", "firmware-sim/internal/cli"},
+		9: {"agent", "collector", "firmware-sim"},
 	} {
 		for _, n := range names {
 			m[n] = floor

@@ -13,7 +13,7 @@ import (
 
 	"rawstone/collector/internal/genesis"
 	"rawstone/collector/internal/identity"
-	"rawstone/collector/internal/settle"
+	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/audit"
@@ -125,7 +125,7 @@ func WriteOpenings(ctx context.Context, cfg *Config, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	all, err := settle.Openings(ctx, db)
+	all, err := stones.Openings(ctx, db)
 	if err != nil {
 		return err
 	}

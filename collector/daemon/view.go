@@ -6,7 +6,7 @@ import (
 
 	"rawstone/collector/internal/analytics"
 	"rawstone/collector/internal/dashboard"
-	"rawstone/collector/internal/settle"
+	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
@@ -18,7 +18,7 @@ const latestDrops = 12
 
 // stones is the dashboard's view of the ledger.
 func (c *collector) stones(ctx context.Context) (dashboard.Stones, error) {
-	drops, err := settle.Drops(ctx, c.records, latestDrops)
+	drops, err := stones.Drops(ctx, c.records, latestDrops)
 	if err != nil {
 		return dashboard.Stones{}, err
 	}
@@ -26,7 +26,7 @@ func (c *collector) stones(ctx context.Context) (dashboard.Stones, error) {
 	if len(drops) > 0 {
 		last = drops[0].Block
 	}
-	supply := settle.SupplyOf(last)
+	supply := stones.SupplyOf(last)
 	out := dashboard.Stones{Issued: supply.Issued, Scheduled: supply.Scheduled, Mined: supply.Most, Height: supply.Height}
 	for _, d := range drops {
 		out.Drops = append(out.Drops, dashboard.Drop{

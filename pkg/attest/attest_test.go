@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -226,11 +227,11 @@ func TestIdentityRefuses(t *testing.T) {
 	if _, err := EncodeIdentity(forged); err == nil {
 		t.Error("identity with a wrong signature encoded")
 	}
-	raw, err := wire.NewCodec().Encode(fileIdentity{Version: 1, Key: forged.Key, Program: forged.Program, Snapshot: forged.Snapshot})
+	raw, err := codec.Encode(fileIdentity{Version: 1, Key: forged.Key, Program: forged.Program, Snapshot: forged.Snapshot})
 	if err != nil {
 		t.Fatal(err)
 	}
-	offCurve, err := wire.NewCodec().Encode(fileIdentity{Version: 1, Key: wire.PublicKey{2, 0, 1}, Program: id.Program, Snapshot: id.Snapshot})
+	offCurve, err := codec.Encode(fileIdentity{Version: 1, Key: wire.PublicKey{2, 0, 1}, Program: id.Program, Snapshot: id.Snapshot})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -48,7 +49,7 @@ func EncodeIdentity(id Identity) ([]byte, error) {
 	if err := id.validate(); err != nil {
 		return nil, fmt.Errorf("cannot encode ECU identity: %w", err)
 	}
-	b, err := wire.NewCodec().Encode(fileIdentity{Version: wire.Version, Key: id.Key, Program: id.Program, Snapshot: id.Snapshot})
+	b, err := codec.Encode(fileIdentity{Version: wire.Version, Key: id.Key, Program: id.Program, Snapshot: id.Snapshot})
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +72,7 @@ func ParseIdentity(text []byte) (*Identity, error) {
 		return nil, errors.New("cannot read ECU identity: text beside or changes in its one block: pass the file as the ECU wrote it")
 	}
 	var f fileIdentity
-	if err := wire.NewCodec().Decode(block.Bytes, &f, MaxIdentityLen); err != nil {
+	if err := codec.Decode(block.Bytes, &f, MaxIdentityLen); err != nil {
 		return nil, err
 	}
 	if err := checkVersion("ECU identity", f.Version); err != nil {

@@ -3,6 +3,7 @@ package attest
 import (
 	"fmt"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -32,13 +33,13 @@ type busMessage struct {
 
 // Encode returns the message's bytes for one ISO-TP transfer on TxID.
 func (m Message) Encode() ([]byte, error) {
-	return wire.NewCodec().Encode(busMessage{Version: wire.Version, Snapshot: m.Snapshot, Opening: m.Opening})
+	return codec.Encode(busMessage{Version: wire.Version, Snapshot: m.Snapshot, Opening: m.Opening})
 }
 
 // DecodeMessage reads a message of at most MaxMessageLen bytes. It checks neither the signature nor the opening.
 func DecodeMessage(b []byte) (*Message, error) {
 	var m busMessage
-	if err := wire.NewCodec().Decode(b, &m, MaxMessageLen); err != nil {
+	if err := codec.Decode(b, &m, MaxMessageLen); err != nil {
 		return nil, err
 	}
 	if err := checkVersion("snapshot message", m.Version); err != nil {
@@ -72,13 +73,13 @@ func (r Request) Encode() ([]byte, error) {
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("cannot encode request: %w", err)
 	}
-	return wire.NewCodec().Encode(busRequest{Version: wire.Version, Last: r.Last})
+	return codec.Encode(busRequest{Version: wire.Version, Last: r.Last})
 }
 
 // DecodeRequest reads a request of at most MaxRequestLen bytes.
 func DecodeRequest(b []byte) (*Request, error) {
 	var m busRequest
-	if err := wire.NewCodec().Decode(b, &m, MaxRequestLen); err != nil {
+	if err := codec.Decode(b, &m, MaxRequestLen); err != nil {
 		return nil, err
 	}
 	if err := checkVersion("request", m.Version); err != nil {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 
 	"rawstone/pkg/can"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -50,7 +51,7 @@ func signedBytes(pub crypto.PublicKey, program wire.Hash, h wire.Head) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	return wire.NewCodec().Encode(signed{
+	return codec.Encode(signed{
 		Context: contextSnapshot, Program: program, ECU: key.ID(), Seq: h.Seq, Day: h.Day, Commitment: h.Commitment,
 	})
 }

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
@@ -44,7 +43,7 @@ func (r *Replay) Report() Report {
 	p := r.report
 	p.Supply, p.Scheduled = r.supply, reward.Emission(r.height)
 	if r.opened != nil {
-		p.Balances = maps.Clone(r.opened.balance)
+		p.Balances = r.opened.Balances()
 	}
 	return p
 }

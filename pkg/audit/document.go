@@ -128,7 +128,7 @@ func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
 			return nil, err
 		}
 		if r.opened != nil {
-			return r.opened.binding(e.Number, b)
+			return r.opened.Binding(e.Number, b)
 		}
 		return func() {}, nil
 	case ledger.TypeCredit:

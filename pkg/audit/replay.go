@@ -22,16 +22,20 @@ import (
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 
+	"rawstone/pkg/audit/internal/accounts"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
+// An Opener tells what blinded entries hide; it answers false for what it does not know. *ledger.Openings is one.
+type Opener = accounts.Opener
+
 // A Replay is the state after a prefix of a log. It is used by one goroutine at a time.
 type Replay struct {
 	root   wire.PublicKey
-	opened *opened // nil without openings
+	opened *accounts.Accounts // nil without openings
 
 	number    uint64 // of the next entry
 	tree      *compact.Range
@@ -74,7 +78,7 @@ func NewReplay(root wire.PublicKey, openings Opener) (*Replay, error) {
 		live: make(map[uint32]live),
 	}
 	if openings != nil {
-		r.opened, r.report.Opened = newOpened(openings), true
+		r.opened, r.report.Opened = accounts.New(openings), true
 	}
 	return r, nil
 }
@@ -146,7 +150,7 @@ func (r *Replay) credit(number uint64, c ledger.Credit) (func(), error) {
 	commit := func() {}
 	if r.opened != nil {
 		var err error
-		if commit, err = r.opened.credit(number, c); err != nil {
+		if commit, err = r.opened.Credit(number, c); err != nil {
 			return nil, err
 		}
 	}
@@ -228,7 +232,7 @@ func (r *Replay) checkLeaves(l *ledger.Leaves, hash wire.Hash) (func(), error) {
 	commit := func() {}
 	if r.opened != nil {
 		var err error
-		if commit, err = r.opened.setLeaves(l); err != nil {
+		if commit, err = r.opened.Leaves(l); err != nil {
 			return nil, err
 		}
 	}
@@ -278,7 +282,7 @@ func (r *Replay) checkDay(d *ledger.Day) (func(), error) {
 	}
 	commit := func() {}
 	if r.opened != nil {
-		if commit, err = r.opened.setDay(d); err != nil {
+		if commit, err = r.opened.Day(d); err != nil {
 			return nil, err
 		}
 	}
@@ -299,7 +303,7 @@ func (r *Replay) checkBlock(b *ledger.Block, hash wire.Hash) (func(), error) {
 	}
 	commit := func() {}
 	if r.opened != nil {
-		if commit, err = r.opened.draw(b); err != nil {
+		if commit, err = r.opened.Draw(b); err != nil {
 			return nil, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -24,7 +25,7 @@ type Sealed struct {
 }
 
 // Encode returns the body.
-func (s *Sealed) Encode() ([]byte, error) { return wire.NewCodec().Encode(s) }
+func (s *Sealed) Encode() ([]byte, error) { return codec.Encode(s) }
 
 // Sealed reads the body of an entry of type leaves, day or block.
 func (e *Entry) Sealed() (*Sealed, error) {

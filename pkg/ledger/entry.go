@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -39,13 +40,13 @@ func (e *Entry) Encode() ([]byte, error) {
 	if len(e.Body) > MaxBodyLen {
 		return nil, fmt.Errorf("cannot encode entry: body of %d bytes, at most %d allowed", len(e.Body), MaxBodyLen)
 	}
-	return wire.NewCodec().Encode(e)
+	return codec.Encode(e)
 }
 
 // DecodeEntry reads an entry.
 func DecodeEntry(b []byte) (*Entry, error) {
 	var e Entry
-	if err := wire.NewCodec().Decode(b, &e, MaxBodyLen+32); err != nil {
+	if err := codec.Decode(b, &e, MaxBodyLen+32); err != nil {
 		return nil, err
 	}
 	if e.Type < TypeProgram || e.Type > TypeBlock {
@@ -98,7 +99,7 @@ type BindingOpening struct {
 func (o *BindingOpening) Blind() (wire.Hash, error) { return blind("rawstone/binding/v1", o) }
 
 func blind(tag string, opening any) (wire.Hash, error) {
-	b, err := wire.NewCodec().Encode(opening)
+	b, err := codec.Encode(opening)
 	if err != nil {
 		return wire.Hash{}, err
 	}
@@ -110,7 +111,7 @@ func (e *Entry) decodeBody(want Type, v any) error {
 	if e.Type != want {
 		return errors.New("cannot read entry: it is of another type")
 	}
-	return wire.NewCodec().Decode(e.Body, v, MaxBodyLen)
+	return codec.Decode(e.Body, v, MaxBodyLen)
 }
 
 // Credit reads the body of an entry of TypeCredit.

@@ -9,7 +9,7 @@ import (
 	"maps"
 	"slices"
 
-	"rawstone/pkg/wire"
+	"rawstone/pkg/codec"
 )
 
 const (
@@ -99,7 +99,7 @@ func (o *Openings) Write(w io.Writer) error {
 
 func encodeOpenings[V any](m map[uint64]V) (out []openedEntry, err error) {
 	for _, n := range slices.Sorted(maps.Keys(m)) {
-		b, err := wire.NewCodec().Encode(m[n])
+		b, err := codec.Encode(m[n])
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +113,7 @@ func decodeOpenings[V any](what string, m *map[uint64]V, entries []openedEntry) 
 		var v V
 		b, err := hex.DecodeString(e.Opening)
 		if err == nil {
-			err = wire.NewCodec().Decode(b, &v, maxOpeningLen)
+			err = codec.Decode(b, &v, maxOpeningLen)
 		}
 		if err != nil {
 			return fmt.Errorf("cannot read openings: %s %d: %w", what, e.Number, err)

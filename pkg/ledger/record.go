@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -148,11 +149,11 @@ func EncodePayload(r record) ([]byte, error) {
 	if err := r.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot encode %T: %w", r, err)
 	}
-	return wire.NewCodec().Encode(r)
+	return codec.Encode(r)
 }
 
 func decodePayload(b []byte, r record) error {
-	if err := wire.NewCodec().Decode(b, r, MaxBodyLen); err != nil {
+	if err := codec.Decode(b, r, MaxBodyLen); err != nil {
 		return err
 	}
 	if err := r.Validate(); err != nil {

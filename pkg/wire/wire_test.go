@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"rawstone/pkg/codec"
 )
 
 func testKey(t testing.TB) *ecdsa.PrivateKey {
@@ -107,7 +109,7 @@ func TestClaimRefuses(t *testing.T) {
 		if _, err := c.Encode(); err == nil {
 			t.Errorf("%s: encoded", name)
 		}
-		b, err := NewCodec().Encode(c)
+		b, err := codec.Encode(c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +127,7 @@ func TestClaimRefuses(t *testing.T) {
 // Every other spelling of a message must be refused: the submission's identifier is the hash of its bytes.
 func TestNonCanonicalRefused(t *testing.T) {
 	head := Head{Seq: 1, Day: 2}
-	good, err := NewCodec().Encode(head)
+	good, err := codec.Encode(head)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,15 +142,15 @@ func TestNonCanonicalRefused(t *testing.T) {
 		"short hash":        append([]byte{0xa3, 0, 1, 1, 2, 2, 0x58, 31}, make([]byte, 31)...),
 	}
 	var h Head
-	if err := NewCodec().Decode(good, &h, 100); err != nil || h != head {
+	if err := codec.Decode(good, &h, 100); err != nil || h != head {
 		t.Fatalf("good form refused: %v", err)
 	}
 	for name, b := range bad {
-		if err := NewCodec().Decode(b, new(Head), 100); err == nil {
+		if err := codec.Decode(b, new(Head), 100); err == nil {
 			t.Errorf("%s: accepted %x", name, b)
 		}
 	}
-	if err := NewCodec().Decode(good, &h, len(good)-1); err == nil {
+	if err := codec.Decode(good, &h, len(good)-1); err == nil {
 		t.Error("accepted more than the limit")
 	}
 }

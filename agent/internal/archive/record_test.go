@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"rawstone/pkg/attest"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -17,14 +18,14 @@ func must[T any](v T, err error) T {
 
 func FuzzDecodeState(f *testing.F) {
 	head := wire.Head{Seq: 1, Day: 2}
-	f.Add(must(wire.NewCodec().Encode(State{Version: stateVersion})))
-	f.Add(must(wire.NewCodec().Encode(State{Version: stateVersion, Head: &head, Reason: wire.ReasonGap})))
+	f.Add(must(codec.Encode(State{Version: stateVersion})))
+	f.Add(must(codec.Encode(State{Version: stateVersion, Head: &head, Reason: wire.ReasonGap})))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		st, err := decodeState(withSum(body))
 		if err != nil {
 			return
 		}
-		if again := must(wire.NewCodec().Encode(st)); !bytes.Equal(again, body) {
+		if again := must(codec.Encode(st)); !bytes.Equal(again, body) {
 			t.Errorf("%x re-encodes to %x", body, again)
 		}
 		decodeState(body)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -94,7 +95,7 @@ func (a *Archive) commit(change func(*State), more ...func(*badger.Txn) error) e
 func decodeState(b []byte) (st State, err error) {
 	body, err := checkSum(b)
 	if err == nil {
-		err = wire.NewCodec().Decode(body, &st, maxStateLen)
+		err = codec.Decode(body, &st, maxStateLen)
 	}
 	if err == nil && st.Version != stateVersion {
 		err = fmt.Errorf("version %d, want %d", st.Version, stateVersion)
@@ -124,7 +125,7 @@ func readState(db *badger.DB) (st State, err error) {
 }
 
 func writeState(db *badger.DB, st State, more ...func(*badger.Txn) error) error {
-	b, err := wire.NewCodec().Encode(st)
+	b, err := codec.Encode(st)
 	if err != nil {
 		return err
 	}

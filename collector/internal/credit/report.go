@@ -6,6 +6,7 @@ import (
 	"github.com/veraison/go-cose"
 
 	"rawstone/collector/internal/store"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -56,7 +57,7 @@ func claimedReport(body []byte) *wire.Report {
 		return nil
 	}
 	var r wire.Report
-	if wire.NewCodec().Decode(m.Payload, &r, wire.MaxReportLen) != nil || r.Validate() != nil {
+	if codec.Decode(m.Payload, &r, wire.MaxReportLen) != nil || r.Validate() != nil {
 		return nil
 	}
 	return &r

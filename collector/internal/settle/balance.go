@@ -75,11 +75,15 @@ func (s *Settler) apply(ctx context.Context, e *ledger.Entry) error {
 		defer s.mu.Unlock()
 		s.today = &day{accounts: accounts, leaves: leaves, next: due.Drop, gains: make(map[string]uint64)}
 	case ledger.TypeBlock:
-		d, err := newDrop(e)
+		sealed, err := e.Sealed()
 		if err != nil {
 			return err
 		}
-		return s.credit(ctx, &d.Block)
+		b, err := ledger.DecodeBlock(sealed.Payload)
+		if err != nil {
+			return err
+		}
+		return s.credit(ctx, b)
 	}
 	return nil
 }
@@ -114,7 +118,7 @@ func (s *Settler) credit(ctx context.Context, b *ledger.Block) error {
 		s.metrics.blocks.Inc()
 		s.c.Logger.Info("drop drawn", "drop", b.Drop, "units", b.Units, "owners", owners)
 		if b.Units > 0 {
-			s.c.Logger.Info("stones credited", "milli_stones", Issued(*b), "owners", owners)
+			s.c.Logger.Info("stones credited", "milli_stones", b.Units*reward.Unit, "owners", owners)
 		}
 	}
 	if s.replay.Due().Type != ledger.TypeBlock {
@@ -148,86 +152,6 @@ func (s *Settler) Balance(ctx context.Context, account string) (milli uint64, er
 		milli += s.today.gains[account]
 	}
 	return milli, err
-}
-
-// A Drop is a block as the dashboard shows it.
-type Drop struct {
-	ledger.Block
-	// Number is its entry in the log.
-	Number uint64
-	// Cosigned counts its cosignatures.
-	Cosigned int
-}
-
-func newDrop(e *ledger.Entry) (Drop, error) {
-	sealed, err := e.Sealed()
-	if err != nil {
-		return Drop{}, err
-	}
-	b, err := ledger.DecodeBlock(sealed.Payload)
-	return Drop{*b, e.Number, len(sealed.Cosignatures)}, err
-}
-
-// Drops returns the last blocks, newest first.
-func Drops(ctx context.Context, db *store.DB, limit int) (drops []Drop, err error) {
-	err = db.View(ctx, func(tx *store.Tx) error {
-		entries, err := tx.LastEntries(ctx, ledger.TypeBlock, limit)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			d, err := newDrop(&e)
-			if err != nil {
-				return err
-			}
-			drops = append(drops, d)
-		}
-		return nil
-	})
-	return drops, err
-}
-
-// Issued returns what a block issued, in milli-stones.
-func Issued(b ledger.Block) uint64 { return b.Units * reward.Unit }
-
-// A Supply compares what was issued with the schedule, in milli-stones.
-type Supply struct {
-	// Issued is the supply so far, Scheduled S(h) at the height reached, Most what mileage may ever mine.
-	Issued, Scheduled, Most uint64
-	// Height is h.
-	Height uint64
-}
-
-// SupplyOf returns the supply after a block; the zero block stands for none.
-func SupplyOf(b ledger.Block) Supply {
-	h := b.Height
-	if b.Weight > 0 {
-		h++
-	}
-	return Supply{Issued: b.Supply, Scheduled: reward.Emission(h), Most: reward.MinedSupply, Height: h}
-}
-
-// Openings returns what the auditor is given.
-func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
-	var from store.Openings
-	err := db.View(ctx, func(tx *store.Tx) (err error) {
-		from, err = tx.Openings(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	o := new(ledger.Openings)
-	for _, a := range from.Accounts {
-		o.AddAccount(a.ID, a.Secret)
-	}
-	for _, b := range from.Bindings {
-		o.AddBinding(b.Number, b.Opening)
-	}
-	for _, c := range from.Credits {
-		o.AddCredit(c.Number, c.Opening)
-	}
-	return o, nil
 }
 
 type metrics struct {

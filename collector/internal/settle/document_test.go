@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/ledger"
 )
@@ -138,7 +141,6 @@ func TestLocked(t *testing.T) {
 	var err error
 	w.db, err = store.Open(t.Context(), store.Config{Path: path, BusyTimeout: 20 * time.Millisecond})
 	w.must(err)
-	w.patience = 50 * time.Millisecond
 	w.must(w.start())
 	anna := w.owner("anna")
 	w.credit("anna", anna, 40)
@@ -149,13 +151,20 @@ func TestLocked(t *testing.T) {
 	lock, err := other.BeginTx(t.Context(), nil)
 	w.must(err)
 	w.now = timing.DropTime(7)
+	w.settler.c.Patience = 50 * time.Millisecond // which is also the pause between attempts
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.settler.Run(ctx) }()
-	time.Sleep(300 * time.Millisecond) // several attempts; fewer would be no failure
+	for testutil.ToFloat64(w.settler.metrics.errors) < 3 { // several attempts
+		select {
+		case err := <-done:
+			t.Fatal("Run ended:", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 	w.must(lock.Rollback())
 	for {
-		drops, err := Drops(t.Context(), w.db, 1)
+		drops, err := stones.Drops(t.Context(), w.db, 1)
 		w.must(err)
 		if drops[0].Drop == 7 {
 			break
@@ -229,26 +238,4 @@ func TestJump(t *testing.T) {
 	w.step()
 	blocks(7 + 360)
 	w.stop()
-}
-
-func TestWatch(t *testing.T) {
-	var w watch
-	at := time.Unix(1000, 0)
-	for i, c := range []struct {
-		now, elapsed time.Duration
-		want         bool
-	}{
-		{0, 0, true}, {time.Hour, 0, true}, {2*time.Hour + 1, 0, false}, {2 * time.Hour, 0, true}, {0, time.Minute, true},
-		{3*time.Hour + time.Minute, time.Minute, true}, {100 * time.Hour, 2 * time.Minute, false}, {100 * time.Hour, 97 * time.Hour, true},
-	} {
-		if got := w.believe(at.Add(c.now), c.elapsed, time.Hour); got != c.want {
-			t.Errorf("look %d: %t, want %t", i, got, c.want)
-		}
-	} // A reading of the monotonic clock within the time would be compared in place of the clock that jumps.
-	now := time.Now()
-	w = watch{}
-	w.believe(now, 0, time.Hour)
-	if w.at != now.Round(0) {
-		t.Error("the clock's monotonic reading is kept")
-	}
 }

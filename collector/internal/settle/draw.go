@@ -5,13 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
+	"time"
 
+	"rawstone/collector/internal/panel"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
 )
+
+// minSlack bounds from below how far the clock may run ahead of the time that has passed.
+const minSlack = time.Hour
+
+// now returns the clock, and false while it is not believed, which is said once and counted.
+func (s *Settler) now() (time.Time, bool) {
+	now, slack := s.c.Now(), minSlack
+	if p, _ := s.replay.Program(); p != nil {
+		slack = max(slack, time.Duration(p.Timing.DayS)*time.Second)
+	}
+	ok := s.watch.Believe(now, s.c.Elapsed(), slack)
+	if !ok && !s.doubted {
+		s.metrics.jumps.Inc()
+		s.c.Logger.Error("clock has jumped ahead, drops wait: set it right, or start the collector anew if it is right", "drop", s.replay.Due().Drop)
+	} else if ok && s.doubted {
+		s.c.Logger.Info("clock is right again, drops go on")
+	}
+	s.doubted = !ok
+	return now, ok
+}
 
 // make keeps the next cosigned entry as a draft when it is due.
 func (s *Settler) make(ctx context.Context) (bool, error) {
@@ -160,54 +181,8 @@ func (s *Settler) seal(ctx context.Context, d store.Draft) error {
 	return s.update(ctx, func(tx *store.Tx) error { return tx.FinishDraft(ctx, d, body) })
 }
 
-// ask brings validators up to date and calls them at once, each for as long as the settler's patience. Without a list it asks all.
-// Answers and reasons are by validator.
+// ask brings validators up to date and calls them at once, all of them without a list. Answers and reasons are by validator.
 func ask[T any](ctx context.Context, s *Settler, list []byte, call func(context.Context, uint8, Validator) (T, error)) ([]T, []error) {
-	answers, reasons := make([]T, len(s.c.Validators)), make([]error, len(s.c.Validators))
-	var wg sync.WaitGroup
-	for i, v := range s.c.Validators {
-		if list != nil && !slices.Contains(list, byte(i)) {
-			reasons[i] = errors.New("not asked")
-			continue
-		}
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, s.c.Patience)
-			defer cancel()
-			err := s.bring(ctx, v)
-			if err == nil {
-				answers[i], err = call(ctx, uint8(i), v)
-			}
-			if err != nil {
-				reasons[i] = fmt.Errorf("validator %d: %w", i, err)
-			}
-		})
-	}
-	wg.Wait()
-	return answers, reasons
-}
-
-// bring gives a validator the entries that it has not seen.
-func (s *Settler) bring(ctx context.Context, v Validator) error {
-	next, err := v.Next(ctx)
-	if err != nil {
-		return err
-	}
-	for next < s.replay.Next() {
-		entries, err := s.entries(ctx, next)
-		if err != nil {
-			return err
-		}
-		entries = entries[:min(uint64(len(entries)), s.replay.Next()-next)]
-		if len(entries) == 0 {
-			return fmt.Errorf("cannot read entry %d", next)
-		}
-		if err := v.Follow(ctx, entries...); err != nil {
-			return err
-		}
-		next += uint64(len(entries))
-	}
-	if next > s.replay.Next() {
-		return fmt.Errorf("it has seen %d entries, the records hold %d", next, s.replay.Next())
-	}
-	return nil
+	p := panel.Panel[Validator]{Validators: s.c.Validators, Patience: s.c.Patience, Entries: s.entries}
+	return panel.Ask(ctx, p, s.replay.Next(), list, call)
 }

@@ -6,7 +6,8 @@
 // draft. The settler replays each entry by the rules of package audit before it publishes it. There is one settler to a log.
 //
 // Missed drops are made up in order and none is skipped. Without a quorum of validators drops stop, which is said and counted, and are
-// caught up afterwards; credits wait in the records meanwhile, because the draft has the next number. A log that holds more than the records, or something else, is refused at the start and never overwritten.
+// caught up afterwards; credits wait in the records meanwhile, because the draft has the next number. A log that holds more than the
+// records, or something else, is refused at the start and never overwritten.
 package settle
 
 import (
@@ -20,7 +21,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/panel"
 	"rawstone/collector/internal/store"
+	"rawstone/collector/internal/watch"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
@@ -39,10 +42,7 @@ var ErrNoQuorum = errors.New("no quorum of validators")
 
 // A Validator gives VRF proofs and cosignatures. What it follows is final: it is in the records.
 type Validator interface {
-	// Next returns the number of the entry that it wants next.
-	Next(ctx context.Context) (uint64, error)
-	// Follow gives it entries in order.
-	Follow(ctx context.Context, entries ...ledger.Entry) error
+	panel.Follower
 	// Prove returns its proof for the seed that is due.
 	Prove(ctx context.Context, due audit.Due) (ledger.Proof, error)
 	// Cosign checks a payload as the next entry and signs it.
@@ -86,7 +86,7 @@ type Config struct {
 type Settler struct {
 	c       Config
 	metrics *metrics
-	watch   watch
+	watch   watch.Watch
 	doubted bool // the clock is not believed
 
 	broken    error  // set by an error after which memory and records may differ

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 
+	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
 	"rawstone/pkg/audit"
@@ -115,7 +116,7 @@ func newKey(t *testing.T) (*ecdsa.PrivateKey, wire.PublicKey) {
 
 func newWorld(t *testing.T, validators int, quorum uint8) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), now: time.Unix(90, 0)}
+	w := &world{t: t, dir: t.TempDir(), now: time.Unix(90, 0), patience: 10 * time.Minute}
 	root, rootPub := newKey(t)
 	policy, policyPub := newKey(t)
 	board, boardPub := newKey(t)
@@ -247,7 +248,7 @@ func (w *world) credit(account string, ecu wire.KeyID, km uint32) {
 // audit replays the log as a stranger and with the openings, and compares its balances with the settler's.
 func (w *world) audit() audit.Report {
 	w.t.Helper()
-	openings, err := Openings(w.t.Context(), w.db)
+	openings, err := stones.Openings(w.t.Context(), w.db)
 	w.must(err)
 	_, err = audit.Audit(w.t.Context(), audit.Config{Dir: w.logDir(), Root: w.root})
 	w.must(err)
@@ -295,12 +296,12 @@ func TestSettle(t *testing.T) {
 	if r.Blocks != 18 || r.Credits != 5 || r.Supply == 0 || len(r.Balances) != 3 {
 		t.Errorf("audit reports %s with %v", r, r.Balances)
 	}
-	drops, err := Drops(t.Context(), w.db, 3)
+	drops, err := stones.Drops(t.Context(), w.db, 3)
 	w.must(err)
 	if len(drops) != 3 || drops[0].Drop != 17 || drops[2].Drop != 15 || drops[0].Cosigned != 1 {
 		t.Errorf("last drops are %+v", drops)
 	}
-	s := SupplyOf(drops[0].Block)
+	s := stones.SupplyOf(drops[0].Block)
 	if s.Issued != r.Supply || s.Issued > s.Scheduled || s.Scheduled-s.Issued != drops[0].Carry {
 		t.Errorf("supply is %+v, the audit says %d", s, r.Supply)
 	}
@@ -496,7 +497,7 @@ func TestFourValidators(t *testing.T) {
 	anna := w.owner("anna")
 	w.credit("anna", anna, 40)
 	w.at(3) // days 2 and 3
-	if drops, err := Drops(t.Context(), w.db, 1); err != nil || drops[0].Cosigned != 4 || len(drops[0].Proofs) != 4 {
+	if drops, err := stones.Drops(t.Context(), w.db, 1); err != nil || drops[0].Cosigned != 4 || len(drops[0].Proofs) != 4 {
 		t.Fatalf("last drop is %+v, %v", drops, err)
 	}
 	// One validator falls silent: it is out for the day, its cosignature is missed, drops go on.
@@ -504,7 +505,7 @@ func TestFourValidators(t *testing.T) {
 	w.at(4)
 	w.validators[1].noProof, w.validators[1].noSign = false, false
 	w.at(5)
-	drops, err := Drops(t.Context(), w.db, 2)
+	drops, err := stones.Drops(t.Context(), w.db, 2)
 	w.must(err)
 	for _, d := range drops {
 		if string(d.Withheld) != "\x01" || len(d.Proofs) != 3 {
@@ -544,7 +545,7 @@ func TestFourValidators(t *testing.T) {
 	if r := w.audit(); r.Blocks != 14 || r.Credits != 2 {
 		t.Errorf("audit reports %s", r)
 	}
-	drops, err = Drops(t.Context(), w.db, 1)
+	drops, err = stones.Drops(t.Context(), w.db, 1)
 	w.must(err)
 	if len(drops[0].Withheld) != 0 {
 		t.Errorf("validators %v are still out days later", drops[0].Withheld)
@@ -562,7 +563,7 @@ func TestOneAfterTheOther(t *testing.T) {
 	w.at(3)
 	w.validators[0].noProof = true
 	w.at(4)
-	drops, err := Drops(t.Context(), w.db, 1)
+	drops, err := stones.Drops(t.Context(), w.db, 1)
 	w.must(err)
 	if string(drops[0].Withheld) != "\x00\x02" {
 		t.Errorf("validators %v are out, want 0 and 2", drops[0].Withheld)
@@ -580,10 +581,14 @@ func TestRun(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- w.settler.Run(ctx) }()
 	for {
-		if drops, err := Drops(t.Context(), w.db, 1); err == nil && len(drops) == 1 && drops[0].Drop == 2 {
+		if drops, err := stones.Drops(t.Context(), w.db, 1); err == nil && len(drops) == 1 && drops[0].Drop == 2 {
 			break
 		}
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case err := <-done:
+			t.Fatal("Run ended:", err)
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 	cancel()
 	w.must(<-done)

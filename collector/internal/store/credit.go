@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 
 	"rawstone/collector/internal/database"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -72,7 +73,7 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	if err != nil {
 		return err
 	}
-	body, err := wire.NewCodec().Encode(ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
+	body, err := codec.Encode(ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
 	if err != nil {
 		return err
 	}

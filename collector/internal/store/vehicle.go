@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rawstone/collector/internal/database"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -99,7 +100,7 @@ func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
 	if err != nil {
 		return err
 	}
-	body, err := wire.NewCodec().Encode(ledger.Binding{Blind: blind})
+	body, err := codec.Encode(ledger.Binding{Blind: blind})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"rawstone/pkg/attest"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -64,7 +65,7 @@ func (s *state) push(m attest.Message) {
 
 // write replaces the file atomically; it is on disk when write returns.
 func (s *state) write(dir string) error {
-	payload, err := wire.NewCodec().Encode(s)
+	payload, err := codec.Encode(s)
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func readState(dir string) (*state, error) {
 
 func decodeState(payload []byte) (*state, error) {
 	var s state
-	if err := wire.NewCodec().Decode(payload, &s, maxStateLen); err != nil {
+	if err := codec.Decode(payload, &s, maxStateLen); err != nil {
 		return nil, err
 	}
 	return &s, s.validate()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
 
@@ -79,7 +80,7 @@ func FuzzReadState(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := wire.NewCodec().Encode(s)
+		again, err := codec.Encode(s)
 		if err != nil || !bytes.Equal(again, payload) {
 			t.Errorf("accepted a state that encodes differently: %v", err)
 		}

@@ -1,4 +1,9 @@
-package audit
+// Package accounts is the part of an audit that only who holds the openings can do: whose each credit is, that it is credited once and to
+// the account its key is bound to, each account's weight of each day, the leaves, their order and root, and every share.
+//
+// Its methods check first and return what is to be done once the whole entry is accepted; what is refused changes nothing. What a
+// stranger can check is left to the replay.
+package accounts
 
 import (
 	"fmt"
@@ -20,8 +25,8 @@ type Opener interface {
 	Secret(account string) ([32]byte, bool)
 }
 
-// opened is the part of a replay that only who holds the openings can do.
-type opened struct {
+// Accounts is the state of all accounts after a prefix of a log. It is used by one goroutine at a time.
+type Accounts struct {
 	opener   Opener
 	bound    map[wire.KeyID]*bound
 	credited map[span][]string // kinds
@@ -47,14 +52,14 @@ type span struct {
 	seq uint64
 }
 
-func newOpened(o Opener) *opened {
-	return &opened{opener: o, bound: make(map[wire.KeyID]*bound), credited: make(map[span][]string),
+// New starts before the first entry.
+func New(o Opener) *Accounts {
+	return &Accounts{opener: o, bound: make(map[wire.KeyID]*bound), credited: make(map[span][]string),
 		weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
 }
 
-// The methods check first and return what is to be done when the whole entry is accepted.
-
-func (o *opened) binding(number uint64, b ledger.Binding) (func(), error) {
+// Binding checks the binding that is the entry of that number.
+func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
 	op, ok := o.opener.Binding(number)
 	if !ok {
 		return nil, fmt.Errorf("binding has no opening")
@@ -73,7 +78,8 @@ func (o *opened) binding(number uint64, b ledger.Binding) (func(), error) {
 	return func() { o.bound[id] = &bound{op.Account, op.Head.Seq, op.Head.Seq} }, nil
 }
 
-func (o *opened) credit(number uint64, c ledger.Credit) (func(), error) {
+// Credit checks the credit that is the entry of that number.
+func (o *Accounts) Credit(number uint64, c ledger.Credit) (func(), error) {
 	op, ok := o.opener.Credit(number)
 	if !ok {
 		return nil, fmt.Errorf("credit has no opening")
@@ -121,7 +127,8 @@ func (o *opened) credit(number uint64, c ledger.Credit) (func(), error) {
 	}, nil
 }
 
-func (o *opened) setLeaves(l *ledger.Leaves) (func(), error) {
+// Leaves checks a day's leaves against what every account has earned.
+func (o *Accounts) Leaves(l *ledger.Leaves) (func(), error) {
 	owners := make(map[wire.Hash]string)
 	var leaves []reward.Leaf
 	for account, days := range o.weights {
@@ -161,7 +168,8 @@ func (o *opened) setLeaves(l *ledger.Leaves) (func(), error) {
 	}, nil
 }
 
-func (o *opened) setDay(d *ledger.Day) (func(), error) {
+// Day checks the order and the root of the leaves that were checked last.
+func (o *Accounts) Day(d *ledger.Day) (func(), error) {
 	ordered := reward.Order(d.Order, o.leaves)
 	tree, err := reward.NewTree(ordered)
 	if err != nil {
@@ -173,7 +181,8 @@ func (o *opened) setDay(d *ledger.Day) (func(), error) {
 	return func() { o.leaves = ordered }, nil
 }
 
-func (o *opened) draw(b *ledger.Block) (func(), error) {
+// Draw checks a block that follows from what is public, and gives every account its share.
+func (o *Accounts) Draw(b *ledger.Block) (func(), error) {
 	if b.Weight == 0 {
 		return func() {}, nil
 	}
@@ -193,3 +202,6 @@ func (o *opened) draw(b *ledger.Block) (func(), error) {
 		}
 	}, nil
 }
+
+// Balances returns every account's stones in milli-stones.
+func (o *Accounts) Balances() map[string]uint64 { return maps.Clone(o.balance) }

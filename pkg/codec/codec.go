@@ -1,0 +1,66 @@
+// Package codec is Rawstone's form of CBOR: deterministic (RFC 8949 §4.2.1), bounded, and with one spelling for each value.
+//
+// A decoder bounds its input before it allocates and refuses unknown or repeated keys, trailing bytes, tags, indefinite lengths, text that
+// is not UTF-8 and every form that does not re-encode to itself. What a value means is for its own package.
+package codec
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// encoding is made anew for each message, which costs little beside it: the library keeps what it knows of types by itself.
+func encoding() cbor.EncMode {
+	m, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic("codec: " + err.Error()) // constant options: unreachable
+	}
+	return m
+}
+
+func decoding() cbor.DecMode {
+	m, err := cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		MaxNestedLevels:   8,
+		MaxArrayElements:  256,
+		MaxMapPairs:       32,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		UTF8:              cbor.UTF8RejectInvalid,
+	}.DecMode()
+	if err != nil {
+		panic("codec: " + err.Error()) // constant options: unreachable
+	}
+	return m
+}
+
+// Encode returns the deterministic encoding of v, a struct whose fields have integer keys.
+func Encode(v any) ([]byte, error) {
+	b, err := encoding().Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode %T: %w", v, err)
+	}
+	return b, nil
+}
+
+// Decode reads b, at most limit bytes, into v, a pointer to such a struct: nesting 8, 256 array elements, 32 map pairs. Input that does
+// not re-encode to the same bytes is refused.
+func Decode(b []byte, v any, limit int) error {
+	if len(b) > limit {
+		return fmt.Errorf("cannot decode %T: %d bytes, at most %d allowed", v, len(b), limit)
+	}
+	if err := decoding().Unmarshal(b, v); err != nil {
+		return fmt.Errorf("cannot decode %T: %w", v, err)
+	}
+	again, err := encoding().Marshal(v)
+	if err != nil {
+		return fmt.Errorf("cannot decode %T: %w", v, err)
+	}
+	if !bytes.Equal(again, b) {
+		return fmt.Errorf("cannot decode %T: not in deterministic form (RFC 8949 §4.2.1)", v)
+	}
+	return nil
+}
