@@ -260,7 +260,7 @@ func TestRun(t *testing.T) {
 	}
 	select {
 	case <-w.spool.Changed():
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("nothing was sealed")
 	}
 	cancel()

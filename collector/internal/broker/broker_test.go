@@ -43,13 +43,13 @@ func start(t *testing.T, cfg Config) *Broker {
 
 func options(addr netip.AddrPort, id string) *mqtt.ClientOptions {
 	return mqtt.NewClientOptions().AddBroker("tcp://" + addr.String()).SetClientID(id).SetCleanSession(true).
-		SetAutoReconnect(false).SetConnectTimeout(5 * time.Second).SetProtocolVersion(4)
+		SetAutoReconnect(false).SetConnectTimeout(time.Minute).SetProtocolVersion(4)
 }
 
 func connect(t *testing.T, addr netip.AddrPort, id string) mqtt.Client {
 	t.Helper()
 	c := mqtt.NewClient(options(addr, id))
-	if tok := c.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatalf("connect as %q: %v", id, tok.Error())
 	}
 	t.Cleanup(func() { c.Disconnect(0) })
@@ -58,7 +58,7 @@ func connect(t *testing.T, addr netip.AddrPort, id string) mqtt.Client {
 
 func publish(t *testing.T, c mqtt.Client, topic string, payload []byte) {
 	t.Helper()
-	if tok := c.Publish(topic, 1, false, payload); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.Publish(topic, 1, false, payload); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatalf("publish: %v", tok.Error())
 	}
 }
@@ -85,7 +85,7 @@ func messages(t *testing.T, b *Broker, stream string) uint64 {
 func queued(t *testing.T, b *Broker, stream string, n uint64) {
 	t.Helper()
 	got := messages(t, b, stream)
-	for range 500 {
+	for range 6000 {
 		if got == n {
 			return
 		}
@@ -120,14 +120,14 @@ func TestLargePayloadCutsTheConnection(t *testing.T) {
 	lost := make(chan error, 1)
 	o := options(b.Addr(), "V1").SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err })
 	c := mqtt.NewClient(o)
-	if tok := c.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
 	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxPayload-128))
 	c.Publish(wire.Topic("V1", wire.KindClaim), 1, false, make([]byte, MaxPayload))
 	select {
 	case <-lost:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the connection survived a payload over the bound")
 	}
 	queued(t, b, StreamClaims, 1) // the one within the bound
@@ -138,6 +138,12 @@ func TestFullQueueKeepsWhatItHas(t *testing.T) {
 	c := connect(t, b.Addr(), "V1")
 	for i := range 20 {
 		publish(t, c, wire.Topic("V1", wire.KindClaim), bytes.Repeat([]byte{byte(i)}, 1000))
+	}
+	for range 6000 { // the server acknowledges before the queue has taken them up
+		if messages(t, b, StreamClaims) >= 4 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	js, err := jetstream.New(b.Conn())
 	if err != nil {

@@ -58,7 +58,7 @@ func TestClientsKeepToTheirTopics(t *testing.T) {
 		"#":                                0x80,
 	} {
 		tok := c.Subscribe(topic, 0, nil)
-		tok.WaitTimeout(10 * time.Second)
+		tok.WaitTimeout(time.Minute)
 		if got := tok.(*mqtt.SubscribeToken).Result()[topic]; got != want {
 			t.Errorf("subscribe to %s: code %#x, want %#x", topic, got, want)
 		}
@@ -71,7 +71,7 @@ func TestForbiddenPublishReachesNobody(t *testing.T) {
 	victim := connect(t, b.Addr(), "V1")
 	for _, topic := range []string{wire.Topic("V1", wire.KindReceipt), wire.PolicyTopic} {
 		tok := victim.Subscribe(topic, 0, func(_ mqtt.Client, m mqtt.Message) { got <- string(m.Payload()) })
-		tok.WaitTimeout(10 * time.Second)
+		tok.WaitTimeout(time.Minute)
 	}
 	liar := connect(t, b.Addr(), "V2")
 	publish(t, liar, wire.Topic("V1", wire.KindReceipt), []byte("forged"))
@@ -84,7 +84,7 @@ func TestForbiddenPublishReachesNobody(t *testing.T) {
 		if m != "true" {
 			t.Errorf("received %q from another client", m)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the collector's own receipt did not arrive")
 	}
 }
@@ -93,7 +93,7 @@ func TestClientsAreNamedLikeVehicles(t *testing.T) {
 	b := start(t, Config{})
 	for _, id := range []string{"v1", "V.1", "V1 ", `V1" - mid:1 - "V2`, "", strings.Repeat("V", 33)} {
 		c := mqtt.NewClient(options(b.Addr(), id))
-		if tok := c.Connect(); tok.WaitTimeout(10*time.Second) && tok.Error() == nil {
+		if tok := c.Connect(); tok.WaitTimeout(time.Minute) && tok.Error() == nil {
 			t.Errorf("client id %q was admitted", id)
 			c.Disconnect(0)
 		}
@@ -117,7 +117,7 @@ func TestOnlyRegisteredVehiclesConnect(t *testing.T) {
 	refuse := func(id string) {
 		t.Helper()
 		c := mqtt.NewClient(options(b.Addr(), id))
-		if tok := c.Connect(); !tok.WaitTimeout(10*time.Second) || !errors.Is(tok.Error(), packets.ErrorRefusedNotAuthorised) {
+		if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || !errors.Is(tok.Error(), packets.ErrorRefusedNotAuthorised) {
 			t.Errorf("connect as %q: %v, want not authorised", id, tok.Error())
 		}
 	}

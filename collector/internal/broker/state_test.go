@@ -17,7 +17,7 @@ func TestRetainedMessagesTakeNothingFromTheQueues(t *testing.T) {
 	dir := t.TempDir()
 	b := start(t, Config{Dir: dir, StreamBytes: 1 << 20})
 	tok := connect(t, b.Addr(), "V0").Publish(wire.Topic("V0", wire.KindClaim), 1, true, []byte("x"))
-	if !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
 	queued(t, b, "$MQTT_rmsgs", 1) // the server keeps them where they are bounded
@@ -42,7 +42,7 @@ func TestRetainedMessagesTakeNothingFromTheQueues(t *testing.T) {
 		n := messages(t, b, StreamClaims)
 		c := connect(t, b.Addr(), id)
 		for _, retain := range []bool{true, false} { // a retained message that does not fit is a claim all the same
-			if tok := c.Publish(wire.Topic(id, wire.KindClaim), 1, retain, []byte("claim")); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+			if tok := c.Publish(wire.Topic(id, wire.KindClaim), 1, retain, []byte("claim")); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 				t.Fatal(tok.Error())
 			}
 		}
@@ -60,11 +60,11 @@ func TestStateIsBounded(t *testing.T) {
 	b := start(t, Config{StreamBytes: 1 << 20})
 	c := connect(t, b.Addr(), "V1")
 	for _, topic := range []string{wire.Topic("V1", wire.KindReceipt), wire.PolicyTopic} {
-		if tok := c.Subscribe(topic, 2, nil); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+		if tok := c.Subscribe(topic, 2, nil); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 			t.Fatal(tok.Error())
 		}
 	}
-	if tok := c.Publish(wire.Topic("V1", wire.KindClaim), 2, true, []byte("x")); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.Publish(wire.Topic("V1", wire.KindClaim), 2, true, []byte("x")); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
 	js, err := jetstream.New(b.Conn())
@@ -108,7 +108,7 @@ func TestPersistentSessionsAreBounded(t *testing.T) {
 		t.Errorf("%d sessions kept of %d, want some", m, n)
 	}
 	c := mqtt.NewClient(options(b.Addr(), "V1").SetCleanSession(false))
-	if tok := c.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
 	defer c.Disconnect(0)

@@ -157,6 +157,7 @@ func TestLockedDatabaseIsNotTriedOneByOne(t *testing.T) {
 	for i := range n {
 		c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", i))
 	}
+	eventually(t, "all in the queue", func() bool { return r.queued() == n }) // and so in one batch
 	err = other.Update(t.Context(), func(*store.Tx) error {
 		r.start()
 		eventually(t, "batch put back", func() bool { return r.counted("rawstone_ingest_retries_total") == n })
@@ -186,6 +187,7 @@ func TestDatabaseThatFailsEndsOneByOne(t *testing.T) {
 	for i := range n - 1 {
 		c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", i))
 	}
+	eventually(t, "all in the queue", func() bool { return r.queued() == n }) // and so in one batch
 	r.start()
 	eventually(t, "batch put back", func() bool { return r.counted("rawstone_ingest_retries_total") == n })
 	r.stop()
@@ -202,7 +204,7 @@ func TestDatabaseThatFailsEndsOneByOne(t *testing.T) {
 func TestNoReceiptBeforeTheCommit(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
 	r.retry = 200 * time.Millisecond
-	db, err := sql.Open("sqlite", "file:"+r.path)
+	db, err := sql.Open("sqlite", "file:"+r.path+"?_pragma=busy_timeout(60000)") // the intake writes meanwhile
 	if err != nil {
 		t.Fatal(err)
 	}

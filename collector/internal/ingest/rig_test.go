@@ -147,13 +147,13 @@ func newCar(t *testing.T, addr netip.AddrPort, id string) *car {
 	t.Helper()
 	c := &car{t: t, id: id, receipts: make(chan []byte, 4096)}
 	c.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + addr.String()).SetClientID(id).SetCleanSession(true).SetOrderMatters(false))
-	if tok := c.client.Connect(); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.client.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
 	t.Cleanup(func() { c.client.Disconnect(0) })
 	topic := wire.Topic(id, wire.KindReceipt)
 	tok := c.client.Subscribe(topic, 0, func(_ mqtt.Client, m mqtt.Message) { c.receipts <- m.Payload() })
-	if !tok.WaitTimeout(10*time.Second) || tok.(*mqtt.SubscribeToken).Result()[topic] != 0 {
+	if !tok.WaitTimeout(time.Minute) || tok.(*mqtt.SubscribeToken).Result()[topic] != 0 {
 		t.Fatal("receipts not subscribed")
 	}
 	return c
@@ -161,7 +161,7 @@ func newCar(t *testing.T, addr netip.AddrPort, id string) *car {
 
 func (c *car) publish(kind wire.Kind, body []byte) {
 	c.t.Helper()
-	if tok := c.client.Publish(wire.Topic(c.id, kind), 1, false, body); !tok.WaitTimeout(10*time.Second) || tok.Error() != nil {
+	if tok := c.client.Publish(wire.Topic(c.id, kind), 1, false, body); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		c.t.Fatal(tok.Error())
 	}
 }
@@ -171,7 +171,7 @@ func (c *car) receipt() []byte {
 	select {
 	case b := <-c.receipts:
 		return b
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		c.t.Fatal("no receipt")
 		return nil
 	}
@@ -180,7 +180,7 @@ func (c *car) receipt() []byte {
 // eventually waits for a condition that another goroutine brings about.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 3000 {
 		if cond() {
 			return
 		}
