@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -33,7 +36,7 @@ func groups(t *testing.T, n int) (urls []string) {
 func TestRunSerialisesAndKeepsOrder(t *testing.T) {
 	urls := groups(t, 2)
 	metrics := prometheus.NewRegistry()
-	s, err := Open(Config{Buses: []Bus{{"a", urls[0]}, {"b", urls[1]}}, Logger: slog.New(slog.DiscardHandler), Metrics: metrics})
+	s, err := Open(Config{Buses: []Bus{{Name: "a", URL: urls[0]}, {Name: "b", URL: urls[1]}}, Logger: slog.New(slog.DiscardHandler), Metrics: metrics})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +97,7 @@ func TestRunSerialisesAndKeepsOrder(t *testing.T) {
 }
 
 func TestRunEndsWhenABusFails(t *testing.T) {
-	s, err := Open(Config{Buses: []Bus{{"a", groups(t, 1)[0]}}, Logger: slog.New(slog.DiscardHandler)})
+	s, err := Open(Config{Buses: []Bus{{Name: "a", URL: groups(t, 1)[0]}}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,13 +113,142 @@ func TestOpenRefuses(t *testing.T) {
 	url := groups(t, 1)[0]
 	for name, buses := range map[string][]Bus{
 		"none":     nil,
-		"twice":    {{"a", url}, {"a", url}},
+		"twice":    {{Name: "a", URL: url}, {Name: "a", URL: url}},
 		"too many": make([]Bus, MaxBuses+1),
-		"no bus":   {{"a", "http://x"}},
+		"no bus":   {{Name: "a", URL: "http://x"}},
 	} {
 		if s, err := Open(Config{Buses: buses, Logger: slog.New(slog.DiscardHandler)}); err == nil {
 			t.Errorf("%s: opened", name)
 			s.Close()
+		}
+	}
+}
+
+// capture writes a capture and returns its path.
+func capture(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "capture.log")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Buses of one capture share a reader and keep its order across buses; Run ends with the last recorded drive.
+func TestReplayShared(t *testing.T) {
+	var text strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&text, "(%d.0) can%d %08X#\n", 1000+i, i%3, i)
+	}
+	url := "replay://" + capture(t, text.String()) + "?speed=0"
+	s, err := Open(Config{
+		Buses:  []Bus{{Name: "can2", URL: url}, {Name: "can0", URL: url}, {Name: "can1", URL: url, Filters: []can.Filter{{ID: 1, Mask: 1}}}},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if len(s.sources) != 1 {
+		t.Errorf("%d readers of one capture", len(s.sources))
+	}
+	var got, want []string
+	for i := range 1000 {
+		if bus := (i + 1) % 3; bus != 2 || i%2 == 1 {
+			want = append(want, fmt.Sprintf("%d %08X", bus, i))
+		}
+	}
+	if err := s.Run(t.Context(), func(f *can.Frame) { got = append(got, fmt.Sprintf("%d %s", f.Bus, f.ID)) }); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestRecordedDrives plays each recorded drive through a Set: every frame that the capture holds, no other.
+func TestRecordedDrives(t *testing.T) {
+	dir := os.Getenv("RAWSTONE_CAPTURES")
+	if dir == "" {
+		dir = "../shared/captures"
+	}
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join("../../..", dir)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.candump.log*"))
+	if err != nil || len(files) == 0 {
+		t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
+	}
+	for _, file := range files {
+		r, err := can.OpenFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make(map[string]int)
+		var sum int64
+		var f can.Frame
+		for r.Next(&f) == nil {
+			if f.Flags&can.Error == 0 {
+				want[r.Buses()[f.Bus]]++
+				sum += f.Time % 1_000_000_007
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path, err := filepath.Abs(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var buses []Bus
+		for name := range want {
+			buses = append(buses, Bus{Name: name, URL: "replay://" + path + "?speed=0"})
+		}
+		s, err := Open(Config{Buses: buses, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]int)
+		err = s.Run(t.Context(), func(f *can.Frame) {
+			got[buses[f.Bus].Name]++
+			sum -= f.Time % 1_000_000_007
+		})
+		if d := cmp.Diff(want, got); d != "" || err != nil || sum != 0 {
+			t.Errorf("%s: times differ by %d, %v: %s", filepath.Base(file), sum, err, d)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// One frame more costs no allocation.
+func TestReplayAllocates(t *testing.T) {
+	run := func(frames int) float64 {
+		url := "replay://" + capture(t, strings.Repeat("(1000.0) can1 123#0011223344556677\n", frames)) + "?speed=0"
+		return testing.AllocsPerRun(1, func() {
+			s, err := Open(Config{Buses: []Bus{{Name: "can1", URL: url}}, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Run(t.Context(), func(*can.Frame) {}); err != nil {
+				t.Error(err)
+			}
+			s.Close()
+		})
+	}
+	if few, many := run(10), run(20_000); many > few+20 {
+		t.Errorf("%v allocations for ten frames, %v for 20,000", few, many)
+	}
+}
+
+func TestCheckURL(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"udp://239.64.142.1:4000": true, "socketcan://can0": true, "replay:///x?speed=2": true,
+		"": false, "can0": false, "http://x": false, "udp://x": false, "socketcan://": false, "replay://x": false, "replay:///x?y=1": false,
+	} {
+		if err := CheckURL(url); (err == nil) != ok {
+			t.Errorf("%q: %v", url, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rawstone/pkg/can"
+	"rawstone/pkg/can/link/internal/socket"
 )
 
 // The ratio of the two says what this package costs above the system calls.
@@ -43,7 +44,7 @@ func BenchmarkReceive(b *testing.B) {
 	b.Run("socket", func(b *testing.B) {
 		var buf [rxSize]byte
 		bench(b, func(c *Conn, _ context.Context) error {
-			_, _, err := c.port.(*groupPort).ReadFromUDPAddrPort(buf[:])
+			_, _, err := c.port.(*socket.Group).ReadFromUDPAddrPort(buf[:])
 			return err
 		})
 	})

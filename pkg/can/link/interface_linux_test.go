@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rawstone/pkg/can"
+	"rawstone/pkg/can/link/internal/socket"
 )
 
 // alone exchanges a frame where only lo exists, without a route and without the MULTICAST flag.
@@ -91,7 +92,7 @@ func pair(t *testing.T) (a, b *Conn) {
 		t.Fatal(err)
 	}
 	side := func(fd int) *Conn {
-		p, err := newInterfacePort(os.NewFile(uintptr(fd), "pair"))
+		p, err := socket.NewInterface(os.NewFile(uintptr(fd), "pair"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +112,6 @@ func TestInterfacePort(t *testing.T) {
 	for _, f := range []can.Frame{
 		frame(0x123, 0, 1, 2, 3),
 		frame(can.Extended|0x1FFFFFFF, can.FD|can.BitRateSwitch, long...),
-		frame(can.Extended|0x40, can.Error, 0, 0, 0, 0, 0, 0, 0, 0),
 		frame(TimeID, 0, 1, 2, 3, 4, 5, 6, 7, 8), // nothing special here
 	} {
 		send(t, ctx, a, f)
@@ -164,7 +164,7 @@ type busyPort struct {
 	refusals int
 }
 
-func (p *busyPort) send([]byte) error {
+func (p *busyPort) Send([]byte) error {
 	if p.refusals > 0 {
 		p.refusals--
 		return os.NewSyscallError("write", unix.ENOBUFS)
@@ -199,38 +199,6 @@ func TestFullTransmitQueue(t *testing.T) {
 			t.Errorf("counted %d frames sent, want 1", got)
 		}
 	})
-}
-
-func TestTimestamp(t *testing.T) {
-	cmsg := func(typ int32, data []byte) []byte {
-		b := make([]byte, unix.CmsgSpace(len(data)))
-		binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(len(data)))) // size_t, on the 64-bit machines that run tests
-		binary.NativeEndian.PutUint32(b[8:], unix.SOL_SOCKET)
-		binary.NativeEndian.PutUint32(b[12:], uint32(typ))
-		copy(b[unix.CmsgLen(0):], data)
-		return b
-	}
-	if unix.CmsgLen(0) != 16 {
-		t.Skip("needs a 64-bit machine")
-	}
-	spec := make([]byte, 16)
-	binary.NativeEndian.PutUint64(spec, 1_700_000_000)
-	binary.NativeEndian.PutUint64(spec[8:], 123_456_789)
-	for name, c := range map[string]struct {
-		oob  []byte
-		want int64
-	}{
-		"none":   {nil, 0},
-		"wide":   {cmsg(unix.SCM_TIMESTAMPNS, spec), 1_700_000_000_123_456_789},
-		"second": {append(cmsg(unix.SO_RXQ_OVFL, []byte{1, 0, 0, 0}), cmsg(unix.SCM_TIMESTAMPNS, spec)...), 1_700_000_000_123_456_789},
-		"other":  {cmsg(unix.SO_RXQ_OVFL, []byte{1, 0, 0, 0}), 0},
-		"cut":    {cmsg(unix.SCM_TIMESTAMPNS, spec)[:20], 0},
-		"odd":    {cmsg(unix.SCM_TIMESTAMPNS, spec[:12]), 0},
-	} {
-		if got := timestamp(c.oob); got != c.want {
-			t.Errorf("%s: %d, want %d", name, got, c.want)
-		}
-	}
 }
 
 // TestSocketCAN runs on a kernel with CAN: RAWSTONE_CAN names an interface that is up, for example a vcan with mtu 72.

@@ -2,14 +2,19 @@
 // the loopback interface that plays one.
 //
 // Both kinds behave alike. A Conn hears every participant but itself, as a SocketCAN socket does by default; a full receive
-// queue loses frames silently in the kernel, which is why it is enlarged; what is not a well-formed frame is counted and skipped.
+// queue loses frames in the kernel, which is why it is enlarged and what it lost is counted; what is not a well-formed frame is
+// counted and skipped. Error frames are no traffic: they are counted by class and never received, or a decoder would take their
+// class for an identifier. Filters are set in the kernel where it can, and always looked at here.
 // On the multicast bus an overloaded kernel may swap frames of a sender that it moves from one processor to another.
 //
 // Each received frame carries frame time (can.Frame.Time): the kernel's receive time stamp on SocketCAN; on the multicast bus
 // the time that its one time source announces (see TimeID), or else the host's clock.
 //
 // The package refuses to leave the machine: the multicast bus sends with TTL 0 on the loopback interface and takes datagrams
-// from this host's own addresses only. It does not interpret data bytes, filter identifiers or re-open a lost interface.
+// from this host's own addresses only. It does not interpret data bytes or re-open a lost interface.
+//
+// The sockets are its own: go.einride.tech/can, whose multicast bus this is and whose participants it meets there, has neither
+// CAN FD nor receive time, filters, error classes or a count of what was lost.
 package link
 
 import (
@@ -28,20 +33,23 @@ import (
 	"time"
 
 	"rawstone/pkg/can"
+	"rawstone/pkg/can/link/internal/socket"
 )
 
-const (
-	// receiveBuffer is the size asked of the kernel for the receive queue, in bytes: at the 768 bytes that a 16-byte datagram
-	// occupies there, room for about 20,000 frames, more than a second of a saturated 1 Mbit/s bus. Default queues hold a few hundred.
-	receiveBuffer = 8 << 20
-	// sendPatience bounds how long Send waits for room in a full transmit queue, and sendPause is the wait between two tries.
-	sendPatience, sendPause = time.Second, 500 * time.Microsecond
-)
+// sendPatience bounds how long Send waits for room in a full transmit queue, and sendPause is the wait between two tries.
+const sendPatience, sendPause = time.Second, 500 * time.Microsecond
+
+// ErrDown is wrapped by the error of Open when the interface is not there yet or not up, and of Receive and Send when it went down
+// or away: opening again later may succeed. Any other error of Open is a mistake that stays.
+var ErrDown = socket.ErrDown
 
 // Config says which bus to open. Only URL is required.
 type Config struct {
 	// URL is "udp://GROUP:PORT" with an IPv4 multicast address, for example udp://239.64.142.206:4000, or "socketcan://IFACE".
 	URL string
+	// Filters say which frames to receive: those that any of them lets pass. Nil means all, an empty list none. More than 512 are
+	// more than the kernel takes: it gets wider ones.
+	Filters []can.Filter
 	// SendTime makes this Conn the time source of a multicast bus: Send announces f.Time in a time frame whenever it changes.
 	// At most one participant of a bus may be its time source. A SocketCAN bus has kernel time stamps and ignores it.
 	SendTime bool
@@ -58,17 +66,22 @@ type Config struct {
 type Stats struct {
 	// Received counts the frames that Receive returned, Sent those that Send handed to the kernel, both without time frames.
 	Received, Sent uint64
+	// Filtered counts frames that Config.Filters kept out here; those that the kernel kept out are not known.
+	Filtered uint64
 	// Malformed counts datagrams skipped because they are not a frame (wrong size, length or identifier) or because another
 	// host sent them.
 	Malformed uint64
+	// Overflowed counts the frames that the full receive queue lost (SO_RXQ_OVFL), known when the next frame is received.
+	Overflowed uint64
+	// ErrorFrames counts error frames by class.
+	ErrorFrames ErrorCounts
 }
 
-// A port moves the bytes of single frames. Its calls fail with os.ErrDeadlineExceeded once a deadline has passed.
+// A port moves the bytes of single frames: a socket, or a test's double. Its calls fail with os.ErrDeadlineExceeded once a
+// deadline has passed.
 type port interface {
-	// receive reads one frame into b and says whether this port sent it and when, in Unix nanoseconds, the kernel got it (0:
-	// unknown). n is 0 for what must not count as a frame.
-	receive(b []byte) (n int, own bool, when int64, err error)
-	send(b []byte) error
+	Receive(b []byte) (socket.Arrival, error)
+	Send(b []byte) error
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 	Close() error
@@ -83,8 +96,10 @@ type Conn struct {
 	fd    bool // the bus may carry CAN FD frames
 	timed bool // the bus may carry time frames
 	now   func() time.Time
+	want  *can.Matcher
 
 	in      [rxSize]byte
+	lost    uint32 // by the kernel's count
 	clock   busClock
 	rx      watch
 	sending sync.Mutex
@@ -92,8 +107,10 @@ type Conn struct {
 	source  timeSource
 	tx      watch
 
-	closed                    atomic.Bool
-	received, sent, malformed atomic.Uint64
+	closed, down   atomic.Bool
+	received, sent atomic.Uint64
+	rare           sync.Mutex // guards skipped
+	skipped        Stats      // all but Received and Sent
 }
 
 // Open joins the bus that cfg names. Its errors say what is missing and how to get it.
@@ -105,9 +122,38 @@ func Open(cfg Config) (*Conn, error) {
 	return c, nil
 }
 
-func dial(cfg Config) (*Conn, error) {
+// Check says what is wrong with a URL as far as that can be seen without opening it.
+func Check(url string) error {
+	if _, err := parse(url); err != nil {
+		return fmt.Errorf("cannot use bus %q: %w", url, err)
+	}
+	return nil
+}
+
+// parse returns the group of a udp URL, and the zero AddrPort for a socketcan URL.
+func parse(url string) (group netip.AddrPort, err error) {
 	const forms = "give udp://GROUP:PORT, for example udp://239.64.142.206:4000, or socketcan://IFACE"
-	kind, host, _ := strings.Cut(cfg.URL, "://")
+	kind, host, _ := strings.Cut(url, "://")
+	switch kind {
+	case "udp":
+		group, err := netip.ParseAddrPort(host)
+		if err != nil || group.Port() == 0 {
+			return group, fmt.Errorf("%q is not an address with a port; %s", host, forms)
+		} else if !group.Addr().Is4() || !group.Addr().IsMulticast() {
+			return group, fmt.Errorf("%s is not an IPv4 multicast address; choose one in 239.0.0.0/8", group.Addr())
+		}
+		return group, nil
+	case "socketcan":
+		// 15 is IFNAMSIZ of linux/if.h without the final zero.
+		if host == "" || len(host) > 15 || strings.ContainsAny(host, "/?#@: ") {
+			return group, fmt.Errorf("%q is not the name of a network interface; give for example socketcan://can0", host)
+		}
+		return group, nil
+	}
+	return group, fmt.Errorf("unknown kind %q; %s", kind, forms)
+}
+
+func dial(cfg Config) (*Conn, error) {
 	if cfg.TimeTTL < 0 {
 		return nil, fmt.Errorf("the lifetime of frame time, %v, is negative; give 0 for the default", cfg.TimeTTL)
 	}
@@ -118,15 +164,12 @@ func dial(cfg Config) (*Conn, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	switch kind {
-	case "udp":
-		group, err := netip.ParseAddrPort(host)
-		if err != nil || group.Port() == 0 {
-			return nil, fmt.Errorf("%q is not an address with a port; %s", host, forms)
-		} else if !group.Addr().Is4() || !group.Addr().IsMulticast() {
-			return nil, fmt.Errorf("%s is not an IPv4 multicast address; choose one in 239.0.0.0/8", group.Addr())
-		}
-		p, err := joinGroup(group, cfg.Logger)
+	group, err := parse(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if group.IsValid() {
+		p, err := socket.JoinGroup(group, cfg.Logger)
 		if err != nil {
 			return nil, err
 		}
@@ -134,60 +177,75 @@ func dial(cfg Config) (*Conn, error) {
 		c.timed = true
 		c.source = timeSource{on: cfg.SendTime, refresh: cfg.TimeTTL / 2}
 		return c, nil
-	case "socketcan":
-		// 15 is IFNAMSIZ of linux/if.h without the final zero.
-		if host == "" || len(host) > 15 || strings.ContainsAny(host, "/?#@: ") {
-			return nil, fmt.Errorf("%q is not the name of a network interface; give for example socketcan://can0", host)
-		}
-		p, fd, err := bindInterface(host, cfg.Logger)
-		if err != nil {
-			return nil, err
-		}
-		c := newConn(cfg, p, binary.NativeEndian)
-		c.fd = fd
-		return c, nil
 	}
-	return nil, fmt.Errorf("unknown kind %q; %s", kind, forms)
+	var filters []socket.Filter
+	if cfg.Filters != nil {
+		filters = []socket.Filter{}
+	}
+	for _, f := range cfg.Filters {
+		filters = append(filters, socket.Filter{ID: uint32(f.ID), Mask: uint32(f.Mask)})
+	}
+	p, fd, err := socket.OpenInterface(strings.TrimPrefix(cfg.URL, "socketcan://"), filters, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(cfg, p, binary.NativeEndian)
+	c.fd = fd
+	return c, nil
 }
 
 func newConn(cfg Config, p port, order binary.ByteOrder) *Conn {
 	return &Conn{
-		name: cfg.URL, port: p, order: order, now: cfg.Now,
+		name: cfg.URL, port: p, order: order, now: cfg.Now, want: can.NewMatcher(cfg.Filters),
 		clock: busClock{ttl: cfg.TimeTTL},
 		rx:    watch{set: p.SetReadDeadline},
 		tx:    watch{set: p.SetWriteDeadline},
 	}
 }
 
-// Receive waits for the next frame of another participant and writes it to f, Bus being 0: who reads several buses sets it. It
-// returns ctx's error when ctx is done, an error wrapping net.ErrClosed after Close, and otherwise the kernel's error (the
-// interface went down): then the Conn is of no more use. It is cheapest when called with the same ctx each time.
+// Receive waits for the next frame of another participant that the filters let pass and writes it to f, Bus being 0: who reads
+// several buses sets it. It returns ctx's error when ctx is done, an error wrapping net.ErrClosed after Close, one wrapping ErrDown
+// once the interface went down or away, and otherwise the kernel's error: then the Conn is of no more use, whatever becomes of the
+// interface. It is cheapest when called with the same ctx each time.
 func (c *Conn) Receive(ctx context.Context, f *can.Frame) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	c.rx.arm(ctx)
 	for {
-		n, own, when, err := c.port.receive(c.in[:])
+		a, err := c.port.Receive(c.in[:])
 		if err != nil {
-			if err = c.rx.retry(ctx, err); err != nil {
+			if err = c.rx.retry(ctx, err); err == nil && c.down.Load() {
+				err = ErrDown
+			}
+			if err != nil {
 				return c.fault(ctx, "receive from", err)
 			}
 			continue
 		}
+		if a.Lost != c.lost {
+			c.skip(func(s *Stats) { s.Overflowed += uint64(a.Lost - c.lost) }) // whose difference survives its wrapping
+			c.lost = a.Lost
+		}
 		switch {
-		case !decode(c.in[:n], c.order, c.fd, f):
-			c.malformed.Add(1)
+		case !decode(c.in[:a.Len], c.order, c.fd, f):
+			c.skip(func(s *Stats) { s.Malformed++ })
 			continue
 		case c.timed && f.ID == TimeID:
 			if !c.clock.announce(f, c.now()) {
-				c.malformed.Add(1)
+				c.skip(func(s *Stats) { s.Malformed++ })
 			}
 			continue
-		case own:
+		case a.Own:
+			continue
+		case f.Flags&can.Error != 0:
+			c.skip(func(s *Stats) { s.ErrorFrames.Add(f) })
+			continue
+		case !c.want.Match(f.ID):
+			c.skip(func(s *Stats) { s.Filtered++ })
 			continue
 		}
-		if f.Time = when; when == 0 {
+		if f.Time = a.Time; f.Time == 0 {
 			f.Time = c.clock.stamp(c.now())
 		}
 		c.received.Add(1)
@@ -195,8 +253,16 @@ func (c *Conn) Receive(ctx context.Context, f *can.Frame) error {
 	}
 }
 
+// skip counts what Receive does not return.
+func (c *Conn) skip(count func(*Stats)) {
+	c.rare.Lock()
+	defer c.rare.Unlock()
+	count(&c.skipped)
+}
+
 // Send puts f on the bus. It refuses a frame that the bus cannot carry, waits up to a second for room in a full transmit
-// queue, and returns ctx's error when ctx is done first. Once ctx is done f may or may not have been sent.
+// queue, and returns ctx's error when ctx is done first. Once ctx is done f may or may not have been sent. An error that wraps
+// ErrDown ends a waiting Receive too, as the kernel tells only one of the two.
 func (c *Conn) Send(ctx context.Context, f *can.Frame) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -235,11 +301,15 @@ func (c *Conn) Send(ctx context.Context, f *can.Frame) error {
 func (c *Conn) write(ctx context.Context, b []byte) error {
 	var giveUp time.Time
 	for {
-		err := c.port.send(b)
+		err := c.port.Send(b)
 		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, syscall.ENOBUFS) {
+			if errors.Is(err, ErrDown) {
+				c.down.Store(true)
+				_ = c.port.SetReadDeadline(time.Unix(1, 0)) // it fails on a closed port only, where nobody waits
+			}
 			if err = c.tx.retry(ctx, err); err != nil {
 				return c.fault(ctx, "send on", err)
 			}
@@ -270,7 +340,13 @@ func (c *Conn) fault(ctx context.Context, verb string, err error) error {
 }
 
 // Stats returns the counters.
-func (c *Conn) Stats() Stats { return Stats{c.received.Load(), c.sent.Load(), c.malformed.Load()} }
+func (c *Conn) Stats() Stats {
+	c.rare.Lock()
+	defer c.rare.Unlock()
+	s := c.skipped
+	s.Received, s.Sent = c.received.Load(), c.sent.Load()
+	return s
+}
 
 // Close leaves the bus and wakes a waiting Receive and Send. Closing twice is an error that wraps net.ErrClosed.
 func (c *Conn) Close() error {

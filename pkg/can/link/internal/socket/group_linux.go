@@ -1,4 +1,4 @@
-package link
+package socket
 
 import (
 	"cmp"
@@ -13,19 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A groupPort is a multicast group on the loopback interface: einride's UDP bus (go.einride.tech/can/pkg/socketcan, udp.go),
+// A Group is a multicast group on the loopback interface: einride's UDP bus (go.einride.tech/can/pkg/socketcan, udp.go),
 // one frame per datagram, on sockets of our own, because einride's finds no interface where only lo exists and loses
 // frames to a small receive queue. It has one socket to receive, bound to the group, and a connected one to send, whose own
 // port number tells our frames from those of others.
-type groupPort struct {
+type Group struct {
 	*net.UDPConn // to receive
 	tx           *net.UDPConn
 	self         netip.AddrPort
 	local        map[netip.Addr]bool
+	oob          [oobSize]byte
+	lost         uint32
 }
 
-// joinGroup opens both sockets.
-func joinGroup(group netip.AddrPort, log *slog.Logger) (port, error) {
+// JoinGroup opens both sockets of the IPv4 multicast group.
+func JoinGroup(group netip.AddrPort, log *slog.Logger) (*Group, error) {
 	lo, local, err := host()
 	if err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func joinGroup(group netip.AddrPort, log *slog.Logger) (port, error) {
 		_ = rx.Close() // the first error is the one that tells
 		return nil, fmt.Errorf("cannot send to group %s: %w", group, err)
 	}
-	return &groupPort{rx, tx, tx.LocalAddr().(*net.UDPAddr).AddrPort(), local}, nil
+	return &Group{UDPConn: rx, tx: tx, self: tx.LocalAddr().(*net.UDPAddr).AddrPort(), local: local}, nil
 }
 
 // host finds the index of the loopback interface, which need not have the MULTICAST flag, and the addresses from which
@@ -65,7 +67,7 @@ func host() (lo int, local map[netip.Addr]bool, err error) {
 			return i.Index, local, nil
 		}
 	}
-	return 0, nil, errors.New("no loopback interface is up; run `ip link set lo up`")
+	return 0, nil, fmt.Errorf("no loopback interface is up; run `ip link set lo up`: %w", ErrDown)
 }
 
 // udpSocket makes a UDP socket, prepares it and hands it to the runtime's poller. The net package cannot do it: it binds
@@ -95,6 +97,7 @@ func listen(fd int, group netip.AddrPort, lo int, log *slog.Logger) error {
 	return cmp.Or(
 		// Several processes listen to one group.
 		os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)),
+		os.NewSyscallError("setsockopt SO_RXQ_OVFL", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)),
 		os.NewSyscallError("bind", unix.Bind(fd, at)),
 		os.NewSyscallError("setsockopt IP_ADD_MEMBERSHIP", unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, m)),
 	)
@@ -114,31 +117,30 @@ func connect(fd int, group netip.AddrPort, lo int) error {
 	)
 }
 
-// enlarge asks for the receive queue of receiveBuffer bytes: past the system's limit when privileged, else up to it.
-func enlarge(fd int, log *slog.Logger) {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) == nil {
-		return
+// Receive reads one datagram into b; what another host sent has length 0. It fails with os.ErrDeadlineExceeded once the read
+// deadline has passed.
+func (g *Group) Receive(b []byte) (Arrival, error) {
+	n, m, _, from, err := g.ReadMsgUDPAddrPort(b, g.oob[:])
+	if err != nil {
+		return Arrival{}, err
 	}
-	// Refused or not, the size in force is what counts; the kernel reports twice what was granted.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-	if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil && got < 2*receiveBuffer {
-		log.Warn("receive queue smaller than wanted, frames may be lost under load; raise net.core.rmem_max",
-			"wanted_bytes", receiveBuffer, "granted_bytes", got/2)
+	a := Arrival{Len: n, Own: from == g.self, Lost: g.lost}
+	if !g.local[from.Addr()] {
+		a.Len = 0
 	}
+	a.note(g.oob[:m])
+	g.lost = a.Lost
+	return a, nil
 }
 
-func (p *groupPort) receive(b []byte) (int, bool, int64, error) {
-	n, from, err := p.ReadFromUDPAddrPort(b)
-	if err == nil && !p.local[from.Addr()] {
-		n = 0
-	}
-	return n, from == p.self, 0, err
-}
-
-func (p *groupPort) send(b []byte) error {
-	_, err := p.tx.Write(b)
+// Send sends one datagram to the group.
+func (g *Group) Send(b []byte) error {
+	_, err := g.tx.Write(b)
 	return err
 }
 
-func (p *groupPort) SetWriteDeadline(t time.Time) error { return p.tx.SetWriteDeadline(t) }
-func (p *groupPort) Close() error                       { return errors.Join(p.UDPConn.Close(), p.tx.Close()) }
+// SetWriteDeadline sets the deadline of Send.
+func (g *Group) SetWriteDeadline(t time.Time) error { return g.tx.SetWriteDeadline(t) }
+
+// Close leaves the group.
+func (g *Group) Close() error { return errors.Join(g.UDPConn.Close(), g.tx.Close()) }
