@@ -36,9 +36,16 @@ func maxSingle(dl int) int {
 	return dl - 2
 }
 
-// frame builds a frame of ours from its header and data.
+// frame returns a new frame of ours.
 func (c *Conn) frame(head, data []byte) *can.Frame {
-	f := &can.Frame{ID: c.cfg.Tx}
+	f := new(can.Frame)
+	c.build(f, head, data)
+	return f
+}
+
+// build makes f a frame of ours from its header and data.
+func (c *Conn) build(f *can.Frame, head, data []byte) {
+	*f = can.Frame{ID: c.cfg.Tx}
 	n := copy(f.Data[:], head)
 	n += copy(f.Data[n:], data)
 	size := n
@@ -56,7 +63,6 @@ func (c *Conn) frame(head, data []byte) *can.Frame {
 		f.Data[i] = c.cfg.PadByte
 	}
 	f.Len = uint8(size)
-	return f
 }
 
 // fdLength is the least length of a CAN FD frame that holds n bytes, up to 64 (ISO 11898-1, coding of the data length code).

@@ -38,7 +38,7 @@ const (
 	defaultMaxWait = 10
 )
 
-// Config describes one end. Tx, Rx, Send and Deliver are required.
+// Config describes one end. Tx, Rx, Deliver and, unless Listen is set, Send are required.
 type Config struct {
 	// Tx is the identifier of the frames we send, Rx of those we receive. They must differ.
 	Tx, Rx can.ID
@@ -64,8 +64,11 @@ type Config struct {
 	// Now is the clock that judges N_Cr; nil means time.Now. It is the host's clock, not frame time: a capture played ten times
 	// faster does not make a peer ten times slower.
 	Now func() time.Time
+	// Listen is for an end that only overhears what Rx says to somebody else, who answers it: first frames are taken without
+	// flow control, nothing is ever sent, and Write is refused.
+	Listen bool
 	// Send puts a frame on the bus. It is called by Write and by Handle, possibly at once, and must not wait for Handle. The
-	// frame has no Time: on a bus that carries frame time, Send sets it.
+	// frame is valid until Send returns and has no Time: on a bus that carries frame time, Send sets it.
 	Send func(ctx context.Context, f *can.Frame) error
 	// Deliver takes a whole message, on Handle's goroutine. msg is valid until it returns.
 	Deliver func(msg []byte)
@@ -95,6 +98,7 @@ type Conn struct {
 	cfg     Config
 	stMin   byte
 	rx      reassembly
+	answer  can.Frame // the flow control that Handle sends
 	flow    flowBox
 	writing chan struct{} // holds a token while a message is being sent
 
@@ -109,7 +113,7 @@ func New(cfg Config) (*Conn, error) {
 		return nil, fmt.Errorf("cannot set up transport %s to %s: an identifier has more bits than its format", cfg.Rx, cfg.Tx)
 	case cfg.Tx == cfg.Rx:
 		return nil, fmt.Errorf("cannot set up transport %s to %s: the two directions need different identifiers", cfg.Rx, cfg.Tx)
-	case cfg.Send == nil || cfg.Deliver == nil:
+	case cfg.Send == nil && !cfg.Listen || cfg.Deliver == nil:
 		return nil, fmt.Errorf("cannot set up transport %s to %s: Send and Deliver are required", cfg.Rx, cfg.Tx)
 	case cfg.MaxLen < 0 || cfg.MaxLen > math.MaxInt32:
 		return nil, fmt.Errorf("cannot set up transport %s to %s: longest message %d is not within 0 and %d", cfg.Rx, cfg.Tx, cfg.MaxLen, math.MaxInt32)

@@ -163,8 +163,12 @@ func (c *Conn) proceed(ctx context.Context) error {
 }
 
 func (c *Conn) sendControl(ctx context.Context, status byte) error {
-	f := c.frame([]byte{flowControl<<4 | status, c.cfg.BlockSize, c.stMin}, nil)
-	if err := c.cfg.Send(ctx, f); err != nil {
+	if c.cfg.Listen {
+		return nil
+	}
+	// One frame serves all: first frames are a peer's to send, and answering one must not cost memory.
+	c.build(&c.answer, []byte{flowControl<<4 | status, c.cfg.BlockSize, c.stMin}, nil)
+	if err := c.cfg.Send(ctx, &c.answer); err != nil {
 		return fmt.Errorf("cannot send flow control to %s: %w", c.cfg.Tx, err)
 	}
 	return nil

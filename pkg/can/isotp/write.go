@@ -79,6 +79,9 @@ func (c *Conn) Write(ctx context.Context, msg []byte) error {
 	if len(msg) == 0 || uint64(len(msg)) > math.MaxUint32 {
 		return fmt.Errorf("cannot write message of %d bytes to %s: the protocol carries 1 to %d", len(msg), c.cfg.Tx, uint32(math.MaxUint32))
 	}
+	if c.cfg.Listen {
+		return fmt.Errorf("cannot write message of %d bytes to %s: this end only listens", len(msg), c.cfg.Tx)
+	}
 	select {
 	case c.writing <- struct{}{}:
 	case <-ctx.Done():
