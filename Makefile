@@ -6,7 +6,7 @@ BINARIES    := agent collector firmware-sim
 FUZZTIME    ?= 20s
 export CGO_ENABLED := 0
 
-.PHONY: build demo test lint fuzz bench cross clean
+.PHONY: bench-agent build demo test test-socketcan lint fuzz bench cross clean
 
 # Binaries for this machine.
 build:
@@ -28,7 +28,11 @@ demo: build
 test: cross
 	$(GO) test -timeout 15m ./...
 	@captures=$${RAWSTONE_CAPTURES:-../shared/captures}; [ -d "$$captures" ] || echo "skipped: real drives; set RAWSTONE_CAPTURES to the folder of captures"
-	@[ -n "$$RAWSTONE_CAN" ] || echo "skipped: SocketCAN; set RAWSTONE_CAN to a CAN interface of this machine (ip link add dev vcan0 type vcan)"
+	@[ -n "$$RAWSTONE_CAN" ] || echo "skipped: SocketCAN; run make test-socketcan, or set RAWSTONE_CAN to a CAN interface of this machine"
+
+# The tests that need SocketCAN, in an emulated Debian kernel.
+test-socketcan:
+	@GO="$(GO)" .ci/socketcan
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
@@ -45,6 +49,10 @@ fuzz:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# What the agent needs to read four full buses: frames lost, CPU, memory, bytes written.
+bench-agent: build
+	RAWSTONE_BENCH_AGENT=60s RAWSTONE_AGENT=$(abspath $(BUILD)/agent) $(GO) test -count 1 -run '^TestAgentUnderLoad$$' .
 
 clean:
 	rm -rf $(BUILD)
