@@ -76,7 +76,7 @@ func TestCaptures(t *testing.T) {
 			}
 			var wants []Want
 			for tag, signal := range signals {
-				wants = append(wants, Want{signal, tag})
+				wants = append(wants, Want{Signal: signal, Tag: tag})
 			}
 			plan, err := Compile(file, wants)
 			if err != nil {

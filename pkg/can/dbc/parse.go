@@ -22,6 +22,9 @@ func Parse(name string, data []byte) (*File, []Warning) {
 		return p.file, p.warnings
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if bytes.IndexByte(data, '\n') < 0 {
+		data = bytes.ReplaceAll(data, []byte{'\r'}, []byte{'\n'}) // line ends of old Macintosh tools
+	}
 	p.statements(lexer.NewScanner(data, func(line int, reason string) { p.warn(line, "%s", reason) }))
 	p.resolveSwitches()
 	slices.SortStableFunc(p.warnings, func(a, b Warning) int { return cmp.Compare(a.Line, b.Line) })
@@ -119,6 +122,9 @@ func (p *parser) messageLine(st lexer.Statement) {
 		p.warn(st.Line, "message %q is skipped with its signals: %d others have its identifier", name, maxSameID)
 		return
 	}
+	if bytes.Contains(st.Body, []byte(" SG_ ")) {
+		p.warn(st.Line, "a signal on the line of message %q is skipped: give it a line of its own", name)
+	}
 	if !flagged {
 		p.warn(st.Line, "identifier %d of message %q is read as an extended one: add 2147483648 to say so", number, name)
 	}
@@ -143,8 +149,6 @@ func messageID(number uint64) (id can.ID, flagged, ok bool) {
 	return can.ID(number) | can.Extended, true, number <= uint64(can.MaxExtended)
 }
 
-const signalForm = "the signal is skipped: write SG_ name : start|length@order sign (scale,offset) [min|max] \"unit\" receivers"
-
 func (p *parser) signalLine(st lexer.Statement) {
 	if p.message == nil {
 		if !p.skip {
@@ -152,13 +156,21 @@ func (p *parser) signalLine(st lexer.Statement) {
 		}
 		return
 	}
-	s, reason := parseSignal(st.Body)
+	text, reason := lexer.ParseSignal(st.Body)
 	if reason != "" {
 		p.warn(st.Line, "%s", reason)
 		return
 	}
-	if s.Mux != nil && len(s.Mux.Ranges) == 0 {
-		s.Mux, s.Multiplexor = nil, true
+	s := &Signal{
+		Name: text.Name, Start: int(min(text.Start, maxLength)), Length: int(min(text.Length, maxLength)), BigEndian: text.BigEndian,
+		Signed: text.Signed, Scale: text.Scale, Offset: text.Offset, Min: text.Min, Max: text.Max, Unit: text.Unit,
+		Multiplexor: text.Multiplexor,
+	}
+	switch {
+	case text.Selected && text.Numbered:
+		s.Mux = &Mux{Ranges: []Range{{text.Selector, text.Selector}}}
+	case text.Selected:
+		s.Multiplexor = true
 		p.warn(st.Line, "the mark m of signal %q lacks its number and is read as M, the switch", s.Name)
 	}
 	key := signalKey{p.message, s.Name}
@@ -181,64 +193,4 @@ func (p *parser) signalLine(st lexer.Statement) {
 	}
 	p.signals[key] = s
 	p.message.Signals = append(p.message.Signals, s)
-}
-
-// parseSignal reads the body of an SG_ line. The mark m without a number gives a Mux without ranges.
-func parseSignal(body []byte) (s *Signal, reason string) {
-	c := lexer.NewCursor(body)
-	s = &Signal{Name: c.Name()}
-	if s.Name == "" {
-		return nil, signalForm
-	}
-	if !c.Accept(':') {
-		mark := c.Name()
-		number, multiplexor := bytes.CutSuffix([]byte(mark), []byte("M"))
-		if s.Multiplexor = multiplexor; len(number) > 0 {
-			n := lexer.NewCursor(number)
-			if s.Mux = new(Mux); !n.Accept('m') {
-				return nil, signalForm
-			}
-			if value, ok := n.Unsigned(); ok {
-				s.Mux.Ranges = []Range{{value, value}}
-			}
-			if !n.End() || multiplexor && len(s.Mux.Ranges) == 0 {
-				return nil, signalForm
-			}
-		}
-		if !c.Accept(':') {
-			return nil, signalForm
-		}
-	}
-	start, ok1 := c.Unsigned()
-	ok2 := c.Accept('|')
-	length, ok3 := c.Unsigned()
-	ok4 := c.Accept('@')
-	order, ok5 := c.Unsigned()
-	s.Signed = c.Accept('-')
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || order > 1 || !s.Signed && !c.Accept('+') {
-		return nil, signalForm
-	}
-	s.BigEndian = order == 0
-	s.Start, s.Length = int(min(start, maxLength)), int(min(length, maxLength))
-	for _, part := range []struct {
-		mark byte
-		into *float64
-	}{{'(', &s.Scale}, {',', &s.Offset}, {')', nil}, {'[', &s.Min}, {'|', &s.Max}, {']', nil}} {
-		if !c.Accept(part.mark) {
-			return nil, signalForm
-		}
-		if part.into == nil {
-			continue
-		}
-		var ok bool
-		if *part.into, ok = c.Float(); !ok {
-			return nil, "the signal is skipped: scale, offset and range must be finite decimal numbers"
-		}
-	}
-	unit, ok := c.Quoted()
-	if !ok {
-		return nil, signalForm
-	}
-	s.Unit = unit
-	return s, ""
 }

@@ -65,7 +65,7 @@ SG_MUL_VAL_ 2566844926 C B 1-3, 5-5,9 ;
 			{Name: "C", Start: 16, Length: 8, Scale: 1, Mux: &Mux{"B", []Range{{1, 3}, {5, 5}, {9, 9}}}},
 		}},
 	}}
-	for _, end := range []string{"\n", "\r\n"} {
+	for _, end := range []string{"\n", "\r\n", "\r"} {
 		file, warnings := Parse("x.dbc", []byte("\xef\xbb\xbf"+strings.ReplaceAll(text, "\n", end)))
 		if diff := cmp.Diff(want, file); diff != "" || len(warnings) > 0 {
 			t.Errorf("line end %q: %v\n%s", end, warnings, diff)
@@ -96,6 +96,9 @@ func TestParseWarnings(t *testing.T) {
 		{"BO_ 4294967296 Bad: 8 X", "", "more than 29 bits"},
 		{"BO_ 2048 Ext: 8 X\n" + sg(": 0|8@1+ (1,0) [0|0]"), "Bad", "read as an extended one"},
 		{"BO_ 1 Again: 8 X\n" + sg(": 0|8@1+ (1,0) [0|0]"), "Bad", "both are kept"},
+		{"BO_ 5 Same: 8 X SG_ Lost : 0|8@1+ (1,0) [0|0] \"\" X", "", "a line of its own"},
+		{"/* BO_ 5 Out: 8 X\n" + sg(": 0|8@1+ (1,0) [0|0]") + "\n*/", "", ""},
+		{"/* never closed", "", "no keyword"},
 		{sg("0|8@1+ (1,0) [0|0]"), "", "write SG_ name"},
 		{sg(": 0|8 @1 (1,0) [0|0]"), "", "write SG_ name"},
 		{sg(": 0|8@2+ (1,0) [0|0]"), "", "write SG_ name"},
@@ -168,12 +171,12 @@ func TestParseWarnings(t *testing.T) {
 
 func TestParseLines(t *testing.T) {
 	t.Parallel()
-	_, warnings := Parse("x.dbc", []byte("CM_ \"one\ntwo\n\nfour\"; junk here\nmore junk\n\nVAL_TABLE_ T 0\n \"zero\" ;CM_ \"a\"; CM_ \"b\";\nlast junk"))
+	_, warnings := Parse("x.dbc", []byte("CM_ \"one\ntwo\n\nfour\"; junk here\nmore junk\n\nVAL_TABLE_ T 0\n \"zero\" ;CM_ \"a\"; CM_ \"b\";\nlast junk\n/* one\n */ fine /*\n */ BO_"))
 	var lines []int
 	for _, w := range warnings {
 		lines = append(lines, w.Line)
 	}
-	if !slices.Equal(lines, []int{4, 5, 9}) {
+	if !slices.Equal(lines, []int{4, 5, 9, 11, 12}) {
 		t.Error(warnings)
 	}
 }
@@ -255,7 +258,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("message %+v", m)
 			}
 			for _, s := range m.Signals {
-				wants = append(wants, Want{m.Name + "." + s.Name, len(signals)})
+				wants = append(wants, Want{Signal: m.Name + "." + s.Name, Tag: len(signals)})
 				signals = append(signals, s)
 			}
 		}
@@ -264,8 +267,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil || len(wants) > 1000 {
 			return
 		}
-		for _, id := range plan.IDs() {
-			frame := can.Frame{ID: id, Flags: can.FD, Len: can.MaxData}
+		for _, filter := range plan.Filters() {
+			frame := can.Frame{ID: filter.ID, Flags: can.FD, Len: can.MaxData}
 			for i := range frame.Data {
 				frame.Data[i] = byte(i * 37)
 			}

@@ -1,13 +1,14 @@
 package dbc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/dbc/internal/bitfield"
+	"rawstone/pkg/can/dbc/internal/validity"
 )
 
 // A Want asks a plan for one signal.
@@ -16,6 +17,10 @@ type Want struct {
 	Signal string
 	// Tag comes back with every reading.
 	Tag int
+	// AnySource takes the signal from every frame of the message's parameter group (SAE J1939-21, 5.1.2), whatever its priority
+	// and source address, and in a group of PDU format below 240 its destination address: the DBC file names one sender, and
+	// trucks have others. It is for messages with extended identifiers.
+	AnySource bool
 }
 
 // A Value is what one frame says about one signal.
@@ -45,105 +50,104 @@ type Reading struct {
 
 // A Plan decodes the wanted signals of the frames that carry them. It is immutable and safe for concurrent use.
 type Plan struct {
-	standard [can.MaxStandard + 1]uint32 // index into steps; 0 for no wanted signal
+	standard [can.MaxStandard + 1]uint32 // index into programs; 0 for no wanted signal
 	extended map[can.ID]uint32
-	steps    [][]step
-	ids      []can.ID
-}
-
-// step decodes one signal.
-type step struct {
-	bitfield.Field
-	tag           int
-	scale, offset float64
-	low, high     float64  // Physical must lie between them
-	absent        []uint64 // raw values that mean not available, ascending
-	lowest        uint64   // the first of them
-	conditions    []condition
-}
-
-// condition is the state a multiplexor must have for a signal to be present.
-type condition struct {
-	bitfield.Field
-	ranges []Range
+	groups   map[can.ID]uint32 // by the ID of anySource
+	programs []program
+	filters  []can.Filter
 }
 
 // maxMux is how deep multiplexors may depend on each other.
 const maxMux = 16
 
-// Compile makes the plan for wants. The error joins one sentence for every signal that cannot be decoded: unknown, ambiguous,
-// or present under a condition that the file leaves open.
+// A SignalError says why one wanted signal cannot be decoded: it is unknown, ambiguous, or present under a condition that the file
+// leaves open.
+type SignalError struct {
+	Want Want
+	err  error
+}
+
+func (e *SignalError) Error() string {
+	return fmt.Sprintf("cannot decode signal %q: %v", e.Want.Signal, e.err)
+}
+
+// Compile makes the plan for wants. Its error joins a *SignalError for each that cannot be decoded, in their order.
 func Compile(file *File, wants []Want) (*Plan, error) {
 	names := newIndex(file)
-	p := &Plan{extended: map[can.ID]uint32{}, steps: make([][]step, 1)}
+	p := &Plan{extended: map[can.ID]uint32{}, groups: map[can.ID]uint32{}, programs: make([]program, 1)}
 	var problems []error
 	for _, want := range wants {
 		message, signal, err := names.find(want.Signal)
 		if err == nil {
-			err = p.add(message, signal, want.Tag)
+			err = p.add(message, signal, want)
 		}
 		if err != nil {
-			problems = append(problems, fmt.Errorf("cannot decode signal %q: %w", want.Signal, err))
+			problems = append(problems, &SignalError{want, err})
 		}
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	slices.Sort(p.ids)
+	slices.SortFunc(p.filters, func(a, b can.Filter) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.Mask, a.Mask)) })
 	return p, nil
 }
 
-// slot returns the index of the steps of id, which it makes when there are none.
-func (p *Plan) slot(id can.ID) uint32 {
-	if i := p.lookup(id); i != 0 {
-		return i
+// anySource returns the filter for the parameter group of an extended identifier (SAE J1939-21, 5.2.1): extended data page, data
+// page, PDU format and, where that is 240 or more and it is no destination address, PDU specific.
+func anySource(id can.ID) can.Filter {
+	mask := can.Extended | 0x03FFFF00
+	if id>>16&0xFF < 240 {
+		mask = can.Extended | 0x03FF0000
 	}
-	i := uint32(len(p.steps))
-	p.steps = append(p.steps, nil)
-	p.ids = append(p.ids, id)
-	if id <= can.MaxStandard {
-		p.standard[id] = i
-	} else {
-		p.extended[id] = i
-	}
-	return i
+	return can.Filter{ID: id & mask, Mask: mask}
 }
 
-func (p *Plan) lookup(id can.ID) uint32 {
-	if id <= can.MaxStandard {
-		return p.standard[id]
+// slot returns the program of the frames that filter matches, which it makes when there is none.
+func (p *Plan) slot(filter can.Filter) *program {
+	i := uint32(len(p.programs))
+	at := p.extended
+	switch {
+	case filter.ID <= can.MaxStandard:
+		if known := p.standard[filter.ID]; known != 0 {
+			return &p.programs[known]
+		}
+		p.standard[filter.ID] = i
+		at = nil
+	case filter != can.Exact(filter.ID):
+		at = p.groups
 	}
-	return p.extended[id]
+	if at != nil {
+		if known := at[filter.ID]; known != 0 {
+			return &p.programs[known]
+		}
+		at[filter.ID] = i
+	}
+	p.programs = append(p.programs, program{})
+	p.filters = append(p.filters, filter)
+	return &p.programs[i]
 }
 
 // add works out everything about a signal that does not depend on a frame.
-func (p *Plan) add(m *Message, s *Signal, tag int) error {
+func (p *Plan) add(m *Message, s *Signal, want Want) error {
 	f, ok := locate(s)
 	if !ok || !m.ID.Valid() {
 		return errors.New("its bits do not fit a CAN frame or its type")
 	}
-	st := step{
-		Field: f, tag: tag, scale: s.Scale, offset: s.Offset,
-		low: math.Inf(-1), high: math.Inf(1), lowest: math.MaxUint64,
-	}
-	if s.Max > s.Min {
-		slack := max(math.Abs(s.Min), math.Abs(s.Max), math.Abs(s.Offset)) * 0x1p-52 // limits are decimal, and often rounded
-		if s.Float && s.Length == 32 {
-			slack *= 0x1p29
-		} else if !s.Float {
-			slack = max(slack, math.Abs(s.Scale)/2)
+	filter := can.Exact(m.ID)
+	if want.AnySource {
+		if !m.ID.IsExtended() {
+			return fmt.Errorf("message %q has an identifier of 11 bits, and only one of 29 bits has a source address", m.Name)
 		}
-		st.low, st.high = s.Min-slack, s.Max+slack
+		filter = anySource(m.ID)
 	}
-	if st.absent = absentValues(s, f.Mask); len(st.absent) > 0 {
-		st.lowest = st.absent[0]
-	}
+	values := validity.Signal{Length: s.Length, Signed: s.Signed, Float: s.Float, Scale: s.Scale, Offset: s.Offset, Min: s.Min, Max: s.Max, Values: s.Values}
+	r := rare{field: f, rule: validity.New(values)}
 	for at := s; at.Mux != nil; {
 		i := slices.IndexFunc(m.Signals, func(other *Signal) bool { return other.Name == at.Mux.Switch })
 		if i < 0 {
 			return fmt.Errorf("it is multiplexed, and the DBC file does not say by which signal of message %q: add SG_MUL_VAL_", m.Name)
 		}
-		if len(st.conditions) == maxMux {
+		if len(r.conditions) == maxMux {
 			return fmt.Errorf("its multiplexors depend on each other in a circle or more than %d deep", maxMux)
 		}
 		ranges := at.Mux.Ranges
@@ -152,11 +156,18 @@ func (p *Plan) add(m *Message, s *Signal, tag int) error {
 		if !ok {
 			return fmt.Errorf("its multiplexor %q does not fit a CAN frame", at.Name)
 		}
-		st.conditions = append(st.conditions, condition{mux, slices.Clone(ranges)})
-		st.Need = max(st.Need, mux.Need)
+		r.conditions = append(r.conditions, condition{mux, slices.Clone(ranges)})
+		f.Need = max(f.Need, mux.Need)
 	}
-	i := p.slot(m.ID)
-	p.steps[i] = append(p.steps[i], st)
+	st := step{scale: s.Scale, offset: s.Offset, tag: want.Tag}
+	var near, plain bool
+	st.Near, near = f.Near()
+	st.low, st.span, plain = r.rule.Interval(values)
+	r.need, r.needed = f.Need, !near || !plain || len(r.conditions) > 0
+	program := p.slot(filter)
+	program.steps = append(program.steps, st)
+	program.rares = append(program.rares, r)
+	program.need, program.rare = max(program.need, r.need), program.rare || r.needed
 	return nil
 }
 
@@ -173,48 +184,5 @@ func locate(s *Signal) (f bitfield.Field, ok bool) {
 	return bitfield.Locate(s.Start, s.Length, s.BigEndian, t)
 }
 
-// IDs returns the identifiers of the frames the plan has a use for, in ascending order.
-func (p *Plan) IDs() []can.ID { return slices.Clone(p.ids) }
-
-// Decode appends the readings of f to dst and returns the longer slice; it allocates only when dst is too short. Readings come in
-// the order of the wants. A signal is left out when the frame is too short for it, or a multiplexor says that the frame carries
-// another one in its place. Remote and error frames carry none.
-func (p *Plan) Decode(f *can.Frame, dst []Reading) []Reading {
-	i := p.lookup(f.ID)
-	if i == 0 || f.Flags&(can.Remote|can.Error) != 0 {
-		return dst
-	}
-	words := bitfield.Load(&f.Data)
-	steps := p.steps[i]
-	dst = slices.Grow(dst, len(steps))
-	for j := range steps {
-		st := &steps[j]
-		if f.Len < st.Need || len(st.conditions) > 0 && !st.present(f, &words) {
-			continue
-		}
-		dst = dst[:len(dst)+1]
-		r := &dst[len(dst)-1]
-		raw := st.Raw(&f.Data, &words)
-		signed, x := st.Number(raw)
-		physical := float64(x*st.scale) + st.offset // the conversion forbids fusing, so that every processor gets the same number
-		r.Tag, r.Raw, r.Signed, r.Physical = st.tag, raw, signed, physical
-		r.Available = physical > st.low && physical < st.high && (raw < st.lowest || !st.isAbsent(raw))
-	}
-	return dst
-}
-
-func (st *step) present(f *can.Frame, words *bitfield.Words) bool {
-	for i := range st.conditions {
-		c := &st.conditions[i]
-		raw := c.Raw(&f.Data, words)
-		if !slices.ContainsFunc(c.ranges, func(r Range) bool { return r.From <= raw && raw <= r.To }) {
-			return false
-		}
-	}
-	return true
-}
-
-func (st *step) isAbsent(raw uint64) bool {
-	_, found := slices.BinarySearch(st.absent, raw)
-	return found
-}
+// Filters returns what matches the identifiers of the frames the plan has a use for, and no others, in ascending order.
+func (p *Plan) Filters() []can.Filter { return slices.Clone(p.filters) }

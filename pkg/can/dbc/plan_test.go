@@ -23,7 +23,7 @@ func mustCompile(t testing.TB, text string, signals ...string) *Plan {
 	}
 	var wants []Want
 	for tag, signal := range signals {
-		wants = append(wants, Want{signal, tag})
+		wants = append(wants, Want{Signal: signal, Tag: tag})
 	}
 	plan, err := Compile(file, wants)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestDecodeEveryPlace(t *testing.T) {
 			s := &Signal{Name: "S", Start: start, Length: length, Scale: 1, BigEndian: true, Signed: (start+length)%2 == 0}
 			for range 2 {
 				s.BigEndian = !s.BigEndian
-				plan, err := Compile(&File{[]*Message{{ID: 1, Name: "M", Signals: []*Signal{s}}}}, []Want{{"S", 7}})
+				plan, err := Compile(&File{[]*Message{{ID: 1, Name: "M", Signals: []*Signal{s}}}}, []Want{{Signal: "S", Tag: 7}})
 				need := slowNeed(s)
 				if (err != nil) != (need > 64) {
 					t.Fatalf("%+v reaches byte %d: %v", s, need, err)
@@ -185,21 +185,6 @@ VAL_ 1 Pair 2 "Invalid" ;
 	}
 }
 
-func TestSaysAbsent(t *testing.T) {
-	t.Parallel()
-	for _, text := range []string{"SNA", "DI_GEAR_SNA", "GenSigSNA", "sna ", "N/A", "NA", "n.a.", "Not available", "NOT_AVAILABLE",
-		"NotAvailable_13", "signal not available", "Unavailable", "Temporarily Unavailable", "Invalid", "Signal_Invalid", "not valid", "TqNotAvail"} {
-		if !saysAbsent(text) {
-			t.Errorf("%q does not say that there is no value", text)
-		}
-	}
-	for _, text := range []string{"", "Valid", "Available", "Invalid_Request", "ok", "Undefined", "off", "snapshot", "DNA", "0", "Fault"} {
-		if saysAbsent(text) {
-			t.Errorf("%q says that there is no value", text)
-		}
-	}
-}
-
 func TestFloats(t *testing.T) {
 	t.Parallel()
 	plan := mustCompile(t, `BO_ 1 M: 12 X
@@ -288,7 +273,7 @@ SG_MUL_VAL_ 1 Ring Loop 0-0;
 `))
 	file.Messages = append(file.Messages, &Message{ID: 0x800, Name: "C", Signals: []*Signal{
 		{Name: "NoID", Length: 8}, {Name: "Zero"}, {Name: "Half", Length: 16, Float: true}}})
-	plan, err := Compile(file, []Want{{"Speed", 0}, {"A.Speed", 1}, {"B.Speed", 2}, {"Velocity", 3}, {"Loop", 4}, {"Open", 5}, {"C.NoID", 6}})
+	plan, err := Compile(file, []Want{{Signal: "Speed", Tag: 0}, {Signal: "A.Speed", Tag: 1}, {Signal: "B.Speed", Tag: 2}, {Signal: "Velocity", Tag: 3}, {Signal: "Loop", Tag: 4}, {Signal: "Open", Tag: 5}, {Signal: "C.NoID", Tag: 6}})
 	if plan != nil || err == nil {
 		t.Fatal("compiled")
 	}
@@ -311,13 +296,13 @@ SG_MUL_VAL_ 1 Ring Loop 0-0;
 	}
 	file.Messages[3].ID = 1
 	for _, name := range []string{"Zero", "Half"} {
-		if _, err := Compile(file, []Want{{name, 0}}); err == nil {
+		if _, err := Compile(file, []Want{{Signal: name, Tag: 0}}); err == nil {
 			t.Errorf("%s compiled", name)
 		}
 	}
 }
 
-func TestPlanIDs(t *testing.T) {
+func TestPlanFilters(t *testing.T) {
 	t.Parallel()
 	plan := mustCompile(t, `BO_ 2047 A: 8 X
  SG_ S : 0|8@1+ (1,0) [0|0] "" X
@@ -329,7 +314,7 @@ BO_ 0 C: 8 X
 BO_ 5 D: 8 X
  SG_ W : 0|8@1+ (1,0) [0|0] "" X
 `, "U", "T", "S", "V", "S")
-	if diff := cmp.Diff([]can.ID{0, 0x7FF, 0x7FF | can.Extended}, plan.IDs()); diff != "" {
+	if diff := cmp.Diff([]can.Filter{can.Exact(0), can.Exact(0x7FF), can.Exact(0x7FF | can.Extended)}, plan.Filters()); diff != "" {
 		t.Error(diff)
 	}
 	tags := func(f *can.Frame) (tags []int) {
@@ -350,7 +335,7 @@ BO_ 5 D: 8 X
 		}
 	}
 	empty, err := Compile(&File{}, nil)
-	if err != nil || len(empty.IDs()) != 0 || empty.Decode(classic(0, 1), nil) != nil {
+	if err != nil || len(empty.Filters()) != 0 || empty.Decode(classic(0, 1), nil) != nil {
 		t.Error("empty plan", err)
 	}
 }

@@ -1,6 +1,6 @@
-// Package lexer cuts the text of a DBC file into statements, and statements into tokens. It is tolerant: a line that is no
-// statement, or a string that is never closed, costs itself and nothing after it. It keeps no copies, takes time linear in
-// the text, and knows nothing of what statements mean.
+// Package lexer cuts the text of a DBC file into statements, and statements into tokens; SG_, the line with the richest form, it
+// reads whole. It is tolerant: a line that is no statement, or a string that is never closed, costs itself and nothing after it.
+// It keeps no copies, takes time linear in the text, and knows nothing of what statements mean.
 package lexer
 
 import "bytes"
@@ -16,8 +16,9 @@ type Statement struct {
 type Scanner struct {
 	data []byte
 	pos  int
-	line int // number of the line at pos
-	end  int // where that line ends, when it is not before pos
+	line int  // number of the line at pos
+	end  int  // where that line ends, when it is not before pos
+	open bool // a comment is never closed: no further one is
 	warn func(line int, reason string)
 }
 
@@ -36,6 +37,9 @@ func (s *Scanner) Next() (st Statement, ok bool) {
 		text := bytes.TrimLeft(s.data[start:s.end], blanks)
 		s.pos, s.line = s.end+1, number+1
 		if len(text) == 0 || bytes.HasPrefix(text, []byte("//")) {
+			continue
+		}
+		if bytes.HasPrefix(text, []byte("/*")) && s.comment(text, number) {
 			continue
 		}
 		word := firstWord(text)
@@ -59,6 +63,22 @@ func (s *Scanner) Next() (st Statement, ok bool) {
 		}
 	}
 	return Statement{}, false
+}
+
+// comment skips a comment in the manner of C that begins with text on line number; ok is false when it is never closed, and then
+// only its first line is lost.
+func (s *Scanner) comment(text []byte, number int) (ok bool) {
+	start := s.end - len(text)
+	if s.open {
+		return false
+	}
+	n := bytes.Index(s.data[start+2:], []byte("*/"))
+	if s.open = n < 0; s.open {
+		return false
+	}
+	s.pos = start + n + 4
+	s.line = number + bytes.Count(s.data[start:s.pos], []byte{'\n'})
+	return true
 }
 
 // gather returns the text from pos to the next semicolon outside a string and leaves pos behind it. A keyword at
