@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/signal"
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 func child(role, path string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	os.NewFile(3, "ready").Close() // from here on it can be told to stop
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	if role == "collector" {
 		cfg, err := collector.Load(path)
@@ -66,7 +68,7 @@ type world struct {
 }
 
 // car is what the simulated car and the agent's reading side are configured with.
-type car struct{ sim, buses, signals, bus, consent string }
+type car struct{ sim, buses, vehicle, bus, consent string }
 
 // drivenCar has invented days; its step keeps the frames of a short day few.
 func drivenCar(url string) car {
@@ -74,9 +76,8 @@ func drivenCar(url string) car {
 		bus:     "can0",
 		consent: "hours, trips",
 		sim:     fmt.Sprintf("buses: [{name: can0, url: %q}]\ndrive: {profile: commuter, step_ms: 2000}\n", url),
-		buses:   fmt.Sprintf("- {name: can0, url: %q, dbc: %q}", url, config("vehicles/sim.dbc")),
-		signals: `- {path: Vehicle.TraveledDistance, vss: "6.0", bus: can0, signal: Odometer.Odometer, unit: m}
-- {path: Vehicle.Speed, vss: "6.0", bus: can0, signal: Motion.VehicleSpeed, unit: km/h}`,
+		buses:   fmt.Sprintf("- {name: can0, url: %q}", url),
+		vehicle: config("vehicles/sim.yaml"),
 	}
 }
 
@@ -89,15 +90,19 @@ func config(name string) string {
 	return path
 }
 
-// freePort returns a port of this machine that is free now.
+// freePort returns a port of this machine that is free now. It is below those that the kernel gives away by itself, so that nobody has
+// taken it when a killed collector comes back.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + rand.IntN(20_000)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // busURL returns a multicast bus that no other test uses now.
@@ -133,7 +138,7 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 		"mqtt: {listen: "+w.mqtt+"}\nweb: 127.0.0.1:0\n")
 	w.write(t, "sim.yaml", "program:\n"+documents+"state: ecu\nhistory: true\n"+c.sim)
 	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+keys+
-		"buses:\n"+c.buses+"\nsignals:\n"+c.signals+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
+		"buses:\n"+c.buses+"\nvehicle_map: "+c.vehicle+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
 		"dispatch: {every_days: 1, max_delay: 50ms, retry_after: 1s}\nconsent: ["+c.consent+"]\n"+
 		"mqtt: {url: \"tcp://"+broker+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n")
 	identity, err := sim.Init(w.car(t), now)

@@ -1,14 +1,18 @@
 package daemon
 
 import (
+	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"rawstone/agent/internal/bus"
-	"rawstone/agent/internal/trip"
+	"rawstone/agent/internal/vehicle"
 	"rawstone/pkg/config"
 	"rawstone/pkg/wire"
 )
@@ -30,8 +34,13 @@ type Config struct {
 	Program Program `yaml:"program"`
 	// Buses are the car's buses, 1 to 16.
 	Buses []Bus `yaml:"buses"`
-	// Signals say which bus signals mean what; at least one.
-	Signals []Signal `yaml:"signals"`
+	// VehicleMap is the file that says which frames mean what (see configs/vehicles); empty for a car that reads nothing but its
+	// attestation ECU: it claims all the same, and has no usage to report. Default empty.
+	VehicleMap string `yaml:"vehicle_map"`
+	// Polling lets the agent ask the car's ECUs for what the map lists as requests.
+	Polling Polling `yaml:"polling"`
+	// Odometer says when the car's own distance is doubted.
+	Odometer Odometer `yaml:"odometer"`
 	// UTCOffset is added to frame time for the hour of the day in the usage summary, default 8h, within ±24h.
 	UTCOffset time.Duration `yaml:"utc_offset"`
 	// ECU says where the attestation ECU answers and what it signs with.
@@ -64,24 +73,29 @@ type Program struct {
 
 // Bus is one bus.
 type Bus struct {
-	// Name is how signals refer to it.
+	// Name is how the vehicle map refers to it, and what a capture calls it.
 	Name string `yaml:"name"`
-	// URL is udp://GROUP:PORT or socketcan://IFACE.
+	// URL is socketcan://IFACE, udp://GROUP:PORT or replay:///FILE?speed=&loop= (see package bus).
 	URL string `yaml:"url"`
-	// DBC is the file that describes its messages; empty for a bus that carries the attestation ECU alone.
-	DBC string `yaml:"dbc"`
 }
 
-// Signal says what a bus signal means.
-type Signal struct {
-	// Path is the signal's VSS path; VSS the version of the specification that it is of, because versions differ in units.
-	Path string `yaml:"path"`
-	VSS  string `yaml:"vss"`
-	// Bus is the name of a bus, Signal the signal's name in its DBC: Message.Signal, or Signal alone where that is unique.
-	Bus    string `yaml:"bus"`
-	Signal string `yaml:"signal"`
-	// Unit is the unit of the signal's physical values.
-	Unit string `yaml:"unit"`
+// Polling is how the car's ECUs are asked.
+type Polling struct {
+	// Enabled turns polling on. Default false: the agent only listens.
+	Enabled bool `yaml:"enabled"`
+	// ParkAfter is how long the car must stand before it counts as parked, default 5m, 10s to 24h.
+	ParkAfter time.Duration `yaml:"park_after"`
+	// Idle is the time between two requests to a parked car, whose buses shall sleep; default 30m, 10s to 24h.
+	Idle time.Duration `yaml:"idle"`
+}
+
+// Odometer bounds what is believed of the car's distance.
+type Odometer struct {
+	// MaxSpeed is the greatest speed in km/h that the car can reach, default 300, 50 to 3000.
+	MaxSpeed int `yaml:"max_speed_kmh"`
+	// Disagreement is the share, in thousandths of the distance between two snapshots, by which the car's own distance may differ from
+	// the attested counter before the driver's journal says so; default 50, 1 to 1000.
+	Disagreement int `yaml:"disagreement_permille"`
 }
 
 // ECU is the attestation ECU.
@@ -125,6 +139,8 @@ type Spool struct {
 func Defaults() Config {
 	return Config{
 		UTCOffset:   8 * time.Hour,
+		Polling:     Polling{ParkAfter: 5 * time.Minute, Idle: 30 * time.Minute},
+		Odometer:    Odometer{MaxSpeed: 300, Disagreement: 50},
 		ECU:         ECU{AnswerWait: 5 * time.Second},
 		Dispatch:    Dispatch{EveryDays: 7, MaxDelay: 6 * time.Hour, RetryAfter: 6 * time.Hour},
 		MQTT:        MQTT{RetryMin: time.Second, RetryMax: 15 * time.Minute, ReceiptWait: time.Minute},
@@ -133,20 +149,48 @@ func Defaults() Config {
 	}
 }
 
+// Check reads a configuration file and the vehicle map that it names, or a vehicle map alone, which is known by its key vss. The error
+// joins every fault of both, each with its file, line and column.
+func Check(path string) error {
+	if text, err := os.ReadFile(path); err == nil && bytes.Contains(append([]byte{'\n'}, text...), []byte("\nvss:")) {
+		_, err := vehicle.Load(path)
+		return err
+	}
+	c, err := load(path)
+	if c.VehicleMap == "" {
+		return err
+	}
+	m, mapErr := vehicle.Load(c.VehicleMap)
+	if err == nil && mapErr == nil {
+		_, mapErr = vehicle.Compile(m, c.busIndex, nil)
+	}
+	return errors.Join(err, mapErr)
+}
+
 // Load reads and checks a configuration file.
 func Load(path string) (*Config, error) {
-	c := Defaults()
-	if err := config.Load(path, &c); err != nil {
+	c, err := load(path)
+	if err != nil {
 		return nil, err
 	}
-	config.Resolve(path, &c.StateDir, &c.DeviceKey, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.Program.ClaimKeys, &c.ECU.Identity)
+	return c, nil
+}
+
+// busIndex returns the index of the bus of a name.
+func (c *Config) busIndex(name string) (uint8, bool) {
+	i := slices.IndexFunc(c.Buses, func(b Bus) bool { return b.Name == name })
+	return uint8(max(i, 0)), i >= 0
+}
+
+// load returns what could be read even with faults.
+func load(path string) (*Config, error) {
+	c := Defaults()
+	err := config.Load(path, &c)
+	config.Resolve(path, &c.StateDir, &c.DeviceKey, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.Program.ClaimKeys, &c.ECU.Identity, &c.VehicleMap)
 	for i := range c.Program.Policies {
 		config.Resolve(path, &c.Program.Policies[i])
 	}
-	for i := range c.Buses {
-		config.Resolve(path, &c.Buses[i].DBC)
-	}
-	return &c, nil
+	return &c, err
 }
 
 // Validate implements config.Config.
@@ -174,6 +218,10 @@ func (c *Config) Validate(f *config.Faults) {
 			f.Add("$.consent["+strconv.Itoa(i)+"]", "%v", err)
 		}
 	}
+	within(f, "$.polling.park_after", c.Polling.ParkAfter, 10*time.Second, 24*time.Hour)
+	within(f, "$.polling.idle", c.Polling.Idle, 10*time.Second, 24*time.Hour)
+	within(f, "$.odometer.max_speed_kmh", c.Odometer.MaxSpeed, 50, 3000)
+	within(f, "$.odometer.disagreement_permille", c.Odometer.Disagreement, 1, 1000)
 	within(f, "$.dispatch.every_days", c.Dispatch.EveryDays, 1, 31)
 	within(f, "$.dispatch.max_delay", c.Dispatch.MaxDelay, time.Millisecond, 48*time.Hour)
 	within(f, "$.utc_offset", c.UTCOffset, -24*time.Hour, 24*time.Hour)
@@ -193,7 +241,7 @@ func (c *Config) Validate(f *config.Faults) {
 	}
 }
 
-// validateReading checks buses, signals and the ECU's bus.
+// validateReading checks the buses and the ECU's bus.
 func (c *Config) validateReading(f *config.Faults) {
 	if n := len(c.Buses); n < 1 || n > bus.MaxBuses {
 		f.Add("$.buses", "%d buses, want 1 to %d", n, bus.MaxBuses)
@@ -203,26 +251,10 @@ func (c *Config) validateReading(f *config.Faults) {
 		if _, twice := names[b.Name]; twice || b.Name == "" {
 			f.Add("$.buses["+strconv.Itoa(i)+"].name", "%q is empty or stands twice", b.Name)
 		}
+		if err := bus.CheckURL(b.URL); err != nil {
+			f.Add("$.buses["+strconv.Itoa(i)+"].url", "%v", err)
+		}
 		names[b.Name] = b
-	}
-	if len(c.Signals) == 0 {
-		f.Add("$.signals", "must name at least one signal")
-	}
-	for i, s := range c.Signals {
-		at := "$.signals[" + strconv.Itoa(i) + "]"
-		if role, err := trip.ParseRole(s.Path); err != nil {
-			f.Add(at+".path", "%v", err)
-		} else if _, err := trip.ParseUnit(role, s.Unit); err != nil {
-			f.Add(at+".unit", "%v", err)
-		}
-		if s.VSS == "" {
-			f.Add(at+".vss", "must name the version of the Vehicle Signal Specification: versions differ in units")
-		}
-		if b, ok := names[s.Bus]; !ok {
-			f.Add(at+".bus", "there is no bus %q", s.Bus)
-		} else if b.DBC == "" {
-			f.Add(at+".bus", "bus %q has no dbc file", s.Bus)
-		}
 	}
 	if _, ok := names[c.ECU.Bus]; !ok {
 		f.Add("$.ecu.bus", "there is no bus %q", c.ECU.Bus)

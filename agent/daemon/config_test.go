@@ -16,28 +16,24 @@ func TestFaultsAreAllNamed(t *testing.T) {
 		want []string
 	}{
 		"empty": {"", []string{"agent.yaml: environment:", "vehicle:", "state_dir: must", "device_key: must", "program.root: must", "program.file: must",
-			"program.charter: must", "program.policies: must", "program.claim_keys: must", "ecu.identity: must", "buses: 0 buses", "signals: must", "mqtt.url:"}},
-		"unknown key":  {agentYAML + "odometer: 3\n", []string{"[19:1]", `unknown field "odometer"`}},
-		"repeated key": {agentYAML + "vehicle: CAR2\n", []string{"[19:1]", "vehicle"}},
+			"program.charter: must", "program.policies: must", "program.claim_keys: must", "ecu.identity: must", "buses: 0 buses", "mqtt.url:"}},
+		"unknown key":  {agentYAML + "telemetry: 3\n", []string{"agent.yaml:18:1: telemetry: unknown key"}},
+		"repeated key": {agentYAML + "vehicle: CAR2\n", []string{"agent.yaml:18:1: vehicle: the key is repeated"}},
 		"many": {strings.NewReplacer(
-			"environment: development", "environment: test", "CAR1", "car one", "unit: m}", "unit: mile}", `vss: "6.0", bus: can0`, "bus: can9",
-			"every_days: 1", "every_days: 32", "max_delay: 1s", "max_delay: 49h", "100ms", "99ms", "speed]", "position]",
+			"environment: development", "environment: test", "CAR1", "car one", "every_days: 1", "every_days: 32", "max_delay: 1s", "max_delay: 49h", "100ms", "99ms", "speed]", "position]",
 		).Replace(agentYAML), []string{
-			`agent.yaml:1:14: environment: "test" is neither`, "agent.yaml:2:10: vehicle:", "agent.yaml:14:82: signals[0].unit:",
-			"agent.yaml: signals[0].vss: must name the version", `agent.yaml:14:43: signals[0].bus: there is no bus "can9"`,
-			"agent.yaml:15:50: ecu.answer_wait: 99ms is not within 100ms to 1m0s", "agent.yaml:16:24: dispatch.every_days: 32 is not within 1 to 31",
-			"agent.yaml:16:39: dispatch.max_delay: 49h0m0s", "agent.yaml:17:18: consent[1]:",
+			`agent.yaml:1:14: environment: "test" is neither`, "agent.yaml:2:10: vehicle:",
+			"agent.yaml:14:50: ecu.answer_wait: 99ms is not within 100ms to 1m0s", "agent.yaml:15:24: dispatch.every_days: 32 is not within 1 to 31",
+			"agent.yaml:15:39: dispatch.max_delay: 49h0m0s", "agent.yaml:16:18: consent[1]:",
 		}},
-		"biometrics cannot be said": {strings.Replace(agentYAML, "Vehicle.TraveledDistance", "Vehicle.Driver.HeartRate", 1), []string{"agent.yaml:14:12: signals[0].path:"}},
 		"buses": {strings.Replace(agentYAML, "buses:\n", "buses:\n  - {name: can0, url: \"udp://239.64.144.2:1\"}\n  - {url: x}\n", 1),
-			[]string{`buses[2].name: "can0" is empty or stands twice`, `buses[1].name: "" is empty`}},
-		"bus without DBC": {strings.Replace(agentYAML, ", dbc: car.dbc", "", 1), []string{`signals[0].bus: bus "can0" has no dbc file`}},
-		"ECU's bus":       {strings.Replace(agentYAML, "ecu: {bus: can0", "ecu: {bus: can7", 1), []string{`agent.yaml:15:12: ecu.bus: there is no bus "can7"`}},
+			[]string{`buses[2].name: "can0" is empty or stands twice`, `buses[1].name: "" is empty`, `agent.yaml:13:11: buses[1].url: `}},
+		"ECU's bus": {strings.Replace(agentYAML, "ecu: {bus: can0", "ecu: {bus: can7", 1), []string{`agent.yaml:14:12: ecu.bus: there is no bus "can7"`}},
 		"broker elsewhere": {strings.Replace(agentYAML, "127.0.0.1:1", "192.0.2.1:1883", 1),
-			[]string{"agent.yaml:18:13: mqtt.url: 192.0.2.1:1883 is not a loopback address: without enrolment nothing may leave the machine"}},
+			[]string{"agent.yaml:17:13: mqtt.url: 192.0.2.1:1883 is not a loopback address: without enrolment nothing may leave the machine"}},
 		"broker by a name": {strings.Replace(agentYAML, "127.0.0.1:1", "broker.example:1883", 1), []string{"is not a loopback address"}},
 		"broker over TLS":  {strings.Replace(agentYAML, "tcp://", "ssl://", 1), []string{"is not tcp://HOST:PORT"}},
-		"status for all":   {agentYAML + "status: 0.0.0.0:8081\n", []string{"agent.yaml:19:9: status:", "not a loopback IP:port"}},
+		"status for all":   {agentYAML + "status: 0.0.0.0:8081\n", []string{"agent.yaml:18:9: status:", "not a loopback IP:port"}},
 		"status by a name": {agentYAML + "status: localhost:8081\n", []string{"not a loopback IP:port"}},
 		"bounds": {agentYAML + "spool: {max_kib: 63}\nmemory_limit_mib: 15\nutc_offset: 25h\n",
 			[]string{"spool.max_kib: 63", "memory_limit_mib: 15", "utc_offset: 25h0m0s"}},
@@ -71,10 +67,8 @@ func TestShippedConfigurationsLoad(t *testing.T) {
 		if c.Environment != wire.Development || c.Spool.MaxKiB != Defaults().Spool.MaxKiB {
 			t.Errorf("%s: %+v", path, c)
 		}
-		for _, b := range c.Buses {
-			if _, err := os.Stat(b.DBC); err != nil {
-				t.Errorf("%s: %v", path, err)
-			}
+		if err := Check(path); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -87,9 +81,38 @@ func TestDefaultsAndPaths(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	for _, path := range []string{c.StateDir, c.DeviceKey, c.Program.Root, c.Program.File, c.Program.Charter, c.Program.Policies[0], c.Program.ClaimKeys,
-		c.ECU.Identity, c.Buses[0].DBC} {
+		c.ECU.Identity, c.VehicleMap} {
 		if filepath.Dir(path) != w.dir {
 			t.Errorf("%s is not relative to the file", path)
 		}
+	}
+}
+
+// TestCheckReportsAll holds that the faults of a configuration and of the vehicle map that it names come at once, each with its place.
+func TestCheckReportsAll(t *testing.T) {
+	w := newWorld(t, wire.Development)
+	if err := Check(w.path("agent.yaml")); err != nil {
+		t.Error(err)
+	}
+	if err := Check(w.path("car.yaml")); err != nil {
+		t.Error(err)
+	}
+	bad := w.write("bad.yaml", strings.NewReplacer("max_delay: 1s", "max_delay: 49h", "car.yaml", "bad-car.yaml").Replace(agentYAML))
+	badMap := w.write("bad-car.yaml", strings.NewReplacer("Vehicle.TraveledDistance", "Vehicle.Driver.HeartRate", "unit: m", "unit: stone").Replace(carYAML))
+	for path, want := range map[string][]string{
+		bad:    {"bad.yaml:15:38: dispatch.max_delay:", "bad-car.yaml:4:10: signals[0].path:"},
+		badMap: {"bad-car.yaml:4:10: signals[0].path:"},
+	} {
+		err := Check(path)
+		for _, part := range want {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: %q is not in the refusal:\n%v", path, part, err)
+			}
+		}
+	}
+	// The map is sound and names a bus that the agent does not have.
+	other := w.write("other.yaml", strings.Replace(agentYAML, "name: can0", "name: can1", 1))
+	if err := Check(other); err == nil || !strings.Contains(err.Error(), `no bus "can0"`) {
+		t.Errorf("a map for another bus: %v", err)
 	}
 }

@@ -25,13 +25,16 @@ import (
 	"rawstone/agent/internal/bus"
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/journal"
+	"rawstone/agent/internal/reader"
 	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/seal"
 	"rawstone/agent/internal/spool"
 	"rawstone/agent/internal/status"
 	"rawstone/agent/internal/trip"
 	"rawstone/agent/internal/uplink"
-	"rawstone/pkg/can"
+	"rawstone/agent/internal/vehicle"
+	"rawstone/agent/internal/vss"
+	"rawstone/pkg/attest"
 	"rawstone/pkg/can/dbc"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
@@ -65,9 +68,9 @@ type agent struct {
 	metrics *prometheus.Registry
 
 	state    *badger.DB
-	buses    *bus.Set
 	recorder *trip.Recorder
-	reader   *reader
+	began    int64 // metres counted when this run began
+	reader   *reader.Reader
 	ledger   *budget.Ledger // nil where there are no reports
 	reports  string         // why, for the driver
 	spool    *spool.Spool
@@ -94,7 +97,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	}
 	deps.Logger.Info("agent ready")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.read(ctx) })
+	group.Go(func() error { return a.reader.Run(ctx) })
 	group.Go(func() error { return a.receive(ctx) })
 	group.Go(func() error { return a.sealer.Run(ctx) })
 	group.Go(func() error { return a.uplink.Run(ctx) })
@@ -145,30 +148,62 @@ func (a *agent) open() error {
 
 func (a *agent) path(name string) string { return filepath.Join(a.cfg.StateDir, name) }
 
-func (a *agent) openReading() (err error) {
+func (a *agent) openReading() error {
 	families, err := a.consent()
 	if err != nil {
 		return err
 	}
+	var signals []vss.Signal
+	v, err := a.openVehicle()
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		signals = v.Signals()
+	}
 	a.recorder, err = trip.Open(trip.Config{
-		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, Families: families, UTCOffset: a.cfg.UTCOffset, Metrics: a.metrics,
+		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, Signals: signals, Families: families, UTCOffset: a.cfg.UTCOffset,
+		MaxSpeed: int64(a.cfg.Odometer.MaxSpeed) * 1_000_000 / 3600, AttestedShare: int64(a.cfg.Odometer.Disagreement), Metrics: a.metrics,
 	})
 	if err != nil {
 		return err
 	}
 	a.opened = append(a.opened, a.recorder)
-	var buses []bus.Bus
-	for _, b := range a.cfg.Buses {
-		buses = append(buses, bus.Bus{Name: b.Name, URL: b.URL})
+	a.began = a.recorder.Odometer().Metres
+	c := reader.Config{
+		Vehicle: v, Poll: a.cfg.Polling.Enabled, ParkAfter: a.cfg.Polling.ParkAfter, Idle: a.cfg.Polling.Idle,
+		Observe: a.recorder.Observe, Logger: a.deps.Logger, Metrics: a.metrics,
 	}
-	if a.buses, err = bus.Open(bus.Config{Buses: buses, Logger: a.deps.Logger, Metrics: a.metrics}); err != nil {
+	for _, b := range a.cfg.Buses {
+		c.Buses = append(c.Buses, bus.Bus{Name: b.Name, URL: b.URL})
+	}
+	var ok bool
+	if c.ECUBus, ok = a.cfg.busIndex(a.cfg.ECU.Bus); !ok {
+		return fmt.Errorf("cannot reach the attestation ECU: there is no bus %q", a.cfg.ECU.Bus)
+	}
+	if a.reader, err = reader.Open(c); err != nil {
 		return err
 	}
-	a.opened = append(a.opened, a.buses)
-	a.reader, err = newReader(a.cfg, a.buses, a.recorder, func(w dbc.Warning) {
+	a.opened = append(a.opened, a.reader)
+	return nil
+}
+
+// openVehicle reads the vehicle map; nil when there is none.
+func (a *agent) openVehicle() (*vehicle.Reader, error) {
+	if a.cfg.VehicleMap == "" {
+		return nil, nil
+	}
+	m, err := vehicle.Load(a.cfg.VehicleMap)
+	if err != nil {
+		return nil, err
+	}
+	r, err := vehicle.Compile(m, a.cfg.busIndex, func(w dbc.Warning) {
 		a.deps.Logger.Warn("line of a DBC file is left out", "file", w.File, "line", w.Line, "reason", w.Reason)
 	})
-	return err
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.cfg.VehicleMap, err)
+	}
+	return r, nil
 }
 
 func (a *agent) openSealing(p *program) (err error) {
@@ -180,7 +215,7 @@ func (a *agent) openSealing(p *program) (err error) {
 		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ecu,
 		Charter: p.Charter, CharterID: p.CharterID, Policies: p.Policies, AgentVersion: Version, Prover: prover, Lock: p.lock,
 		EveryDays: a.cfg.Dispatch.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
-		RequestResend: a.reader.request, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
+		RequestResend: a.reader.Request, OnSnapshot: a.compare, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
 		Logger: a.deps.Logger, Registerer: a.metrics,
 	}
 	if err := a.openReports(&c, &p.Charter.Usage); err != nil {
@@ -246,26 +281,32 @@ func (a *agent) openBudget(limit int64) error {
 	return nil
 }
 
-// read feeds the frames of all buses to the reader.
-func (a *agent) read(ctx context.Context) error {
-	return a.buses.Run(ctx, func(f *can.Frame) {
-		if err := a.reader.handle(ctx, f); err != nil && ctx.Err() == nil {
-			a.deps.Logger.Warn("cannot answer the attestation ECU", "error", err)
-		}
-	})
-}
-
 // receive hands the attestation ECU's messages to the sealer. A refused one is said and counted there; the ECU is asked again.
 func (a *agent) receive(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case msg := <-a.reader.messages:
+		case msg := <-a.reader.Messages():
 			if err := a.sealer.Deliver(ctx, msg); err != nil && ctx.Err() == nil {
 				a.deps.Logger.Warn("message of the attestation ECU is refused", "error", err)
 			}
 		}
+	}
+}
+
+// compare holds the car's own distance against what the ECU attests, once for each snapshot, and tells the driver where they disagree.
+// The answer to a request tells of another moment than now, unless the car has not moved since the agent started.
+func (a *agent) compare(m *attest.Message, answer bool) {
+	if answer && a.recorder.Odometer().Metres > a.began {
+		return
+	}
+	finding, found := a.recorder.Attested(m.Snapshot.Day, m.Snapshot.Seq, m.Opening.Counters[wire.OdometerM])
+	if !found {
+		return
+	}
+	if err := a.journal.Note(a.deps.Now(), finding.String()); err != nil {
+		a.deps.Logger.Error("cannot tell the driver of a disagreement", "error", err)
 	}
 }
 
@@ -279,7 +320,7 @@ func (a *agent) tell(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if n := a.buses.Received(); n != last {
+			if n := a.reader.Received(); n != last {
 				last = n
 				a.deps.Logger.Info("frames read", "frames", n)
 			}
@@ -307,7 +348,7 @@ func (a *agent) openStatus() (err error) {
 // snapshot is the agent at this moment.
 func (a *agent) snapshot() status.Snapshot {
 	sealing := a.sealer.Status()
-	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Reports: a.reports, Frames: a.buses.Received()}
+	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Reports: a.reports, Frames: a.reader.Received()}
 	if !sealing.Retry.IsZero() {
 		s.Retry = &sealing.Retry
 	}
@@ -315,6 +356,14 @@ func (a *agent) snapshot() status.Snapshot {
 		s.LastReceipt = &sealing.LastReceipt
 	}
 	s.SpoolItems, s.SpoolBytes = a.spool.Depth()
+	for i, b := range a.cfg.Buses {
+		s.Buses = append(s.Buses, status.Bus{Name: b.Name, Up: a.reader.Up(uint8(i))})
+	}
+	for _, r := range a.recorder.Odometer().Events {
+		s.Odometer = append(s.Odometer, status.Doubt{
+			Source: r.Source, Event: r.Kind.String(), Meaning: r.Kind.Meaning(), Count: r.Count, Last: time.Unix(0, r.Last).UTC(),
+		})
+	}
 	if a.ledger != nil {
 		b := a.ledger.Summary(uint64(a.clock.Today()))
 		s.Reports, s.BudgetLeft = "on", int(1000*b.Left/b.Limit)

@@ -74,13 +74,20 @@ program:
   policies: [policy.cose]
   claim_keys: claim
 buses:
-  - {name: can0, url: "` + busURL + `", dbc: car.dbc}
-signals:
-  - {path: Vehicle.TraveledDistance, vss: "6.0", bus: can0, signal: Odometer.Odometer, unit: m}
+  - {name: can0, url: "` + busURL + `"}
+vehicle_map: car.yaml
 ecu: {bus: can0, identity: ecu.pem, answer_wait: 100ms}
 dispatch: {every_days: 1, max_delay: 1s}
 consent: [hours, speed]
 mqtt: {url: "tcp://127.0.0.1:1"}
+`
+
+// carYAML is the vehicle map that it names.
+const carYAML = `vss: "6.0"
+buses: [{name: can0, dbc: car.dbc}]
+signals:
+- {path: Vehicle.TraveledDistance, bus: can0, dbc: Odometer.Odometer, unit: m}
+- {path: Vehicle.Speed, bus: can0, dbc: Motion.Speed, unit: km/h}
 `
 
 // newWorld makes everything that agentYAML names.
@@ -118,7 +125,9 @@ func newWorld(t *testing.T, env wire.Environment) *world {
 	if err := os.Symlink(claimKeys(), w.path("claim")); err != nil {
 		t.Fatal(err)
 	}
-	w.write("car.dbc", "BO_ 6 Odometer: 8 X\n SG_ Odometer : 0|32@1+ (1,0) [0|4294967294] \"m\" X\n")
+	w.write("car.dbc", "BO_ 6 Odometer: 8 X\n SG_ Odometer : 0|32@1+ (1,0) [0|4294967294] \"m\" X\n"+
+		"BO_ 7 Motion: 8 X\n SG_ Speed : 0|16@1+ (0.01,0) [0|400] \"km/h\" X\n")
+	w.write("car.yaml", carYAML)
 	w.ecu = keys["ecu"]
 	birth := w.message(0).Snapshot
 	w.write("ecu.pem", string(must(attest.EncodeIdentity(attest.Identity{Key: public["ecu"], Program: w.program, Snapshot: birth}))))

@@ -20,7 +20,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Short:   "Prove driving thresholds and report noised usage from inside the car",
 		Version: daemon.Version,
 	}
-	root.AddCommand(newRun(), newInit(), newCheckConfig(), newJournal(), newStatus())
+	root.AddCommand(newRun(), newInit(), newCheckConfig(), newJournal(), newStatus(), newDecode())
 	return command.Main(root, args, stdout, stderr)
 }
 
@@ -67,10 +67,7 @@ func newInit() *cobra.Command {
 }
 
 func newCheckConfig() *cobra.Command {
-	return command.CheckConfig(func(path string) error {
-		_, err := daemon.Load(path)
-		return err
-	})
+	return command.CheckConfig(daemon.Check)
 }
 
 func newJournal() *cobra.Command {

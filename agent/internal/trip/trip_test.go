@@ -1,17 +1,21 @@
 package trip
 
 import (
+	"bytes"
 	"log/slog"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/agent/internal/flash"
+	"rawstone/agent/internal/odometer"
+	"rawstone/agent/internal/vss"
 	"rawstone/pkg/wire"
 )
 
@@ -19,6 +23,32 @@ const second = int64(time.Second)
 
 // noon is 12:00 UTC of some day, as frame time.
 const noon = 1_627_300_800 * second
+
+// The signals of the test's car.
+const (
+	distance = iota
+	speed
+	charge
+	charging
+	assist
+	speed2
+)
+
+func signals() []vss.Signal {
+	return []vss.Signal{
+		distance: {Name: "odometer", Role: vss.Distance, Resolution: 1000}, speed: {Name: "speed", Role: vss.Speed},
+		charge: {Name: "charge", Role: vss.Charge}, charging: {Name: "charging", Role: vss.Charging}, assist: {Name: "assist", Role: vss.Assist},
+		speed2: {Name: "speed 2", Role: vss.Speed},
+	}
+}
+
+// observe feeds a sample; a distance is in metres.
+func observe(r *Recorder, signal int, t, v int64) {
+	if signal == distance {
+		v *= 1000
+	}
+	r.Observe(vss.Sample{Signal: signal, Time: t, Value: v, Available: true})
+}
 
 func openStore(t *testing.T, dir string) *badger.DB {
 	t.Helper()
@@ -38,6 +68,7 @@ func open(t *testing.T, cfg Config) *Recorder {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.Signals = signals()
 	r, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +89,8 @@ func drive(r *Recorder, from, seconds, mms int64, odometer *int64) (to int64) {
 	for i := range seconds + 1 {
 		t := from + i*second
 		*odometer = begin + mms*i/1000
-		r.Observe(Distance, t, *odometer)
-		r.Observe(Speed, t, mms)
+		observe(r, distance, t, *odometer)
+		observe(r, speed, t, mms)
 	}
 	return from + seconds*second
 }
@@ -68,9 +99,9 @@ func TestUsageOfADrive(t *testing.T) {
 	r := newRecorder(t, Config{UTCOffset: 8 * time.Hour})
 	odo := int64(1000)
 	at := drive(r, noon, 600, 20_000, &odo) // 72 km/h: 12 km in 10 min
-	r.Observe(Assist, at, 1)
+	observe(r, assist, at, 1)
 	at = drive(r, at+second, 120, 30_000, &odo) // 108 km/h: 3.6 km in 2 min, assisted
-	r.Observe(Assist, at, 0)
+	observe(r, assist, at, 0)
 	at = drive(r, at+second, 299, 0, &odo) // standing, but not for 5 min yet
 	if got := r.Usage().Trips; got != [numBands]int64{} {
 		t.Errorf("a trip of a car that has stood for 5 min has ended early: %v", got)
@@ -111,42 +142,40 @@ func TestUsageOfADrive(t *testing.T) {
 }
 
 func TestGapsAndJumpsNotCounted(t *testing.T) {
-	metrics := prometheus.NewRegistry()
-	r := newRecorder(t, Config{Metrics: metrics})
-	r.Observe(Speed, noon, 10_000)
-	r.Observe(Speed, noon+11*second, 10_000) // a silence of 11 s
-	r.Observe(Speed, noon+5*second, 10_000)  // time going back
-	r.Observe(Speed, noon+5*second, 10_000)  // and standing still
+	r := newRecorder(t, Config{Metrics: prometheus.NewRegistry()})
+	observe(r, speed, noon, 10_000)
+	observe(r, speed, noon+11*second, 10_000) // a silence of 11 s
+	observe(r, speed, noon+5*second, 10_000)  // time going back
+	observe(r, speed, noon+5*second, 10_000)  // and standing still
 	if got := r.Usage().Hours[12]; got != 0 {
 		t.Errorf("%d ms counted that nobody saw", got)
 	}
-	r.Observe(Speed, noon+6*second, 10_000)
+	observe(r, speed, noon+6*second, 10_000)
 	if got := r.Usage().Hours[12]; got != 1000 {
 		t.Errorf("%d ms counted, want 1000", got)
 	}
+	observe(r, speed, noon+7*second, 200_000) // no car
+	if got := r.Usage().Hours[12]; got != 1000 {
+		t.Errorf("%d ms counted on the word of a car at 720 km/h", got)
+	}
 	for i, v := range []int64{37_500, 37_510, 40_000, 158_910_600, 158_910_610, 0, math.MaxUint32} {
-		r.Observe(Distance, noon+int64(i+7)*second, v)
+		observe(r, distance, noon+int64(i+7)*second, v)
 	}
-	if got := testutil.ToFloat64(r.implausible); got != 4 {
-		t.Errorf("%v implausible steps, want 4", got)
+	if got := r.Odometer(); got.Metres > 20 || len(got.Events) < 4 {
+		t.Errorf("%d m counted of the 10 m that were plausible and the 10 m by speed, %d events", got.Metres, len(got.Events))
 	}
-	r.mu.Lock()
-	if r.state.Metres != 20 {
-		t.Errorf("trip has %d m, want the 20 m that were plausible", r.state.Metres)
-	}
-	r.mu.Unlock()
 }
 
 func TestCharging(t *testing.T) {
 	r := newRecorder(t, Config{})
-	r.Observe(Charge, noon, 450)
-	r.Observe(Charge, noon+60*second, 450) // not charging
-	r.Observe(Charging, noon+60*second, 1)
-	r.Observe(Charge, noon+61*second, 455)
-	r.Observe(Charge, noon+121*second, 499)
-	r.Observe(Charge, noon+181*second, 500)
-	r.Observe(Charging, noon+181*second, 0)
-	r.Observe(Charge, noon+400*second, 500)
+	observe(r, charge, noon, 450)
+	observe(r, charge, noon+60*second, 450) // not charging
+	observe(r, charging, noon+60*second, 1)
+	observe(r, charge, noon+61*second, 455)
+	observe(r, charge, noon+121*second, 499)
+	observe(r, charge, noon+181*second, 500)
+	observe(r, charging, noon+181*second, 0)
+	observe(r, charge, noon+400*second, 500)
 	want := [numBands]int64{4: 60_000, 5: 60_000}
 	if d := cmp.Diff(want, r.Usage().Charge); d != "" {
 		t.Error(d)
@@ -161,9 +190,9 @@ func TestSurvivesRestart(t *testing.T) {
 	odo := int64(0)
 	at := drive(r, noon, 60, 20_000, &odo)
 	now = now.Add(11 * time.Second)
-	r.Observe(Speed, at+second, 20_000) // the write is due now
+	observe(r, speed, at+second, 20_000) // the write is due now
 	saved := r.Usage()
-	r.Observe(Speed, at+2*second, 20_000)
+	observe(r, speed, at+2*second, 20_000)
 	db.Close() // the power fails: no Close of the recorder
 	db = openStore(t, dir)
 	r = open(t, Config{DB: db, Now: func() time.Time { return now }})
@@ -218,7 +247,7 @@ func TestConsent(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		next, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: families})
+		next, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: families, Signals: signals()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,10 +255,10 @@ func TestConsent(t *testing.T) {
 	}
 	odo := int64(0)
 	travel := func(r *Recorder) {
-		r.Observe(Assist, noon, 1)
-		r.Observe(Charging, noon, 1)
-		r.Observe(Charge, noon, 500)
-		r.Observe(Charge, noon+60*second, 500)
+		observe(r, assist, noon, 1)
+		observe(r, charging, noon, 1)
+		observe(r, charge, noon, 500)
+		observe(r, charge, noon+60*second, 500)
 		at := drive(r, noon, 120, 20_000, &odo)
 		drive(r, at+400*second, 1, 0, &odo) // ends the trip
 	}
@@ -267,36 +296,39 @@ func TestConsent(t *testing.T) {
 	}
 }
 
-func TestUnits(t *testing.T) {
-	for _, c := range []struct {
-		role Role
-		unit string
-		in   float64
-		want int64
-		ok   bool
-	}{
-		{Distance, "km", 40.579, 40579, true}, {Distance, "m", 7, 7, true}, {Distance, "mi", 1, 1609, true},
-		{Speed, "km/h", 36, 10_000, true}, {Speed, "m/s", 1.5, 1500, true}, {Charge, "%", 45.5, 455, true},
-		{Charging, "", 1, 1, true}, {Assist, "", 2, 0, false}, {Speed, "m/s", -1, 0, false}, {Speed, "km/h", math.NaN(), 0, false},
-		{Distance, "km", math.Inf(1), 0, false}, {Charge, "%", 101, 0, false}, {Distance, "m", 1 << 32, 0, false},
-	} {
-		u, err := ParseUnit(c.role, c.unit)
-		if err != nil {
+// A record that this agent does not read begins anew, is said, and is replaced.
+func TestOtherRecordsBeginAnew(t *testing.T) {
+	// The first format had the summary at key 0.
+	first, err := cbor.Marshal(map[int]any{0: Usage{}, 1: true, 2: int64(5), 3: noon, 4: uint8(wire.AllFamilies)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer, err := cbor.Marshal(map[int]any{0: recordVersion + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := cbor.Marshal(record{Version: recordVersion, Odometer: odometer.State{Total: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"damaged": {0xff, 1, 2}, "empty": {}, "first format": first, "newer": newer, "impossible": bad, "huge": make([]byte, maxRecord+1)} {
+		db := openStore(t, t.TempDir())
+		if err := db.Update(func(txn *badger.Txn) error { return txn.Set([]byte(recordKey), b) }); err != nil {
 			t.Fatal(err)
 		}
-		if got, ok := u.Sample(c.in); got != c.want || ok != c.ok {
-			t.Errorf("%v %s as role %d: %d %v, want %d %v", c.in, c.unit, c.role, got, ok, c.want, c.ok)
+		var said bytes.Buffer
+		cfg := Config{DB: db, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now, Families: wire.AllFamilies, Signals: signals()}
+		for i := range 2 {
+			r, err := Open(cfg)
+			if err != nil || r.Usage() != (Usage{}) || r.Odometer().Metres != 0 {
+				t.Fatalf("%s: does not begin anew: %v", name, err)
+			}
+			if n := strings.Count(said.String(), "begins anew"); n != 1 {
+				t.Errorf("%s, start %d: said %d times", name, i+1, n)
+			}
 		}
-	}
-	if _, err := ParseUnit(Speed, "km"); err == nil {
-		t.Error("speed in km")
-	}
-	if _, err := ParseRole("Vehicle.CurrentLocation.Latitude"); err == nil {
-		t.Error("a role for position")
-	}
-	for r, s := range specs() {
-		if got, err := ParseRole(s.path); err != nil || got != Role(r) {
-			t.Errorf("%s: %d %v", s.path, got, err)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -304,14 +336,54 @@ func TestUnits(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	db := openStore(t, t.TempDir())
 	defer db.Close()
-	if err := db.Update(func(txn *badger.Txn) error { return txn.Set([]byte(stateKey), []byte{0xff, 1, 2}) }); err != nil {
+	good := Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now}
+	for name, change := range map[string]func(*Config){
+		"no store": func(c *Config) { c.DB = nil }, "an offset of two days": func(c *Config) { c.UTCOffset = 48 * time.Hour },
+		"a negative share": func(c *Config) { c.AttestedShare = -1 }, "a speed of light": func(c *Config) { c.MaxSpeed = 1e9 },
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := Open(cfg); err == nil {
+			t.Errorf("opened with %s", name)
+		}
+	}
+}
+
+// The first speed of the configuration is used, and the next one while it is silent.
+func TestSeveralSpeeds(t *testing.T) {
+	r := newRecorder(t, Config{})
+	for i := range int64(600) {
+		at := noon + i*second
+		if i < 200 || i >= 400 {
+			observe(r, speed, at, 20_000)
+		}
+		observe(r, speed2, at+second/2, 40_000)
+	}
+	got := r.Usage().Speed
+	if got[5] < 395_000 || got[5] > 410_000 || got[8] < 190_000 || got[8] > 202_000 {
+		t.Errorf("speed bands: %v", got)
+	}
+}
+
+// Without consent no usage is kept, and the distance is.
+func TestDistanceWhateverTheConsent(t *testing.T) {
+	db := openStore(t, t.TempDir())
+	defer db.Close()
+	cfg := Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Signals: signals()}
+	r, err := Open(cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: wire.AllFamilies})
-	if err != nil || r.Usage() != (Usage{}) {
-		t.Errorf("a damaged summary does not begin anew: %v", err)
+	odo := int64(5000)
+	drive(r, noon, 100, 20_000, &odo)
+	if got := r.Odometer(); got.Metres != 1999 || got.Source != "odometer" {
+		t.Errorf("%+v", got)
 	}
-	if _, err := Open(Config{}); err == nil {
-		t.Error("opened without a store")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Families = wire.AllFamilies
+	if r, err = Open(cfg); err != nil || r.Odometer().Metres != 1999 || r.Usage() != (Usage{}) {
+		t.Errorf("after a change of consent: %v, %+v", err, r.Odometer())
 	}
 }
