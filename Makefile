@@ -52,7 +52,7 @@ bench:
 
 # What the agent needs to read four full buses: frames lost, CPU, memory, bytes written.
 bench-agent: build
-	RAWSTONE_BENCH_AGENT=60s RAWSTONE_AGENT=$(abspath $(BUILD)/agent) $(GO) test -count 1 -run '^TestAgentUnderLoad$$' .
+	RAWSTONE_BENCH_AGENT=60s RAWSTONE_AGENT=$(abspath $(BUILD)/agent) $(GO) test -count 1 -v -run '^TestAgentUnderLoad$$' .
 
 clean:
 	rm -rf $(BUILD)

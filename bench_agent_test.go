@@ -176,7 +176,7 @@ func load(ctx context.Context, url string, seed int) (sent uint64, err error) {
 	return sent, nil
 }
 
-// received returns the number of frames that the agent has read, by bus.
+// received returns the number of frames that the agent has read, by bus: those that the map wants and those that it does not.
 func received(status string) (map[string]uint64, error) {
 	resp, err := http.Get("http://" + status + "/metrics")
 	if err != nil {
@@ -185,13 +185,11 @@ func received(status string) (map[string]uint64, error) {
 	defer resp.Body.Close()
 	n := make(map[string]uint64)
 	for lines := bufio.NewScanner(io.LimitReader(resp.Body, 1<<20)); lines.Scan(); {
-		rest, ok := strings.CutPrefix(lines.Text(), "rawstone_bus_frames_received_total{bus=\"")
-		if bus, value, cut := strings.Cut(rest, "\"} "); ok && cut {
-			v, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return nil, err
-			}
-			n[bus] = uint64(v)
+		var what, bus string
+		var v float64
+		line := strings.NewReplacer("rawstone_bus_frames_", "", "_total{bus=\"", " ", "\"}", "").Replace(lines.Text())
+		if _, err := fmt.Sscanf(line, "%s %s %g", &what, &bus, &v); err == nil && (what == "received" || what == "filtered") {
+			n[bus] += uint64(v)
 		}
 	}
 	if len(n) == 0 {
