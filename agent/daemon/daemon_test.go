@@ -15,6 +15,7 @@ import (
 
 	"rawstone/agent/internal/budget"
 	"rawstone/agent/internal/flash"
+	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/trip"
 	"rawstone/agent/internal/vss"
@@ -222,6 +223,75 @@ func TestSoundBudgetReports(t *testing.T) {
 	w.seal(a)
 	if lines := w.log.lines("level=ERROR"); len(lines) != 0 {
 		t.Errorf("logged %q", lines)
+	}
+}
+
+// TestDisagreementIsTold drives a car whose attested counter grows by 10 km a day: the driver's journal and status tell when the car's
+// own signals say otherwise, and only then.
+func TestDisagreementIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		metres int64 // a day by the car's own counter
+		notes  int
+	}{"agreed": {10_000, 0}, "half of it": {5_000, 2}, "coarse": {9_000, 0}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, wire.Development)
+			a := w.opened()
+			deliver := func(day uint32) {
+				w.setDay(firstDay + day)
+				if err := a.sealer.Deliver(t.Context(), must(w.message(day).Encode())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			counter, at := int64(1000), int64(1_700_000_000)
+			drive := func(metres int64) {
+				for end := counter + metres; counter < end; counter, at = counter+20, at+1 {
+					a.recorder.Observe(vss.Sample{Time: at * int64(time.Second), Value: counter * 1000, Available: true})
+				}
+			}
+			drive(20)
+			deliver(0)
+			for day := range uint32(2) {
+				drive(c.metres)
+				deliver(day + 1)
+			}
+			var notes []journal.Entry
+			for _, e := range must(a.journal.List(0)) {
+				if e.Kind == journal.KindNote {
+					notes = append(notes, e)
+				}
+			}
+			if len(notes) != c.notes {
+				t.Errorf("%d notes, want %d: %v", len(notes), c.notes, notes)
+			}
+			doubts := a.snapshot().Odometer
+			if told := len(doubts) == 1 && doubts[0].Event == "attestation" && doubts[0].Count == 2; told != (c.notes > 0) {
+				t.Errorf("the driver is shown %v", doubts)
+			}
+		})
+	}
+}
+
+// TestLateSnapshotIsNotCompared holds that the answer to a request, which tells of an earlier moment, raises no false alarm.
+func TestLateSnapshotIsNotCompared(t *testing.T) {
+	w := newWorld(t, wire.Development)
+	a := w.opened()
+	observe := func(second, metres int64) {
+		a.recorder.Observe(vss.Sample{Time: second * int64(time.Second), Value: metres * 1000, Available: true})
+	}
+	first, second := w.message(0), w.message(1)
+	observe(1000, 1000)
+	a.compare(&first, false)
+	for i := range int64(1000) {
+		observe(1001+i, 1020+20*i)
+	}
+	second.Opening.Counters[wire.OdometerM] = 0 // signed before the drive
+	a.compare(&second, true)
+	if list := must(a.journal.List(0)); len(list) != 0 {
+		t.Errorf("noted %v", list)
+	}
+	a.compare(&second, false) // the control
+	if list := must(a.journal.List(0)); len(list) != 1 {
+		t.Errorf("noted %v", list)
 	}
 }
 
