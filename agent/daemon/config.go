@@ -85,7 +85,7 @@ type Polling struct {
 	Enabled bool `yaml:"enabled"`
 	// ParkAfter is how long the car must stand before it counts as parked, default 5m, 10s to 24h.
 	ParkAfter time.Duration `yaml:"park_after"`
-	// Idle is the time between two requests to a parked car, whose buses shall sleep; default 30m, 10s to 24h.
+	// Idle is the longest time between two requests to a parked car, whose buses shall sleep; default 30m, 10s to 24h.
 	Idle time.Duration `yaml:"idle"`
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,8 @@ type Port interface {
 	Receive(ctx context.Context, f *can.Frame) error
 	Send(ctx context.Context, f *can.Frame) error
 	Stats() link.Stats
+	// Carried grows while the bus carries frames, whatever the filters (see link.Conn).
+	Carried() uint64
 	Close() error
 }
 
@@ -68,6 +71,7 @@ type source interface {
 	Receive(ctx context.Context, f *can.Frame) error
 	send(ctx context.Context, bus uint8, f *can.Frame) error
 	state(bus uint8) state
+	carried(bus uint8) uint64
 	Close() error
 }
 
@@ -83,12 +87,17 @@ func (r recorded) state(bus uint8) state {
 	return state{Stats: s.Stats, up: s.Up, broken: s.Broken}
 }
 
+func (r recorded) carried(bus uint8) uint64 { s := r.State(bus); return s.Received + s.Filtered }
+
 // A Set is a car's open buses. Frame.Bus of what Run hands out is the index of the bus in Config.Buses.
 type Set struct {
 	buses   []Bus
 	sources []source
 	by      []source // by the bus's index
 }
+
+// Recorded reports whether a URL is that of a recorded drive, which takes no frames.
+func Recorded(url string) bool { return strings.HasPrefix(url, "replay:") }
 
 // CheckURL says what is wrong with the URL of a bus as far as that can be seen without opening it.
 func CheckURL(url string) error {
@@ -126,7 +135,7 @@ func Open(cfg Config) (*Set, error) {
 func (s *Set) open(cfg Config) error {
 	drives := make(map[string]recorded)
 	for i, b := range cfg.Buses {
-		if _, twice := (&Set{buses: cfg.Buses[:i]}).Index(b.Name); twice {
+		if slices.ContainsFunc(cfg.Buses[:i], func(other Bus) bool { return other.Name == b.Name }) {
 			return fmt.Errorf("cannot open bus %s: the name stands twice; give each bus its own", b.Name)
 		}
 		if err := CheckURL(b.URL); err != nil {
@@ -138,7 +147,7 @@ func (s *Set) open(cfg Config) error {
 			continue
 		}
 		var src source
-		if strings.HasPrefix(b.URL, "replay:") {
+		if Recorded(b.URL) {
 			d, err := drive.Open(b.URL, cfg.Logger, cfg.Now)
 			if err != nil {
 				return err
@@ -163,20 +172,18 @@ func (s *Set) open(cfg Config) error {
 	return nil
 }
 
-// Index returns the index of the bus of a name.
-func (s *Set) Index(name string) (uint8, bool) {
-	for i, b := range s.buses {
-		if b.Name == name {
-			return uint8(i), true
-		}
-	}
-	return 0, false
-}
-
 // Received returns the number of frames handed out of all buses; those of a recorded drive are counted in blocks.
 func (s *Set) Received() (n uint64) {
 	for i, src := range s.by {
 		n += src.state(uint8(i)).Received
+	}
+	return n
+}
+
+// Carried returns a number that grows while any bus carries frames, whatever is wanted of them, and stands still while all are silent.
+func (s *Set) Carried() (n uint64) {
+	for i, src := range s.by {
+		n += src.carried(uint8(i))
 	}
 	return n
 }

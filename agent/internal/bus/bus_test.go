@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,12 +42,6 @@ func TestRunSerialisesAndKeepsOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if i, ok := s.Index("b"); !ok || i != 1 {
-		t.Errorf("bus b has index %d, %v", i, ok)
-	}
-	if _, ok := s.Index("c"); ok {
-		t.Error("found a bus that is not there")
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	const n = 2000
@@ -251,4 +246,26 @@ func TestCheckURL(t *testing.T) {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
+}
+
+// Frames show that a bus is alive whether or not they are wanted; one that is down is silent.
+func TestCarried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &car{}, Bus{Name: "can1", URL: "replay://" + capture(t, "(1.0) can1 00A#\n(2.0) can1 00B#\n") + "?speed=0", Filters: []can.Filter{can.Exact(0xA)}})
+		if n := r.set.Carried(); n != 2 {
+			t.Errorf("%d frames carried, want the drive's 2", n)
+		}
+		r.last().frames <- can.Frame{ID: 7} // a double's every frame comes with three that it keeps out
+		synctest.Wait()
+		if n := r.set.Carried(); n != 6 {
+			t.Errorf("%d frames carried, want 6", n)
+		}
+		r.setDown(errDown)
+		r.last().fail <- errDown
+		synctest.Wait()
+		if n := r.set.Carried(); n != 2 {
+			t.Errorf("%d frames carried while down, want 2", n)
+		}
+		r.end(t)
+	})
 }

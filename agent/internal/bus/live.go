@@ -156,6 +156,15 @@ func (l *live) state(uint8) state {
 	return s
 }
 
+func (l *live) carried(uint8) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.port == nil {
+		return 0
+	}
+	return l.port.Carried()
+}
+
 func (l *live) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

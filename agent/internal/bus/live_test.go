@@ -117,6 +117,8 @@ func (p *fakePort) Stats() link.Stats {
 	return p.stats
 }
 
+func (p *fakePort) Carried() uint64 { s := p.Stats(); return s.Received + s.Filtered }
+
 func (p *fakePort) Close() error { close(p.closed); return nil }
 
 // A rig is an open Set of one fake bus, running.

@@ -4,8 +4,14 @@
 // is left alone for a day and said once; "busy" is asked again soon, a few times; "response pending" is waited for. Answers to
 // somebody else's questions count as well: what is known is not asked for.
 //
-// Every question may keep control units awake that would sleep and empty the battery. A vehicle that has not moved for
-// Config.ParkAfter is therefore asked for one thing in every Config.Idle and left alone between, until it moves.
+// Every question may keep control units awake that would sleep, or wake those that do, and empty the battery; but who does not ask
+// does not learn that the vehicle drives away. A vehicle that has not moved for Config.ParkAfter is therefore parked: it is asked for
+// one thing only, after pauses of a fifth of the time it has stood, up to Config.Idle. Control units find ever longer quiet in
+// which to sleep, and a halt in a queue costs little. Two signs of life make the pauses short again: frames on buses that were
+// silent although nothing was asked, at which the vehicle is asked at once, and an answer where there had been none. Once such frames
+// have shown that the vehicle talks by itself, its silence is sleep and is left alone for all of Config.Idle. Only movement brings back
+// the full pace, so that a vehicle which answers or talks whatever its state is not held awake. What remains: one whose buses are
+// silent unless asked (behind a gateway) and that drives off after a long rest may be noticed as late as Config.Idle.
 //
 // The package sends nothing itself, reads no values and refuses to guess whether the vehicle moves: its owner says so.
 package poll
@@ -31,8 +37,12 @@ const (
 	MaxBusy = 3
 	// BusyRetry is that pause.
 	BusyRetry = 250 * time.Millisecond
+	// MaxUnsent bounds the time between two tries to send, as what is not sent wakes nobody; longer where Every is.
+	MaxUnsent = 10 * time.Second
 
-	inbox = 64 // answers that wait for Run
+	inbox = 64               // answers that wait for Run
+	look  = 10 * time.Second // between two looks at Config.Heard while parked
+	share = 5                // a parked vehicle is left alone for this part of the time it has stood
 )
 
 // A Request is something that can be asked for.
@@ -58,9 +68,11 @@ type Config struct {
 	MaxBackoff time.Duration
 	// RefusedFor is how long what an ECU refuses for good is left alone, default 24 h.
 	RefusedFor time.Duration
-	// ParkAfter is the time without movement after which the vehicle is taken for parked, default 5 min. Idle is the time between
-	// two questions to a parked vehicle, default 30 min: control units sleep within minutes of silence.
+	// ParkAfter is the time without movement after which the vehicle is taken for parked, default 5 min. Idle is the longest time
+	// between two questions to a parked vehicle, default 30 min: control units sleep within minutes of silence.
 	ParkAfter, Idle time.Duration
+	// Heard counts the frames that the buses have carried, whoever they are for; only whether it stands still matters. nil: unknown.
+	Heard func() uint64
 	// Now is the clock, default time.Now. Timers run by the host's clock.
 	Now func() time.Time
 	// Logger takes what is worth saying once; nil discards.
@@ -79,6 +91,7 @@ type answer struct {
 type item struct {
 	Request
 	next    time.Time     // when to ask
+	asked   time.Time     // when it was asked for last
 	pause   time.Duration // between unanswered questions, 0 while they are answered
 	busy    int           // refusals for being busy in a row
 	refused time.Time     // until when it is left alone
@@ -90,6 +103,12 @@ type Poller struct {
 	cfg     Config
 	items   []item
 	probed  time.Time // when anything was asked for last
+	silent  bool      // a question was not answered, and none since
+	lively  time.Time // when the vehicle last showed life after silence
+	looked  time.Time // when Config.Heard was last read
+	heard   uint64    // what it said
+	carried time.Time // when it was last seen to have grown, or may have by a question of ours
+	talks   bool      // it grew without a question: an awake vehicle's buses are not silent
 	answers chan answer
 	wake    chan struct{}
 	moved   atomic.Int64 // Unix nanoseconds of Now
@@ -170,12 +189,20 @@ func (p *Poller) Run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		i, at := p.due()
+		parked := p.Parked()
+		if parked {
+			p.listen()
+		}
+		i, at := p.due(parked)
 		if now := p.cfg.Now(); i >= 0 && !now.Before(at) {
 			p.ask(ctx, i, timer)
 			continue
 		} else if i >= 0 {
-			timer.Reset(at.Sub(now))
+			wait := at.Sub(now)
+			if parked && p.cfg.Heard != nil {
+				wait = min(wait, look)
+			}
+			timer.Reset(wait)
 		} else {
 			timer.Stop()
 		}
@@ -189,53 +216,80 @@ func (p *Poller) Run(ctx context.Context) error {
 	}
 }
 
-// due returns what to ask for next and when, -1 for nothing at all.
-func (p *Poller) due() (int, time.Time) {
-	if p.Parked() {
-		return p.probe()
+// listen looks for frames that end the silence of a parked vehicle. A look that follows a question tells nothing: the frames may be
+// its doing.
+func (p *Poller) listen() {
+	now := p.cfg.Now()
+	if p.cfg.Heard == nil || now.Sub(p.looked) < look {
+		return
 	}
-	best := -1
+	heard, asked := p.cfg.Heard(), !p.probed.Before(p.looked)
+	if heard != p.heard && !asked && now.Sub(p.carried) >= p.cfg.ParkAfter {
+		p.lively, p.talks = now, true // long after the last question: the next is due now
+	}
+	if heard != p.heard || asked {
+		p.carried = now
+	}
+	p.looked, p.heard = now, heard
+}
+
+// due returns what to ask for next and when, -1 for nothing at all.
+func (p *Poller) due(parked bool) (int, time.Time) {
+	best, now := -1, p.cfg.Now()
 	for i := range p.items {
-		if best < 0 || p.items[i].next.Before(p.items[best].next) {
+		if best < 0 || p.items[i].before(&p.items[best], parked, now) {
 			best = i
 		}
 	}
-	if best < 0 {
+	switch {
+	case best < 0:
 		return -1, time.Time{}
+	case parked:
+		at := p.probed.Add(p.rest(now))
+		if it := &p.items[best]; it.refused.After(at) {
+			at = it.refused
+		}
+		return best, at
 	}
 	return best, p.items[best].next
 }
 
-// probe returns the one thing that a parked vehicle is asked for.
-func (p *Poller) probe() (int, time.Time) {
-	at := p.probed.Add(p.cfg.Idle)
-	best := -1
-	for i := range p.items {
-		it := &p.items[i]
-		if it.refused.After(at) {
-			continue
+// before reports whether it is asked for before other. Of a parked vehicle that is, of what is not refused, what shows motion, and of
+// that what was answered last, or else each in turn, lest one that never answers hides those that do.
+func (it *item) before(other *item, parked bool, now time.Time) bool {
+	if parked {
+		switch a, b := it.refused.After(now), other.refused.After(now); {
+		case a != b:
+			return b
+		case a:
+			return it.refused.Before(other.refused)
+		case it.Motion != other.Motion:
+			return it.Motion
+		case (it.pause == 0) != (other.pause == 0):
+			return it.pause == 0
 		}
-		if best < 0 || it.Motion && !p.items[best].Motion {
-			best = i
-		}
+		return it.asked.Before(other.asked)
 	}
-	if best >= 0 || len(p.items) == 0 {
-		return best, at
+	return it.next.Before(other.next)
+}
+
+// rest returns how long a parked vehicle is left alone after the last question.
+func (p *Poller) rest(now time.Time) time.Duration {
+	if p.talks && now.Sub(p.carried) >= look {
+		return p.cfg.Idle
 	}
-	best = 0
-	for i := range p.items {
-		if p.items[i].refused.Before(p.items[best].refused) {
-			best = i
-		}
+	since := time.Unix(0, p.moved.Load())
+	if life := p.lively.Add(-p.cfg.ParkAfter); life.After(since) {
+		since = life
 	}
-	return best, p.items[best].refused
+	return min(max(p.probed.Sub(since), p.cfg.ParkAfter)/share, p.cfg.Idle)
 }
 
 // ask sends a request and waits for what becomes of it.
 func (p *Poller) ask(ctx context.Context, i int, timer *time.Timer) {
 	it := &p.items[i]
 	p.probed = p.cfg.Now()
-	it.next = p.probed.Add(it.Every)
+	it.asked, it.next = p.probed, p.probed.Add(it.Every)
 	p.metrics.asked.Inc()
 	if err := p.cfg.Ask(ctx, i); err != nil {
 		if ctx.Err() != nil {
@@ -245,7 +299,7 @@ func (p *Poller) ask(ctx context.Context, i int, timer *time.Timer) {
 			p.cfg.Logger.Warn("cannot ask the vehicle", "request", it.Name, "error", err)
 		}
 		p.metrics.failed.Inc()
-		p.backOff(it)
+		p.backOff(it, MaxUnsent)
 		return
 	}
 	pending := 0
@@ -256,7 +310,8 @@ func (p *Poller) ask(ctx context.Context, i int, timer *time.Timer) {
 			return
 		case <-timer.C:
 			p.metrics.silent.Inc()
-			p.backOff(it)
+			p.silent = true
+			p.backOff(it, p.cfg.MaxBackoff)
 			return
 		case a := <-p.answers:
 			if a.request == i && a.code.Pending() && pending < MaxPending {
@@ -278,6 +333,9 @@ func (p *Poller) note(a answer) {
 		return
 	}
 	it, now := &p.items[a.request], p.cfg.Now()
+	if p.silent {
+		p.silent, p.lively = false, now
+	}
 	switch {
 	case a.code == 0:
 		p.metrics.answered.Inc()
@@ -297,7 +355,7 @@ func (p *Poller) note(a answer) {
 	default:
 		p.metrics.busy.Inc()
 		it.busy = 0
-		p.backOff(it)
+		p.backOff(it, p.cfg.MaxBackoff)
 	}
 }
 
@@ -310,8 +368,9 @@ func final(c obd.NRC) bool {
 	return false
 }
 
-// backOff doubles the time until an unanswered request is asked for again.
-func (p *Poller) backOff(it *item) {
-	it.pause = min(max(2*it.pause, it.Every), max(p.cfg.MaxBackoff, it.Every))
+// backOff doubles the time until an unanswered request is asked for again, up to a bound.
+func (p *Poller) backOff(it *item, bound time.Duration) {
+	bound = max(bound, it.Every)
+	it.pause = min(max(2*it.pause, it.Every), bound)
 	it.next = p.cfg.Now().Add(it.pause)
 }

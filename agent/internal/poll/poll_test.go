@@ -153,23 +153,24 @@ func TestBusy(t *testing.T) {
 	check(t, v, "0s speed", "2s speed", "6s speed")
 }
 
-// A parked vehicle is asked for the thing that shows motion, once in every idle interval, until it moves.
+// A parked vehicle is asked for the thing that shows motion, less and less often, until it moves.
 func TestParked(t *testing.T) {
 	t.Parallel()
-	cfg := Config{Requests: []Request{{"charge", time.Minute, false}, {"speed", 30 * time.Second, true}}, ParkAfter: time.Minute, Idle: time.Hour}
-	v := drive(t, cfg, 3*time.Hour+2*time.Minute, func(v *vehicle) {
+	cfg := Config{Requests: []Request{{"charge", 20 * time.Second, false}, {"speed", 40 * time.Second, true}}, ParkAfter: time.Minute, Idle: 30 * time.Second}
+	v := drive(t, cfg, 3*time.Minute+40*time.Second, func(v *vehicle) {
 		v.answer = func(i int) { v.Answered(i, 0) }
 		go func() {
-			time.Sleep(2*time.Hour + 30*time.Minute)
+			time.Sleep(3*time.Minute + 10*time.Second)
 			v.Moved()
 		}()
 	})
-	check(t, v, "0s charge", "0s speed", "30s speed", "1h0m30s speed", "2h0m30s speed",
-		"2h30m0s charge", "2h30m0s speed", "2h30m30s speed")
+	check(t, v, "0s charge", "0s speed", "20s charge", "40s charge", "40s speed",
+		"1m0s speed", "1m12s speed", "1m26.4s speed", "1m43.68s speed", "2m4.416s speed", "2m29.2992s speed", "2m59.15904s speed",
+		"3m10s charge", "3m30s charge", "3m39.15904s speed")
 
-	// Nothing is asked for that is refused, whatever it would show.
-	cfg.Idle = time.Hour
-	v = drive(t, cfg, 3*time.Hour-time.Second, func(v *vehicle) {
+	// Nothing is asked for that is refused, whatever it would show, until the refusal is old.
+	cfg.ParkAfter, cfg.Idle, cfg.RefusedFor = time.Minute, time.Hour, 150*time.Minute
+	v = drive(t, cfg, 25*time.Hour, func(v *vehicle) {
 		v.answer = func(i int) {
 			if i == 1 {
 				v.Answered(i, obd.ServiceNotSupported)
@@ -178,7 +179,33 @@ func TestParked(t *testing.T) {
 			}
 		}
 	})
-	check(t, v, "0s charge", "0s speed", "1h0m0s charge", "2h0m0s charge")
+	if n := count(v.asked, "speed"); n < 7 || n > 10 {
+		t.Errorf("asked %d times in 25 h for what is refused for two and a half: %v", n, v.asked)
+	}
+}
+
+// Of two things that show motion a parked vehicle is asked for the one that it answers.
+func TestParkedAndDeaf(t *testing.T) {
+	t.Parallel()
+	v := drive(t, Config{Requests: []Request{{"deaf", time.Minute, true}, {"speed", time.Minute, true}}}, 24*time.Hour, func(v *vehicle) {
+		v.answer = func(i int) {
+			if i == 1 {
+				v.Answered(i, 0)
+			}
+		}
+	})
+	if deaf, speed := count(v.asked, "deaf"), count(v.asked, "speed"); deaf > 5 || speed < 40 {
+		t.Errorf("asked for the deaf %d times, for the speed %d", deaf, speed)
+	}
+}
+
+func count(asked []string, name string) (n int) {
+	for _, a := range asked {
+		if strings.HasSuffix(a, " "+name) {
+			n++
+		}
+	}
+	return n
 }
 
 // A car that drives keeps being asked.
@@ -192,6 +219,7 @@ func TestMoving(t *testing.T) {
 	}
 }
 
+// What cannot be sent wakes nobody and is tried again soon: after 2, 4, 8 and then every 10 s.
 func TestBusDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -205,15 +233,15 @@ func TestBusDown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := p.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if n != 4 || strings.Count(log.String(), "no bus") != 1 {
+		if n != 8 || strings.Count(log.String(), "no bus") != 1 {
 			t.Errorf("asked %d times: %s", n, &log)
 		}
-		if got := testutil.ToFloat64(p.metrics.failed); got != 4 {
+		if got := testutil.ToFloat64(p.metrics.failed); got != 8 {
 			t.Errorf("%v failures", got)
 		}
 		if got, err := testutil.GatherAndCount(registry); err != nil || got != 7 {

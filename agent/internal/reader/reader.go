@@ -2,7 +2,7 @@
 // attestation ECU. It opens the buses for just the frames that these two need, and asks for what the car does not say by itself.
 //
 // Invariants: frames are taken apart one at a time and in the order of their bus. The ECU's messages wait in a bounded queue, so that
-// a slow flash does not stop the reading; one that finds it full is dropped, and asked for again by whoever misses it. Without
+// a slow flash does not stop the reading; one that finds it full is dropped and counted, and asked for again by whoever misses it. Without
 // polling nothing is ever sent except requests to the attestation ECU and the flow control of its answers.
 //
 // The package keeps nothing and judges nothing: what a sample is worth is package odometer's to say.
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/isotp"
+	"rawstone/pkg/can/obd"
 )
 
 const (
@@ -47,7 +49,7 @@ type Config struct {
 	// Observe takes every sample, one at a time. It must not block.
 	Observe func(vss.Sample)
 	Logger  *slog.Logger
-	// Metrics takes the metrics of buses and polling; nil means none.
+	// Metrics takes the metrics of buses, answers and polling; nil means none.
 	Metrics prometheus.Registerer
 }
 
@@ -65,6 +67,7 @@ type Reader struct {
 	ecuBus    uint8
 	transport *isotp.Conn
 	messages  chan []byte
+	dropped   atomic.Uint64
 }
 
 // Open opens the buses. The caller closes the Reader.
@@ -85,6 +88,9 @@ func Open(cfg Config) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.register(cfg.Metrics); err != nil {
+		return nil, err
+	}
 	if cfg.Poll && cfg.Vehicle != nil {
 		if err := r.openPoller(&cfg); err != nil {
 			return nil, err
@@ -102,16 +108,29 @@ func Open(cfg Config) (*Reader, error) {
 		buses = append(buses, b)
 	}
 	r.buses, err = bus.Open(bus.Config{Buses: buses, Logger: cfg.Logger, Metrics: cfg.Metrics})
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *Reader) openPoller(cfg *Config) (err error) {
 	var requests []poll.Request
-	for _, q := range cfg.Vehicle.Requests() {
-		requests = append(requests, poll.Request(q))
+	all := cfg.Vehicle.Requests()
+	var asks []int                  // by index into requests
+	polled := make([]int, len(all)) // the other way round, -1 for what cannot be asked for
+	for i, q := range all {
+		if polled[i] = -1; int(q.Bus) < len(cfg.Buses) && bus.Recorded(cfg.Buses[q.Bus].URL) {
+			continue // nobody is there to answer
+		}
+		polled[i] = len(requests)
+		asks = append(asks, i)
+		requests = append(requests, poll.Request{Name: q.Name, Every: q.Every, Motion: q.Motion})
 	}
 	r.poller, err = poll.New(poll.Config{
-		Requests: requests, Ask: cfg.Vehicle.Ask, ParkAfter: cfg.ParkAfter, Idle: cfg.Idle, Logger: cfg.Logger, Metrics: cfg.Metrics,
+		Requests: requests, Ask: func(ctx context.Context, i int) error { return cfg.Vehicle.Ask(ctx, asks[i]) },
+		Heard:     func() uint64 { return r.buses.Carried() },
+		ParkAfter: cfg.ParkAfter, Idle: cfg.Idle, Logger: cfg.Logger, Metrics: cfg.Metrics,
 	})
 	if err != nil {
 		return err
@@ -120,7 +139,7 @@ func (r *Reader) openPoller(cfg *Config) (err error) {
 	r.distances = make([]int64, len(r.roles))
 	cfg.Vehicle.Connect(vehicle.Link{
 		Send:     func(ctx context.Context, bus uint8, f *can.Frame) error { return r.buses.Send(ctx, bus, f) },
-		Answered: r.poller.Answered,
+		Answered: func(i int, code obd.NRC) { r.poller.Answered(polled[i], code) },
 	})
 	r.observe = func(s vss.Sample) {
 		cfg.Observe(s)
@@ -183,6 +202,7 @@ func (r *Reader) deliver(msg []byte) {
 	select {
 	case r.messages <- append([]byte(nil), msg...):
 	default:
+		r.dropped.Add(1)
 	}
 }
 

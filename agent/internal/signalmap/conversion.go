@@ -1,6 +1,7 @@
 package signalmap
 
 import (
+	"errors"
 	"math"
 	"math/big"
 	"slices"
@@ -38,22 +39,24 @@ type Conversion struct {
 // Wraps reports whether the source is a counter that wraps: it passes through the raw values that otherwise say that there is none.
 func (c *Conversion) Wraps() bool { return c.wrap != 0 }
 
-// resolveConversion works out scale, unit and modulus; step is the source's own step, 0 for a float.
-func (src *Source) resolveConversion(s *Signal, name string, step float64, f *faults) {
+// numbers returns scale and offset, nil for one that has a fault.
+func (s *Signal) numbers(f *faults) (scale, offset *big.Rat) {
 	scale, err := s.Scale.Rat(1)
 	if err == nil && scale.Sign() == 0 {
-		f.key("scale", "must not be 0")
-		return
+		scale, err = nil, errors.New("must not be 0")
 	}
 	if err != nil {
 		f.key("scale", "%v", err)
-		return
 	}
-	offset, err := s.Offset.Rat(0)
-	if err != nil {
+	if offset, err = s.Offset.Rat(0); err != nil {
 		f.key("offset", "%v", err)
-		return
 	}
+	return scale, offset
+}
+
+// resolveConversion works out unit and modulus; step is the source's own step, 0 for a float.
+func (src *Source) resolveConversion(s *Signal, name string, step float64, scale, offset *big.Rat, f *faults) {
+	var err error
 	src.scale, _ = scale.Float64()
 	src.offset, _ = offset.Float64()
 	role := src.Signal.Role

@@ -9,7 +9,6 @@ package signalmap
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -214,20 +213,12 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read DBC file: %w", err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot read DBC file %s: it is no regular file", path)
+	if !info.Mode().IsRegular() || info.Size() > dbc.MaxFile {
+		return nil, fmt.Errorf("cannot read DBC file %s: it is no regular file of at most %d bytes", path, dbc.MaxFile)
 	}
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read DBC file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, dbc.MaxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read DBC file: %w", err)
-	}
-	if len(text) > dbc.MaxFile {
-		return nil, fmt.Errorf("cannot read DBC file %s: it has more than %d bytes", path, dbc.MaxFile)
 	}
 	return text, nil
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const carDBC = `BO_ 256 Car: 8 X
@@ -95,6 +97,42 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.line, err, c.want)
 		} else if n := strings.Count(err.Error(), "\n"); n != 1 {
 			t.Errorf("%s: %d faults: %v", c.line, n, err)
+		}
+	}
+}
+
+// What is no regular file is refused before it is opened, which might never end.
+func TestOddFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Skip(err)
+	}
+	for _, name := range []string{"pipe", "/dev/zero", "."} {
+		path := filepath.Join(dir, "map.yaml")
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(header, "x.dbc", name)+"  - {path: Vehicle.Speed, bus: can1, pid: 0x0D}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Faults do not hide one another.
+func TestFaultsAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := decode(`vss: '6.0'
+buses: [{name: can0}, {name: can0, dbc: gone.dbc}]
+signals:
+  - {path: Vehicle.Sped, bus: can7, spn: -1, source: 300, every: 1ms, scale: 1e300, offset: ten, bytes: 9, wrap_bits: 99}
+`, nil)
+	for _, want := range []string{
+		"2:30: buses[1].name", "2:41: buses[1].dbc", "4:12: signals[0].path", "4:31: signals[0].bus", "4:42: signals[0].spn", "4:54: signals[0].source",
+		"4:66: signals[0].every", "4:78: signals[0].scale", "4:93: signals[0].offset", "4:105: signals[0].bytes", "4:119: signals[0].wrap_bits",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want+":") {
+			t.Errorf("no %q in %v", want, err)
 		}
 	}
 }

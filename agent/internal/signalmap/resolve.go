@@ -91,9 +91,9 @@ func (m *Map) Resolve(add func(path, format string, args ...any)) []Source {
 		at := fmt.Sprintf("$.buses[%d]", i)
 		if _, twice := names[b.Name]; b.Name == "" || twice {
 			add(at+".name", "%q is empty or stands twice", b.Name)
-			continue
+		} else {
+			names[b.Name] = i
 		}
-		names[b.Name] = i
 		if b.DBC != "" {
 			if err := m.database(b.DBC).err; err != nil {
 				add(at+".dbc", "%v", err)
@@ -134,7 +134,10 @@ func (m *Map) signal(s *Signal, names map[string]int, f *faults) (Source, bool) 
 	}
 	src.Bus = bus
 	src.Signal = vss.Signal{Path: s.Path, Role: spec.Role, Resets: spec.Resets}
-	if !src.decideKind(s, f) {
+	decided := src.decideKind(s, f)
+	src.resolveOrigin(s, f)
+	scale, offset := s.numbers(f)
+	if !decided {
 		return Source{}, false
 	}
 	step, unit := 0.0, s.Unit
@@ -167,9 +170,8 @@ func (m *Map) signal(s *Signal, names map[string]int, f *faults) (Source, bool) 
 			unit = src.SPN.Unit
 		}
 	}
-	src.resolveOrigin(s, f)
-	if known {
-		src.resolveConversion(s, unit, step, f)
+	if known && scale != nil && offset != nil {
+		src.resolveConversion(s, unit, step, scale, offset, f)
 	}
 	if ok {
 		m.resolveCompanions(s, &src, known, f)
@@ -179,6 +181,7 @@ func (m *Map) signal(s *Signal, names map[string]int, f *faults) (Source, bool) 
 
 // decideKind finds out where the signal comes from and refuses keys that are for another kind.
 func (src *Source) decideKind(s *Signal, f *faults) bool {
+	s.checkKeys(f)
 	given := 0
 	for _, set := range []bool{s.DBC != "", s.PID != nil, s.DID != nil, s.SPN != nil} {
 		if set {
@@ -216,24 +219,30 @@ func (src *Source) decideKind(s *Signal, f *faults) bool {
 		src.SPN, src.Every = p, s.Every
 		src.Signal.Name = fmt.Sprintf("SPN %d", *s.SPN)
 	}
-	diagnostic := src.Kind == FromPID || src.Kind == FromDID
+	return true
+}
+
+// checkKeys refuses keys that are for another kind of source than the signal names, and an interval out of bounds.
+func (s *Signal) checkKeys(f *faults) {
+	did := s.DID != nil
+	diagnostic := s.PID != nil || did
 	for _, k := range []struct {
 		key    string
 		set    bool
 		right  bool
 		remedy string
 	}{
-		{"bytes", s.Bytes != 0, src.Kind == FromDID, "a did"},
-		{"at", s.At != 0, src.Kind == FromDID && s.Bytes != 0, "a did with bytes"},
-		{"signed", s.Signed, src.Kind == FromDID && s.Bytes != 0, "a did with bytes"},
+		{"bytes", s.Bytes != 0, did, "a did"},
+		{"at", s.At != 0, did && s.Bytes != 0, "a did with bytes"},
+		{"signed", s.Signed, did && s.Bytes != 0, "a did with bytes"},
 		{"request", s.Request != nil, diagnostic, "a pid or did"},
 		{"response", s.Response != nil, diagnostic, "a pid or did"},
 		{"fd", s.FD, diagnostic, "a pid or did"},
 		{"unpadded", s.Unpadded, diagnostic, "a pid or did"},
-		{"every", s.Every != 0, src.Kind != FromDBC, "a pid, did or spn"},
-		{"wrap_bits", s.WrapBits != 0, src.Kind == FromDBC, "dbc"},
-		{"any_source", s.AnySource, src.Kind == FromDBC, "dbc"},
-		{"source", s.Source != nil, src.Kind == FromSPN || s.AnySource, "an spn, or dbc with any_source"},
+		{"every", s.Every != 0, diagnostic || s.SPN != nil, "a pid, did or spn"},
+		{"wrap_bits", s.WrapBits != 0, s.DBC != "", "dbc"},
+		{"any_source", s.AnySource, s.DBC != "", "dbc"},
+		{"source", s.Source != nil, s.SPN != nil || s.AnySource, "an spn, or dbc with any_source"},
 	} {
 		if k.set && !k.right {
 			f.key(k.key, "is for %s: remove it", k.remedy)
@@ -242,7 +251,6 @@ func (src *Source) decideKind(s *Signal, f *faults) bool {
 	if s.Every != 0 && (s.Every < 100*time.Millisecond || s.Every > 24*time.Hour) {
 		f.key("every", "%v is not within 100ms to 24h", s.Every)
 	}
-	return true
 }
 
 // resolveDID finds out how the data of a data identifier are laid out.

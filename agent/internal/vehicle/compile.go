@@ -127,7 +127,7 @@ func (r *Reader) addCompanion(c signalmap.Companion, wants []dbc.Want) (int, []d
 		n = 256
 	}
 	at := len(r.states)
-	r.states = append(r.states, state{values: make([]int64, n), known: make([]bool, n)})
+	r.states = append(r.states, state{values: make([]int64, n), known: make([]bool, n), available: make([]bool, n)})
 	return at, append(wants, dbc.Want{Signal: c.Name, Tag: ^at, AnySource: c.AnySource})
 }
 
@@ -156,7 +156,7 @@ func (r *Reader) addDiagnostic(l *line, bus uint8, i int) error {
 		service = obd.ServiceReadData
 	}
 	c.items = append(c.items, item{service: service, id: src.ID, source: i, request: r.addRequest(request{
-		Request: Request{Name: src.Signal.Name, Every: src.Every, Motion: motion(src.Signal.Role)}, bus: bus, channel: c, service: service, id: src.ID,
+		Request: Request{Name: src.Signal.Name, Every: src.Every, Motion: motion(src.Signal.Role), Bus: bus}, channel: c, service: service, id: src.ID,
 	})})
 	return nil
 }
@@ -170,7 +170,7 @@ func (r *Reader) addGroup(l *line, bus uint8, i int) {
 		return
 	}
 	r.addRequest(request{
-		Request: Request{Name: fmt.Sprintf("PGN %d", src.SPN.PGN), Every: src.Every, Motion: motion(src.Signal.Role)}, bus: bus, group: src.SPN.PGN,
+		Request: Request{Name: fmt.Sprintf("PGN %d", src.SPN.PGN), Every: src.Every, Motion: motion(src.Signal.Role), Bus: bus}, group: src.SPN.PGN,
 	})
 }
 
@@ -178,7 +178,7 @@ func (r *Reader) addGroup(l *line, bus uint8, i int) {
 func (r *Reader) addRequest(q request) int {
 	for i := range r.requests {
 		have := &r.requests[i]
-		if have.bus == q.bus && have.channel == q.channel && have.service == q.service && have.id == q.id && have.group == q.group {
+		if have.Bus == q.Bus && have.channel == q.channel && have.service == q.service && have.id == q.id && have.group == q.group {
 			have.Every = min(have.Every, q.Every)
 			have.Motion = have.Motion || q.Motion
 			return i
@@ -209,12 +209,13 @@ type Request struct {
 	Every time.Duration
 	// Motion says that an answer shows whether the vehicle moves: a speed or a distance.
 	Motion bool
+	// Bus is Frame.Bus of the bus on which it is asked for.
+	Bus uint8
 }
 
 // request is a Request and how it is sent.
 type request struct {
 	Request
-	bus     uint8
 	channel *channel // nil for a group
 	service uint8
 	id      uint16

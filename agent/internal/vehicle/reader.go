@@ -68,8 +68,8 @@ type source struct {
 
 // state is what a companion signal said last, by source address when it is taken from any.
 type state struct {
-	values []int64
-	known  []bool
+	values           []int64
+	known, available []bool
 }
 
 // Stats are the counters of a Reader.
@@ -155,14 +155,14 @@ func (r *Reader) reading(f *can.Frame, v *dbc.Reading) {
 		if len(s.values) > 1 {
 			origin = int(uint8(f.ID))
 		}
-		s.values[origin], s.known[origin] = v.Signed, true
+		s.values[origin], s.known[origin], s.available[origin] = v.Signed(), true, v.Available
 		return
 	}
 	var origin uint8
 	if r.sources[v.Tag].AnySource {
 		origin = uint8(f.ID)
 	}
-	r.put(v.Tag, origin, f.Time, v.Signed, v.Physical, v.Available)
+	r.put(v.Tag, origin, f.Time, v.Signed(), v.Physical, v.Available)
 }
 
 // message takes a J1939 message of a group that the map has a use for.
@@ -176,7 +176,7 @@ func (r *Reader) message(l *line, msg *j1939.Message) {
 		r.put(i, msg.Source, msg.Time, int64(v.Raw), v.Physical, v.Available)
 	}
 	for i := range r.requests {
-		if q := &r.requests[i]; q.channel == nil && q.group == msg.PGN && q.bus == r.frame.Bus {
+		if q := &r.requests[i]; q.channel == nil && q.group == msg.PGN && q.Bus == r.frame.Bus {
 			r.answered(i, 0)
 		}
 	}
@@ -216,6 +216,9 @@ func (r *Reader) companions(src *source, origin uint8) (vss.Unit, bool) {
 		if s.values[origin] == src.Equals {
 			return src.Other, true
 		}
+		if !s.available[origin] {
+			return vss.Unit{}, false // it says that it does not know
+		}
 	}
 	return src.Unit, true
 }
@@ -254,8 +257,8 @@ func (r *Reader) Ask(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	f.Bus = q.bus
-	if err := r.link.Send(ctx, q.bus, &f); err != nil {
+	f.Bus = q.Bus
+	if err := r.link.Send(ctx, q.Bus, &f); err != nil {
 		return fmt.Errorf("cannot ask for %s: %w", q.Name, err)
 	}
 	return nil

@@ -83,6 +83,11 @@ func TestCompanions(t *testing.T) {
 	expect(t, read(t, fresh, "101#00000000000A0000"), said{0, 0, 0, false})
 	expect(t, read(t, fresh, "100#0000000000000000", "101#00000000000A0000"), said{0, 0, 10_000_000, true})
 
+	// Neither is one that says that it does not know.
+	unsure := compile(t, header+"  - {path: Vehicle.TraveledDistance, bus: can0, dbc: Other.Odometer, unit: km, unit_flag: {signal: Other.Unit, equals: 1, unit: mi}}\n", carDBC)
+	expect(t, read(t, unsure, "101#00000000000A0000", "101#FF000000000A0000", "101#01000000000A0000"),
+		said{0, 0, 10_000_000, true}, said{0, 0, 0, false}, said{0, 0, 16_093_440, true})
+
 	// A companion that was never seen is not taken for one of value 0.
 	unseen := compile(t, header+"  - {path: Vehicle.TraveledDistance, bus: can0, dbc: Other.Odometer, unit: km, valid: {signal: Car.Quality, values: [0]}}\n", carDBC)
 	expect(t, read(t, unseen, "101#00000000000A0000", "100#0000000000000000", "101#00000000000A0000"), said{0, 0, 0, false}, said{0, 0, 10_000_000, true})
@@ -167,7 +172,7 @@ func TestListening(t *testing.T) {
 	t.Parallel()
 	r := compile(t, diagnostic)
 	if d := cmp.Diff([]Request{
-		{"PID 0D", time.Second, true}, {"PID A6", 10 * time.Second, true}, {"DID 404C", 2 * time.Second, true}, {"DID 1234", time.Second, true}, {"PGN 65217", time.Minute, true},
+		{"PID 0D", time.Second, true, 0}, {"PID A6", 10 * time.Second, true, 0}, {"DID 404C", 2 * time.Second, true, 0}, {"DID 1234", time.Second, true, 0}, {"PGN 65217", time.Minute, true, 0},
 	}, r.Requests()); d != "" {
 		t.Error(d)
 	}

@@ -258,6 +258,13 @@ func TestSocketCAN(t *testing.T) {
 	if got := a.Stats(); got.Received != 0 {
 		t.Errorf("the sender heard itself: %+v", got)
 	}
+	// What the kernel keeps from a Conn still shows that the bus is alive.
+	none := open(t, Config{URL: "socketcan://" + name, Filters: []can.Filter{}})
+	heard := none.Carried()
+	send(t, ctx, a, f)
+	if receive(t, ctx, b); none.Carried() == heard || heard == 0 {
+		t.Errorf("%d frames carried before and after one more", heard)
+	}
 	// A wait that ends without a frame, and one that ends by closing.
 	short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 	defer cancel()

@@ -348,6 +348,16 @@ func (c *Conn) Stats() Stats {
 	return s
 }
 
+// Carried returns a number that grows while the bus carries frames of others, whatever the filters let pass, and stands still while it
+// is silent. It counts from no particular moment.
+func (c *Conn) Carried() uint64 {
+	if i, ok := c.port.(interface{ Carried() uint64 }); ok {
+		return i.Carried()
+	}
+	s := c.Stats()
+	return s.Received + s.Filtered
+}
+
 // Close leaves the bus and wakes a waiting Receive and Send. Closing twice is an error that wraps net.ErrClosed.
 func (c *Conn) Close() error {
 	if c.closed.Swap(true) {

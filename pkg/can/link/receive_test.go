@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -47,11 +49,51 @@ func TestFilters(t *testing.T) {
 	if d := cmp.Diff(Stats{Received: 2, Filtered: flood + 2}, rx.Stats()); d != "" {
 		t.Error(d)
 	}
+	if n := rx.Carried(); n != flood+4 {
+		t.Errorf("%d frames carried, want %d", n, flood+4)
+	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	var f can.Frame
 	if err := none.Receive(short, &f); err != context.DeadlineExceeded {
 		t.Errorf("an empty list let %s pass: %v", f.ID, err)
+	}
+}
+
+// A bus that is opened again and again for years, under one context, leaves nothing behind.
+func TestReopenLeavesNothing(t *testing.T) {
+	url := "udp://" + freeGroup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	open := func(n int) (descriptors, goroutines int) {
+		t.Helper()
+		for range n {
+			c, err := Open(Config{URL: url})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error)
+			go func() {
+				var f can.Frame
+				done <- c.Receive(ctx, &f)
+			}()
+			send(t, ctx, c, frame(1, 0))
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; !errors.Is(err, net.ErrClosed) {
+				t.Fatal(err)
+			}
+		}
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(fds), runtime.NumGoroutine()
+	}
+	descriptors, goroutines := open(1)
+	if d, g := open(3000); d > descriptors || g > goroutines+2 { // of the runtime's own, some come and go
+		t.Errorf("%d descriptors and %d goroutines, %d and %d before", d, g, descriptors, goroutines)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -27,8 +28,9 @@ import (
 )
 
 const (
-	// maxSpeed bounds the speed of a paced replay.
-	maxSpeed = 1000
+	// minSpeed and maxSpeed bound the speed of a paced replay: at the least, a pause of maxGap lasts four days and a drive of three
+	// years stays within what a time.Duration holds.
+	minSpeed, maxSpeed = 0.01, 1000
 	// minLoop is the least frame time that playing a drive again advances, so that a short one does not run away.
 	minLoop = int64(time.Second)
 	// block is how many frames are counted before others see the count, so that the count costs nothing a frame.
@@ -65,8 +67,8 @@ func parse(raw string) (r location, err error) {
 			return r, fmt.Errorf("cannot use bus %q: %s stands twice; %s", raw, key, form)
 		case key == "speed":
 			r.speed, err = strconv.ParseFloat(values[0], 64)
-			if err != nil || !(r.speed >= 0 && r.speed <= maxSpeed) {
-				return r, fmt.Errorf("cannot use bus %q: speed %s is not within 0 to %d; 0 is as fast as possible", raw, values[0], maxSpeed)
+			if err != nil || r.speed != 0 && !(r.speed >= minSpeed && r.speed <= maxSpeed) {
+				return r, fmt.Errorf("cannot use bus %q: speed %.40q is neither 0, which is as fast as possible, nor within %v to %d", raw, values[0], minSpeed, maxSpeed)
 			}
 		case key == "loop":
 			if r.loop, err = strconv.ParseBool(values[0]); err != nil {
@@ -132,7 +134,7 @@ func Open(url string, log *slog.Logger, now func() time.Time) (*Drive, error) {
 		return nil, err
 	}
 	d := &Drive{location: u, log: log.With("capture", u.path), now: now, closed: make(chan struct{}), unread: true}
-	if d.reader, err = can.OpenFile(u.path); err != nil {
+	if d.reader, err = openFile(u.path); err != nil {
 		return nil, err
 	}
 	if err := d.reader.Next(&d.first); err != nil {
@@ -146,6 +148,18 @@ func Open(url string, log *slog.Logger, now func() time.Time) (*Drive, error) {
 	}
 	d.begin()
 	return d, nil
+}
+
+// openFile opens a capture. A device or a pipe is refused: opening or reading it may never end, and there is no second round.
+func openFile(path string) (*can.Reader, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open capture: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot replay %s: it is no regular file; record one with `candump -L`", path)
+	}
+	return can.OpenFile(path)
 }
 
 // Add asks for the frames of one more bus by its name in the capture, as far as the filters let them pass (nil: all). Frame.Bus will be
@@ -289,7 +303,7 @@ func (d *Drive) again() error {
 	if d.shift+step > math.MaxInt64-d.latest {
 		return errors.New("frame time would pass the year 2262")
 	}
-	r, err := can.OpenFile(d.path)
+	r, err := openFile(d.path)
 	if err != nil {
 		return err
 	}

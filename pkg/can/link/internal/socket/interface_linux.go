@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -119,6 +121,20 @@ func (i *Interface) Receive(b []byte) (Arrival, error) {
 	a.note(i.oob[:i.m])
 	i.lost = a.Lost
 	return a, nil
+}
+
+// Carried returns how many frames the interface has received, those included that the filters keep from this socket: the kernel's
+// count in sysfs, or 0 where that cannot be read.
+func (i *Interface) Carried() uint64 {
+	text, err := os.ReadFile("/sys/class/net/" + i.Name() + "/statistics/rx_packets")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // Send writes one frame. The interface's full transmit queue is ENOBUFS.

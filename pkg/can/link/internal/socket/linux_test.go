@@ -17,6 +17,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The kernel's count is found by the interface's name.
+func TestCarried(t *testing.T) {
+	count := func(name string) uint64 {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := NewInterface(os.NewFile(uintptr(fd), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Close()
+		return i.Carried()
+	}
+	if n := count("no-such-name"); n != 0 {
+		t.Errorf("%d frames of no interface", n)
+	}
+	before := count("lo")
+	if before == 0 {
+		t.Skip("nothing has gone over lo, or its statistics cannot be read")
+	}
+	to, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if _, err := to.WriteTo([]byte{1}, to.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	if count("lo") == before {
+		t.Errorf("still %d after a datagram", before)
+	}
+}
+
 func TestNote(t *testing.T) {
 	cmsg := func(typ int32, data []byte) []byte {
 		b := make([]byte, unix.CmsgSpace(len(data)))
