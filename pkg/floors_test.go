@@ -24,19 +24,19 @@ func floors() map[string]int {
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket",
 			"pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile",
 		},
-		1: {"pkg/can/dbc", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
-		2: {"agent/internal/signalmap", "pkg/attest", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		1: {"pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
+		2: {"pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/dispatch", "agent/internal/flash",
-			"agent/internal/odometer/event", "agent/internal/poll", "agent/internal/resend", "agent/internal/vehicle",
+			"agent/internal/odometer/event", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
 			"collector/internal/database", "collector/internal/watch", "pkg/ledger",
 		},
 		4: {
-			"agent/internal/bus", "agent/internal/cut", "agent/internal/decode", "agent/internal/odometer", "agent/internal/report", "agent/internal/verdict",
+			"agent/internal/bus", "agent/internal/cut", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
 			"collector/internal/panel", "collector/internal/store", "pkg/audit/internal/accounts",
 		},
 		5: {
-			"agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
+			"agent/internal/decode", "agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
 			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/stones", "pkg/audit",
 		},
 		6: {
