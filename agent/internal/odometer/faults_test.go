@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"rawstone/agent/internal/odometer/motion"
 	"rawstone/agent/internal/vss"
 )
 
@@ -50,12 +51,13 @@ func newFullCar() *car {
 	}
 }
 
-// drive goes on for some time at a speed and feeds what the sources say. It returns what was counted.
+// drive goes on for some time, reaches a speed as fast as tyres allow, and feeds what the sources say. It returns what was counted.
 func (c *car) drive(o *Odometer, seconds, speed int64) (grown int64) {
 	for end := c.now + 1000*seconds; c.now < end; {
 		c.now += 100
-		c.speed = speed
-		c.at += speed / 10
+		before := c.speed
+		c.speed += min(max(speed-c.speed, -motion.Grip/10), motion.Grip/10)
+		c.at += (before + c.speed) / 20
 		for i, sig := range c.signals {
 			if c.now%c.every[i] != 0 {
 				continue
@@ -159,7 +161,7 @@ func TestFaults(t *testing.T) {
 		}},
 		{"miles for some frames", []int{fine}, 10_000, []string{"unit_flip"}, func(c *car, s *vss.Sample) bool {
 			if within(c, 100, 102) {
-				s.Value = toMiles(s.Value)
+				s.Value = motion.Miles(s.Value)
 			}
 			return true
 		}},

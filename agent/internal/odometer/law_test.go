@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rawstone/agent/internal/odometer/state"
 	"rawstone/agent/internal/vss"
 )
 
@@ -27,7 +28,7 @@ func hostile() []vss.Signal {
 func law(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, o *Odometer, samples []vss.Sample, restart func(State) *Odometer) {
+}, o *Odometer, samples []vss.Sample, restart func(state.Odometer) *Odometer) {
 	t.Helper()
 	var total, last int64
 	elapsed := 0.0 // s
@@ -58,7 +59,7 @@ func law(t interface {
 func TestLaw(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		restart := func(s State) *Odometer { return restored2(t, Config{Signals: hostile()}, s) }
+		restart := func(s state.Odometer) *Odometer { return restored2(t, Config{Signals: hostile()}, s) }
 		at, value := int64(t0), int64(1000*km)
 		gen := rapid.Custom(func(t *rapid.T) vss.Sample {
 			s := vss.Sample{Signal: rapid.IntRange(-1, 6).Draw(t, "signal"), Origin: uint8(rapid.IntRange(0, 3).Draw(t, "origin")), Available: rapid.IntRange(0, 9).Draw(t, "available") > 0}
@@ -81,11 +82,11 @@ func TestLaw(t *testing.T) {
 			s.Time = at
 			return s
 		})
-		law(t, restart(State{}), rapid.SliceOfN(gen, 0, 300).Draw(t, "samples"), restart)
+		law(t, restart(state.Odometer{}), rapid.SliceOfN(gen, 0, 300).Draw(t, "samples"), restart)
 	})
 }
 
-func restored2(t *rapid.T, cfg Config, s State) *Odometer {
+func restored2(t *rapid.T, cfg Config, s state.Odometer) *Odometer {
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	o, err := New(cfg, s)
 	if err != nil {
@@ -94,13 +95,15 @@ func restored2(t *rapid.T, cfg Config, s State) *Odometer {
 	return o
 }
 
-// Honest drives of any shape, with any outages, come out low and near the truth.
+// Honest drives of any shape, with any outages, come out low and near the truth: not a millimetre is counted that was not driven, by
+// a car that brakes and gains speed no harder than tyres grip. Its legs are longer than half of what a speed's regular samples leave
+// unseen; what a car can do within that is package motion's.
 func TestHonestLaw(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var sources []int
 		for _, i := range []int{short, fine, coarse, velocity} {
-			if rapid.Bool().Draw(t, "has") || i == coarse && len(sources) == 0 {
+			if rapid.Bool().Draw(t, "has") || i == velocity && len(sources) == 0 {
 				sources = append(sources, i)
 			}
 		}
@@ -110,15 +113,15 @@ func TestHonestLaw(t *testing.T) {
 		}
 		silent := make([]bool, len(sources))
 		c.fault = func(_ *car, s *vss.Sample) bool { return !silent[s.Signal] }
-		o := restored2(t, Config{Signals: c.signals}, State{})
+		o := restored2(t, Config{Signals: c.signals}, state.Odometer{})
 		c.drive(o, 3, 0) // what no source ever saw cannot be recovered
-		var saved *State
-		var unseen int64
+		var saved *state.Odometer
 		for range rapid.IntRange(1, 30).Draw(t, "legs") {
 			for i := range silent {
 				silent[i] = rapid.IntRange(0, 3).Draw(t, "silent") == 0
 			}
-			c.drive(o, rapid.Int64Range(1, 120).Draw(t, "seconds"), rapid.Int64Range(0, 60).Draw(t, "speed")*1000)
+			seconds, speed := rapid.SampledFrom([]int64{1, 2, 3, 60, 120}), rapid.SampledFrom([]int64{0, 0, 10, 30, 60})
+			c.drive(o, seconds.Draw(t, "seconds"), speed.Draw(t, "speed")*1000)
 			switch rapid.IntRange(0, 5).Draw(t, "power") {
 			case 0:
 				s := o.State()
@@ -128,10 +131,7 @@ func TestHonestLaw(t *testing.T) {
 					o = restored2(t, Config{Signals: c.signals}, *saved)
 				}
 			}
-			if slices.Contains(sources, velocity) { // a speed's short silence is bridged, and these cars stop within one
-				unseen += 4 * 60_000
-			}
-			if o.Total() > c.at+unseen {
+			if o.Total() > c.at {
 				t.Fatalf("%v: %d mm of %d counted", sources, o.Total(), c.at)
 			}
 		}
@@ -147,7 +147,7 @@ func FuzzObserve(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(make([]byte, 90))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		restart := func(s State) *Odometer { return restored(t, Config{Signals: hostile()}, s) }
+		restart := func(s state.Odometer) *Odometer { return restored(t, Config{Signals: hostile()}, s) }
 		var samples []vss.Sample
 		var at, value int64
 		for ; len(b) >= 10 && len(samples) < 4096; b = b[10:] {
@@ -163,7 +163,7 @@ func FuzzObserve(f *testing.F) {
 			s.Time, s.Value = at, value
 			samples = append(samples, s)
 		}
-		law(t, restart(State{}), samples, restart)
+		law(t, restart(state.Odometer{}), samples, restart)
 	})
 }
 

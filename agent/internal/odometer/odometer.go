@@ -18,24 +18,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/odometer/event"
+	"rawstone/agent/internal/odometer/motion"
+	"rawstone/agent/internal/odometer/state"
 	"rawstone/agent/internal/vss"
 )
 
 const (
-	maxSources = 16                     // trackers; a source is a signal of one sender
-	maxLevel   = 4_000_000 * 1_000_000  // mm: no vehicle has driven 4 million km, and 0xFFFFFFFF metres is more
-	maxGap     = int64(12 * 3600 * 1e6) // µs: driving beyond that in one gap is not believed
-	maxElapsed = int64(1) << 52         // µs, 142 years: keeps products in range
-	second     = int64(1_000_000)       // µs
-	reorder    = int64(time.Second)     // ns by which frames of several buses may be out of order
-	maxTotal   = math.MaxInt64 / 2      // mm, more than maxElapsed at the largest speed
-	never      = math.MinInt64 / 2      // µs
+	second  = motion.Second
+	reorder = int64(time.Second) // ns by which frames of several buses may be out of order
+	never   = -1 << 62           // µs
 )
 
 // Config of an Odometer. Logger is required.
@@ -57,13 +53,11 @@ type Odometer struct {
 	cfg    Config
 	events *event.Log
 
-	started   bool
-	now       int64 // frame time of the newest sample, ns
-	savedTime int64 // frame time of the restored state, ns
-	elapsed   int64 // frame time passed forwards, µs: the clock of everything below
+	now     int64 // frame time of the newest sample, ns
+	elapsed int64 // frame time passed forwards, µs: the clock of everything below
 
-	trackers [maxSources]tracker
-	order    [maxSources]uint8 // the finest counter first, speeds last
+	trackers [state.MaxSources]tracker
+	order    [state.MaxSources]uint8 // the finest counter first, speeds last
 	n        int
 
 	total, recovered int64
@@ -75,11 +69,11 @@ type Odometer struct {
 	losses           uint64
 	crowded          bool // too many sources, and said
 	baselines        int  // counters that became known, restored ones included
-	revision         uint64
+	revision, doubts uint64
 }
 
-// New returns an odometer that goes on from a state, the zero State for a new one.
-func New(cfg Config, saved State) (*Odometer, error) {
+// New returns an odometer that goes on from a state, the zero value for a new one.
+func New(cfg Config, saved state.Odometer) (*Odometer, error) {
 	if cfg.Logger == nil {
 		return nil, errors.New("cannot make odometer: no logger given")
 	}
@@ -93,7 +87,7 @@ func New(cfg Config, saved State) (*Odometer, error) {
 		return nil, fmt.Errorf("cannot make odometer: a largest speed of %d mm/s or a share of %d permille is out of range", cfg.MaxSpeed, cfg.Share)
 	}
 	for _, s := range cfg.Signals {
-		if s.Role == vss.Distance && (s.Resolution < 0 || s.Resolution > maxLevel || s.Modulus < 0 || s.Modulus > maxLevel) {
+		if s.Role == vss.Distance && (s.Resolution < 0 || s.Resolution > state.MaxLevel || s.Modulus < 0 || s.Modulus > state.MaxLevel) {
 			return nil, fmt.Errorf("cannot make odometer: resolution %d mm or modulus %d mm of %s is out of range", s.Resolution, s.Modulus, s.Name)
 		}
 	}
@@ -172,42 +166,27 @@ func (o *Odometer) Observe(s vss.Sample) (grown int64) {
 	o.elect()
 	if o.total != before {
 		o.revision++
+		o.doubts = 0
 	}
 	return o.total - before
 }
 
-// tick advances the clock. Time that goes back makes every source begin anew.
+// tick advances the clock, and notes where it was set back.
 func (o *Odometer) tick(t int64) {
-	if !o.started {
-		o.started, o.now = true, t
-		if o.savedTime == 0 {
-			return
-		}
-		o.now = o.savedTime
+	if o.now == 0 {
+		o.now = t
 	}
 	if t > o.now {
-		o.elapsed = min(o.elapsed+between(o.now, t), maxElapsed)
+		o.elapsed = min(o.elapsed+motion.Between(o.now, t), state.MaxElapsed)
 		o.now = t
 	} else if t < o.now && (o.now-t > reorder || o.now-t < 0) {
 		o.now = t
 		begins := false
 		for i := range o.n {
-			o.trackers[i].stale = true
 			begins = o.begins(&o.trackers[i], event.TimeBackwards) || begins
 		}
 		o.events.Note(event.TimeBackwards, t, "", begins)
 	}
-}
-
-// between returns the µs from a to b in ns, 0 where b is earlier, and at most maxGap.
-func between(a, b int64) int64 {
-	if b <= a {
-		return 0
-	}
-	if d := b - a; d >= 0 && d/1000 < maxGap {
-		return d / 1000
-	}
-	return maxGap // or more than 292 years, which wraps
 }
 
 // reach returns how far a car may get in µs, mm.
@@ -247,7 +226,7 @@ func (o *Odometer) elect() {
 // lose notes a hole that no counter outlived.
 func (o *Odometer) lose() {
 	for i := range o.n {
-		if k := &o.trackers[i]; k.known && !k.speed && !k.stale && k.since <= o.hole {
+		if k := &o.trackers[i]; k.known && !k.speed && k.since <= o.hole {
 			return
 		}
 	}
@@ -285,7 +264,8 @@ func (o *Odometer) fuse(k *tracker, stepped int64) {
 	}
 }
 
-// raise carries the distance up to a claim, within physics. The speeds' claims begin anew there, short of what they have not told yet.
+// raise carries the distance up to a claim, within physics. The speeds' claims begin anew there, short of what they have not told yet:
+// as far as a car gets that speeds up since their last samples.
 func (o *Odometer) raise(to int64) {
 	if to = min(to, o.elapsed/1000*o.cfg.MaxSpeed/1000); to <= o.total {
 		return
@@ -293,7 +273,7 @@ func (o *Odometer) raise(to int64) {
 	o.total = to
 	for i := range o.n {
 		if k := &o.trackers[i]; k.speed {
-			k.claim = to - (k.level*min(o.elapsed-max(k.seen, 0), speedGap)+second-1)/second
+			k.claim = to - motion.Most(k.level, min(o.elapsed-max(k.seen, 0), speedGap))
 		}
 	}
 }

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/agent/internal/odometer/event"
+	"rawstone/agent/internal/odometer/state"
 	"rawstone/agent/internal/vss"
 )
 
@@ -27,10 +26,10 @@ const (
 
 func newOdometer(t testing.TB, cfg Config) *Odometer {
 	t.Helper()
-	return restored(t, cfg, State{})
+	return restored(t, cfg, state.Odometer{})
 }
 
-func restored(t testing.TB, cfg Config, s State) *Odometer {
+func restored(t testing.TB, cfg Config, s state.Odometer) *Odometer {
 	t.Helper()
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -91,7 +90,7 @@ func TestOrigins(t *testing.T) {
 	if got := named(o); !slices.Equal(got, []string{"too_many_sources"}) {
 		t.Errorf("events %v", got)
 	}
-	if n := len(o.State().Sources); n != maxSources {
+	if n := len(o.State().Sources); n != state.MaxSources {
 		t.Errorf("%d sources kept", n)
 	}
 }
@@ -211,29 +210,17 @@ func TestNewRefuses(t *testing.T) {
 		"no logger": {}, "a negative speed": {Logger: log, MaxSpeed: -1}, "a speed of light": {Logger: log, MaxSpeed: 1e9},
 		"a share beyond half": {Logger: log, Share: 501}, "a negative modulus": {Logger: log, Signals: []vss.Signal{{Modulus: -1}}},
 	} {
-		if _, err := New(cfg, State{}); err == nil {
+		if _, err := New(cfg, state.Odometer{}); err == nil {
 			t.Errorf("%s is taken", name)
 		}
 	}
-	if _, err := New(Config{Logger: log}, State{Total: -1}); err == nil {
+	if _, err := New(Config{Logger: log}, state.Odometer{Total: -1}); err == nil {
 		t.Error("a damaged state is taken")
 	}
 	for e := range event.NumKinds {
 		if e.String() == "" || e.Meaning() == "" {
 			t.Errorf("event %d has no name or meaning", e)
 		}
-	}
-}
-
-// A jump that comes after a silence is bounded by the time of the silence, and never by what a healthy source saw.
-func TestPhysicsBound(t *testing.T) {
-	t.Parallel()
-	o := newOdometer(t, Config{Signals: []vss.Signal{{Name: "coarse", Role: vss.Distance, Resolution: km}}})
-	for i := range int64(6) { // a step of its resolution each ms
-		o.Observe(vss.Sample{Time: t0 + i*ms, Value: i % 3 * km, Available: true})
-	}
-	if o.Total() > 500 {
-		t.Errorf("%d mm in 5 ms", o.Total())
 	}
 }
 
@@ -248,7 +235,7 @@ func TestStateEncodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got State
+	var got state.Odometer
 	if err := cbor.Unmarshal(b, &got); err != nil || !got.Valid() || len(b) > 4096 {
 		t.Fatalf("%d bytes, %v", len(b), err)
 	}
@@ -257,28 +244,5 @@ func TestStateEncodes(t *testing.T) {
 	}
 	if d := cmp.Diff(s, restored(t, Config{Signals: c.signals}, s).State()); d != "" {
 		t.Errorf("restored: %s", d)
-	}
-}
-
-// The samples alone decide: fed in one go, in pieces, or by a restored copy of itself, they give the same.
-func TestDeterministic(t *testing.T) {
-	t.Parallel()
-	signals, samples := recording()
-	var want []int64
-	for run := range 3 {
-		o := newOdometer(t, Config{Signals: signals})
-		var got []int64
-		for i, s := range samples {
-			if run == 1 && i%97 == 0 {
-				runtime.Gosched()
-				time.Sleep(time.Microsecond)
-			}
-			got = append(got, o.Observe(s))
-		}
-		if run == 0 {
-			want = got
-		} else if !slices.Equal(got, want) {
-			t.Fatalf("run %d differs", run)
-		}
 	}
 }

@@ -1,8 +1,11 @@
 package odometer
 
-import "rawstone/agent/internal/odometer/event"
-
-import "rawstone/agent/internal/vss"
+import (
+	"rawstone/agent/internal/odometer/event"
+	"rawstone/agent/internal/odometer/motion"
+	"rawstone/agent/internal/odometer/state"
+	"rawstone/agent/internal/vss"
+)
 
 // A tracker follows one source. Times named µs are of the odometer's clock.
 type tracker struct {
@@ -14,10 +17,9 @@ type tracker struct {
 	modulus    int64
 
 	known   bool // level and at hold
-	stale   bool // frame time went back since
 	fresh   bool // the last sample was good and is not fused yet
-	moved   bool // and told of growth
 	frozen  bool
+	waited  bool  // the last sample would be good after a second more
 	flipped bool  // the values are kilometres read as miles
 	at      int64 // frame time of the last good sample, ns
 	seen    int64 // µs of it
@@ -25,11 +27,10 @@ type tracker struct {
 	since   int64 // µs from which on it is unbroken
 	period  int64 // µs, a bound of the recent times between samples
 	level   int64 // mm; of a speed mm/s
-	rest    int64 // of a speed integral, mm/s·µs
 	burst   int64 // mm that a step may exceed the reach, up to the resolution
 	claim   int64 // mm: the distance driven is at least this
-	sum     int64 // mm of growth since the beginning
-	upper   int64 // of a speed: the same, rounded up
+	sum     int64 // mm of growth since the beginning, of a speed at the mean of its samples
+	upper   int64 // of a speed: the same at the larger of its samples
 	breaks  uint32
 
 	candidate candidate
@@ -55,17 +56,13 @@ type witness struct {
 	mm      int64
 }
 
-// A candidate level is adopted after so many samples over so much time.
 const (
-	adoptSamples = 5
-	adoptTime    = 10 * second
-)
-
-const (
-	speedGap = 4 * second  // a longer silence of a speed is not bridged; a stop within a shorter one goes unseen
-	walking  = 278         // mm/s: below, a satellite receiver's noise
-	calm     = 60 * second // an episode ends after such a time without an event
-	patience = 3 * second  // a source may be late by that and twice its period
+	adoptSamples = 5           // a candidate level is adopted after so many samples
+	adoptTime    = 10 * second // over so much time
+	speedGap     = 4 * second  // a longer silence of a speed is not bridged
+	walking      = 278         // mm/s: below, a satellite receiver's noise
+	calm         = 60 * second // an episode ends after such a time without an event
+	patience     = 3 * second  // a source may be late by that and twice its period
 )
 
 // find returns the tracker of a source, nil where there are too many.
@@ -85,7 +82,7 @@ func (o *Odometer) find(signal int, origin uint8) *tracker {
 
 // add makes a tracker and puts it in order.
 func (o *Odometer) add(signal int, origin uint8) *tracker {
-	if o.n == maxSources {
+	if o.n == state.MaxSources {
 		return nil
 	}
 	s := &o.cfg.Signals[signal]
@@ -113,7 +110,21 @@ func (k *tracker) finer(other *tracker) bool {
 }
 
 func (o *Odometer) healthy(k *tracker) bool {
-	return k.known && !k.stale && !k.frozen && k.candidate.samples == 0 && o.elapsed-k.seen <= patience+2*k.period
+	return k.known && !k.frozen && k.candidate.samples == 0 && o.elapsed-k.seen <= patience+2*k.period
+}
+
+// doubt makes a doubt worth keeping. A sensor that flaps in a parked car must not wear the flash: without a metre driven between
+// them, n doubts are kept no more than log2(n)+1 times.
+func (o *Odometer) doubt() {
+	if o.doubts++; o.doubts&(o.doubts-1) == 0 {
+		o.revision++
+	}
+}
+
+// doubtful reports whether a counter's level is not worth recovering distance from.
+func (k *tracker) doubtful() bool {
+	const lies = 1<<event.Jump | 1<<event.Rollback | 1<<event.UnitFlip
+	return k.episodes&lies != 0
 }
 
 // begins reports whether an event begins an episode on a source, and notes it there.
@@ -122,7 +133,7 @@ func (o *Odometer) begins(k *tracker, e event.Kind) bool {
 	k.episodes |= 1 << e
 	k.trouble = o.elapsed
 	if begins {
-		o.revision++
+		o.doubt()
 	}
 	return begins
 }
@@ -136,7 +147,7 @@ func (o *Odometer) accept(k *tracker, t int64) {
 	if k.seen > never {
 		k.period = min(max(o.elapsed-k.seen, k.period-k.period/8), 100*second)
 	}
-	k.at, k.seen, k.fresh = max(k.at, t), o.elapsed, true
+	k.at, k.seen, k.fresh = t, o.elapsed, true
 	if k.episodes != 0 && o.elapsed-k.trouble > calm {
 		k.episodes = 0
 	}
@@ -145,9 +156,10 @@ func (o *Odometer) accept(k *tracker, t int64) {
 // rebase begins anew at a level. Where a counter stands between two of its steps is not known: its first step tells nothing.
 func (o *Odometer) rebase(k *tracker, t, level int64) {
 	if !k.speed && k.modulus == 0 {
-		o.revision++
+		o.doubt()
 		if !k.known {
 			o.baselines++
+			o.revision++
 		} else if !k.resets {
 			o.losses++
 		}
@@ -156,8 +168,8 @@ func (o *Odometer) rebase(k *tracker, t, level int64) {
 	if !k.speed {
 		k.claim -= k.resolution
 	}
-	k.known, k.stale, k.frozen, k.moved, k.rest, k.burst = true, false, false, false, 0, k.resolution
-	k.candidate = candidate{}
+	k.known, k.frozen, k.burst = true, false, k.resolution
+	k.candidate, k.waited = candidate{}, false
 	k.breaks++
 	k.still, k.upperAt = o.testify(0), o.testify(1)
 	o.accept(k, t)
@@ -167,16 +179,17 @@ func (o *Odometer) rebase(k *tracker, t, level int64) {
 func (o *Odometer) distance(k *tracker, s *vss.Sample) {
 	t, v := s.Time, s.Value
 	switch {
-	case !s.Available || v < 0 || v > maxLevel || k.modulus > 0 && v >= k.modulus:
+	case !s.Available || v < 0 || v > state.MaxLevel || k.modulus > 0 && v >= k.modulus:
 		o.note(k, event.NotAvailable)
 		return
-	case k.stale && v == k.level: // it has not grown, whenever that was
-		k.stale, k.at, k.since = false, t, o.elapsed
-	case !k.known || k.stale:
+	case !k.known:
 		o.rebase(k, t, v)
 		return
+	case t < k.at: // the clock was set back; the next sample tells what was driven meanwhile
+		k.at = t
+		return
 	}
-	dt := between(k.at, t)
+	dt := motion.Between(k.at, t)
 	reach, delta := o.reach(dt), v-k.level
 	if k.modulus > 0 {
 		if delta < 0 {
@@ -197,6 +210,10 @@ func (o *Odometer) distance(k *tracker, s *vss.Sample) {
 	if c.samples > 0 { // waiting in doubt must not make a jump believed
 		reach = o.driven(k, min(reach, o.reach(2*adoptTime)))
 	}
+	if over := delta - reach - k.burst; over > 0 && over <= o.reach(second) && c.samples == 0 && k.modulus == 0 && !k.waited {
+		k.waited = true // the clock may have been set back a little; then the next sample is good
+		return
+	}
 	held := c.samples > 0 && o.holds(k, v, t)
 	switch {
 	case held && k.modulus == 0 && c.level > k.level: // it goes on from the doubtful level, not from the old one
@@ -206,7 +223,7 @@ func (o *Odometer) distance(k *tracker, s *vss.Sample) {
 	}
 	if held {
 		c.samples, c.level, c.at = c.samples+1, v, max(c.at, t)
-		if c.samples >= adoptSamples && between(c.first, c.at) >= adoptTime {
+		if c.samples >= adoptSamples && motion.Between(c.first, c.at) >= adoptTime {
 			flipped := c.flipped
 			o.rebase(k, t, v)
 			k.flipped = flipped
@@ -228,7 +245,7 @@ func (o *Odometer) holds(k *tracker, v, t int64) bool {
 	if k.modulus > 0 && delta < 0 {
 		delta += k.modulus
 	}
-	return delta >= 0 && delta <= o.reach(between(k.candidate.at, t))+k.resolution
+	return delta >= 0 && delta <= o.reach(motion.Between(k.candidate.at, t))+k.resolution
 }
 
 // classify names what keeps a level from being believed, and says whether growth from there is of kilometres read as miles.
@@ -238,9 +255,9 @@ func (o *Odometer) classify(k *tracker, v, dt int64) (event.Kind, bool) {
 	switch {
 	case k.modulus > 0:
 		return event.Jump, false
-	case near(toMiles(v), k.level):
+	case near(motion.Miles(v), k.level):
 		return event.UnitFlip, true
-	case near(v, toMiles(k.level)):
+	case near(v, motion.Miles(k.level)):
 		return event.UnitFlip, false
 	case v > k.level:
 		return event.Jump, k.flipped
@@ -250,32 +267,24 @@ func (o *Odometer) classify(k *tracker, v, dt int64) (event.Kind, bool) {
 	return event.Rollback, k.flipped
 }
 
-// toMiles divides by 1.609344, the kilometres of an international mile.
-func toMiles(mm int64) int64 { return mm/1_609_344*1_000_000 + mm%1_609_344*1_000_000/1_609_344 }
-
 // grow takes a plausible step.
 func (o *Odometer) grow(k *tracker, t, v, delta, reach int64) {
-	k.candidate = candidate{}
+	k.candidate, k.waited = candidate{}, false
 	k.burst = min(k.resolution, k.burst+reach-delta)
-	k.moved = delta > 0
-	if k.seen == never && k.moved {
+	if k.seen == never && delta > 0 {
 		o.note(k, event.Restart)
 	}
-	if o.elapsed-k.seen > patience+2*k.period {
-		k.breaks++ // what grew meanwhile is compared with nothing
-	}
 	k.level = v
-	if k.moved {
+	if delta > 0 {
 		growth := delta
 		if k.flipped {
-			growth = toMiles(delta)
+			growth = motion.Miles(delta)
 		}
 		k.claim += growth
 		k.sum += growth
 		k.stepped = o.elapsed
 		k.still = o.testify(0)
 		k.frozen = false
-		o.revision++
 	} else {
 		o.checkFrozen(k)
 	}
@@ -283,7 +292,7 @@ func (o *Odometer) grow(k *tracker, t, v, delta, reach int64) {
 	o.accept(k, t)
 }
 
-// speed takes a sample of a speed and integrates the smaller of it and the one before.
+// speed takes a sample of a speed and integrates it.
 func (o *Odometer) speed(k *tracker, s *vss.Sample) {
 	t, v := s.Time, s.Value
 	switch {
@@ -294,25 +303,17 @@ func (o *Odometer) speed(k *tracker, s *vss.Sample) {
 		o.note(k, event.ImplausibleSpeed)
 		return
 	}
-	dt := between(k.at, t)
-	if !k.known || k.stale || dt > speedGap {
+	dt := motion.Between(k.at, t)
+	if !k.known || t < k.at || dt > speedGap {
 		o.rebase(k, t, v)
 		return
 	}
-	if t < k.at {
-		return
-	}
-	if low := min(v, k.level); low >= walking {
-		k.rest += low * dt
-	}
-	mm := k.rest / second
-	k.rest -= mm * second
-	k.claim += mm
-	k.sum += mm
-	k.upper += max(v, k.level)*dt/second + 1
-	if k.moved = mm > 0; k.moved {
+	if min(v, k.level) >= walking {
+		k.claim += motion.Least(v, k.level, dt)
+		k.sum += (v + k.level) * dt / (2 * second)
 		k.stepped = o.elapsed
 	}
+	k.upper += max(v, k.level)*dt/second + 1
 	k.level = v
 	o.accept(k, t)
 }

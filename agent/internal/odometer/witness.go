@@ -33,8 +33,7 @@ func (o *Odometer) driven(k *tracker, reach int64) int64 {
 	if was.tracker == 0 || is.tracker != was.tracker || is.breaks != was.breaks {
 		return reach
 	}
-	late := o.elapsed - o.trackers[is.tracker-1].seen
-	return min(reach, (is.mm-was.mm)*5/4+o.reach(late)+k.resolution+2000)
+	return min(reach, (is.mm-was.mm)*5/4+o.reach(o.elapsed-o.trackers[is.tracker-1].seen)+k.resolution+2000)
 }
 
 // checkFrozen judges a counter that stands: it is frozen where a speed says that the car has driven far since its last step.

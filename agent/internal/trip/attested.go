@@ -39,35 +39,57 @@ func (f Finding) String() string {
 		"have the odometer checked if this recurs.", f.Attested, f.Counted)
 }
 
-// Attested compares the growth of the attested odometer (metres) since the snapshot before with the distance counted in the same
-// span. True means a finding: they differ by more than the configured share and floor. Nothing of it is ever sent.
+// longSpan is the distance of a long comparison in floors: long enough for a share to show that hides below the floor of a day.
+const longSpan = 40
+
+// Attested compares the growth of the attested odometer (metres) with the distance counted in the same span: since the snapshot
+// before; and up to that one from an older one, up to 40 floors of distance, so that a counter which runs high or low by little each
+// day is found. True means a finding: they differ by more than the configured share and floor. Nothing of it is ever sent.
 //
 // Call it only for a snapshot that came by itself: one that was asked for tells of another moment. Only consecutive sequence numbers
 // are compared. The ECU signs when it wakes, which may be before the agent runs, so distance that was recovered after a restart may
 // lie on either side of a snapshot and widens what is allowed. Where distance may have been driven that no source could tell
 // afterwards, only a counted distance above the attested one is a finding.
-func (r *Recorder) Attested(programDay uint32, seq uint64, odometerM uint32) (Finding, bool) {
+func (r *Recorder) Attested(programDay uint32, seq uint64, odometerM uint32) (f Finding, found bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was, total := r.mark, r.odometer.Total()
+	was, base := r.mark, r.base
 	if was.Set && seq <= was.Seq {
 		return Finding{}, false
 	}
-	recovered := r.odometer.Recovered()
-	r.mark, r.dirty = mark{true, seq, programDay, odometerM, total, recovered, r.odometer.Losses()}, true
+	is := mark{true, seq, programDay, odometerM, r.odometer.Total(), r.odometer.Recovered(), r.odometer.Losses()}
+	var long Finding
+	goesOn := was.Set && base.Set && seq == was.Seq+1
+	if goesOn {
+		f, found = r.differ(was, is, is.Losses != was.Losses || r.odometer.Pending())
+		// What was not recovered yet when the snapshot before came has been by now.
+		then := was
+		then.Recovered = is.Recovered
+		longFound := false
+		if long, longFound = r.differ(base, then, is.Losses != base.Losses || is.Total == was.Total); longFound && !found {
+			f, found = long, true
+		}
+	}
 	if r.newest-r.began < settled {
-		r.mark.Recovered = r.recovered
+		is.Recovered = r.recovered
 	}
-	defer r.keep()
-	if !was.Set || seq != was.Seq+1 {
-		return Finding{}, false
+	switch r.mark = is; {
+	case !goesOn || found:
+		r.base = is
+	case max(long.Attested, long.Counted) >= longSpan*r.cfg.AttestedFloor:
+		r.base = was
 	}
-	f := Finding{was.Day, programDay, int64(odometerM) - int64(was.Metres), (total - was.Total) / 1000}
-	allowed := r.cfg.AttestedFloor + (recovered-was.Recovered)/1000 + max(f.Attested, f.Counted)*r.cfg.AttestedShare/1000
-	lost := r.odometer.Losses() != was.Losses || r.odometer.Pending()
-	if f.Attested >= 0 && f.Counted-f.Attested <= allowed && (lost || f.Attested-f.Counted <= allowed) {
-		return Finding{}, false
+	if found {
+		r.odometer.Note(event.Attestation)
 	}
-	r.odometer.Note(event.Attestation)
-	return f, true
+	r.dirty = true
+	r.keep()
+	return f, found
+}
+
+// differ compares the growths between two snapshots. lost means that nothing can tell some of the distance.
+func (r *Recorder) differ(was, is mark, lost bool) (Finding, bool) {
+	f := Finding{was.Day, is.Day, int64(is.Metres) - int64(was.Metres), (is.Total - was.Total) / 1000}
+	allowed := r.cfg.AttestedFloor + (is.Recovered-was.Recovered)/1000 + max(f.Attested, f.Counted)*r.cfg.AttestedShare/1000
+	return f, f.Attested < 0 || f.Counted-f.Attested > allowed || !lost && f.Attested-f.Counted > allowed
 }

@@ -1,6 +1,7 @@
 package trip
 
 import (
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -8,6 +9,9 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"rawstone/agent/internal/vss"
+	"rawstone/pkg/wire"
 )
 
 // copyStore copies the files of an open store as a power loss would leave them.
@@ -189,5 +193,141 @@ func TestAttested(t *testing.T) {
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The host's clock is set about while the car drives: in 10 s of its steady progress there is one write, whatever it jumps by.
+func TestWritesWhileTheClockIsSet(t *testing.T) {
+	t.Parallel()
+	for name, jump := range map[string]func(i int64) time.Duration{
+		"an hour back":       func(i int64) time.Duration { return -time.Duration(min(i/1000, 1)) * time.Hour },
+		"an hour on":         func(i int64) time.Duration { return time.Duration(min(i/1000, 1)) * time.Hour },
+		"back again, always": func(i int64) time.Duration { return -time.Duration(i/50) * 6 * time.Second },
+	} {
+		db := openStore(t, t.TempDir())
+		at, odo, i := noon, int64(0), int64(0)
+		begin := time.Unix(0, at)
+		r := open(t, Config{DB: db, Now: func() time.Time { return begin.Add(time.Duration(at-noon) + jump(i)) }})
+		before, gap, last := db.MaxVersion(), int64(0), noon
+		for ; i < 6000; i++ {
+			versions := db.MaxVersion()
+			at, odo = at+second/10, odo+2000
+			observe(r, distance, at, odo/1000)
+			observe(r, speed, at, 20_000)
+			if db.MaxVersion() != versions {
+				gap, last = max(gap, at-last), at
+			}
+		}
+		if n := db.MaxVersion() - before; n < 55 || n > 62 || gap > 11*second {
+			t.Errorf("%s: %d writes in 10 min, at most %d ms apart", name, n, gap/1e6)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A sensor that flaps while the car is parked costs a few writes and then none.
+func TestFlappingSensorWritesLittle(t *testing.T) {
+	t.Parallel()
+	db := openStore(t, t.TempDir())
+	defer db.Close()
+	at, odo := noon, int64(0)
+	r := open(t, Config{DB: db, Now: func() time.Time { return time.Unix(0, at) }})
+	for range 60 {
+		feed(r, &at, &odo, 20_000)
+	}
+	feed(r, &at, &odo, 0)
+	before := db.MaxVersion()
+	for i := range int64(3 * 86_400) {
+		at += second
+		r.Observe(vss.Sample{Signal: distance, Time: at, Value: odo/1000*1000 + i/40%2*5_000_000, Available: i/400%2 == 0})
+	}
+	if n := db.MaxVersion() - before; n > 20 {
+		t.Errorf("%d writes in three days' parking", n)
+	}
+}
+
+// Without consent no byte in the store tells of usage, and with one family on nothing tells of another.
+func TestNoUsageWithoutConsent(t *testing.T) {
+	t.Parallel()
+	kept := func(families wire.Family) (u use) {
+		db := openStore(t, t.TempDir())
+		defer db.Close()
+		at, odo := noon, int64(0)
+		r, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(0, at) }, Signals: signals(), Families: families})
+		if err != nil {
+			t.Fatal(err)
+		}
+		observe(r, assist, at, 1)
+		for range 100 {
+			feed(r, &at, &odo, 20_000)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.View(func(txn *badger.Txn) error {
+			all := txn.NewIterator(badger.IteratorOptions{AllVersions: true})
+			defer all.Close()
+			for all.Rewind(); all.Valid(); all.Next() {
+				if key := string(all.Item().Key()); key != recordKey {
+					t.Errorf("%q is kept", key)
+				}
+				b, err := all.Item().ValueCopy(nil)
+				if err != nil {
+					return err
+				}
+				rec, err := decode(b)
+				if err != nil {
+					return err
+				}
+				if u.Length, u.Moved = max(u.Length, rec.Use.Length), max(u.Moved, rec.Use.Moved); rec.Use.OnTrip {
+					u.OnTrip = true
+				}
+				if rec.Use.Usage != (Usage{}) {
+					u.Usage = rec.Use.Usage
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	for _, families := range []wire.Family{0, wire.FamilyCharge} {
+		if got := kept(families); got != (use{}) {
+			t.Errorf("families %b: %+v is kept", families, got)
+		}
+	}
+	if got := kept(wire.FamilyHours); got.Length != 0 || !got.OnTrip {
+		t.Errorf("with hours only, %+v is kept", got)
+	}
+	if got := kept(wire.AllFamilies); got.Length == 0 || got.Usage == (Usage{}) {
+		t.Errorf("with all on, only %+v is kept", got)
+	}
+}
+
+// What is recovered the next morning is not of the trip of the evening before.
+func TestTripEndsBeforeRecovery(t *testing.T) {
+	t.Parallel()
+	db := openStore(t, t.TempDir())
+	defer db.Close()
+	at, odo := noon, int64(1_000_000_000)
+	cfg := Config{DB: db, Now: func() time.Time { return time.Unix(0, at) }}
+	r := open(t, cfg)
+	for range 60 {
+		feed(r, &at, &odo, 10_000)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	at, odo = at+10*3600*second, odo+100_000_000
+	r = open(t, cfg)
+	feed(r, &at, &odo, 0)
+	if got := r.Usage().Trips; got != [numBands]int64{1} {
+		t.Errorf("a trip of 600 m is counted as %v", got)
+	}
+	if got := r.Odometer().Metres; got < 100_500 {
+		t.Errorf("%d m counted", got)
 	}
 }

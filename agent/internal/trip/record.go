@@ -7,7 +7,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/fxamacker/cbor/v2"
 
-	"rawstone/agent/internal/odometer"
+	"rawstone/agent/internal/odometer/state"
 )
 
 const (
@@ -16,14 +16,15 @@ const (
 	maxRecord     = 16 << 10 // bytes
 )
 
-// record is all that is kept: usage, odometer and the last attested snapshot are written together, so that none runs ahead of
+// record is all that is kept: usage, odometer and the attested snapshots that the next is compared with are written together, so that none runs ahead of
 // another over a power loss.
 type record struct {
 	// Version is recordVersion. The first format had a summary under this key, which does not decode.
 	Version  uint           `cbor:"0,keyasint"`
 	Use      use            `cbor:"1,keyasint"`
-	Odometer odometer.State `cbor:"2,keyasint"`
+	Odometer state.Odometer `cbor:"2,keyasint"`
 	Mark     mark           `cbor:"3,keyasint"`
+	Base     mark           `cbor:"4,keyasint"`
 }
 
 func decode(b []byte) (rec record, err error) {
@@ -86,13 +87,15 @@ func (r *Recorder) save(force bool) error {
 	if !r.dirty && revision == r.revision {
 		return nil
 	}
+	// A host's clock that is set back must not stop the writes, and one that is set about must not flood them: only its progress counts.
 	now, baselines := r.cfg.Now(), r.odometer.Baselines()
-	force = force || baselines > r.baselines
-	if since := now.Sub(r.savedAt); !force && since >= 0 && since < r.cfg.SaveEvery {
+	r.waited += max(0, now.Sub(r.looked))
+	r.looked = now
+	if !force && baselines <= r.baselines && r.waited < r.cfg.SaveEvery {
 		return nil
 	}
-	r.savedAt = now
-	b, err := cbor.Marshal(record{recordVersion, r.use, r.odometer.State(), r.mark})
+	r.waited = 0
+	b, err := cbor.Marshal(record{recordVersion, r.use, r.odometer.State(), r.mark, r.base})
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,8 @@ type Recorder struct {
 	began     int64 // frame time of this run's first sample, 0 for none
 	newest    int64 // and of its last
 	use       use
-	mark      mark
+	mark      mark // the last snapshot
+	base      mark // the one that the long comparison begins at
 	last      moment
 	picks     [vss.NumRoles]pick
 
@@ -75,7 +76,8 @@ type Recorder struct {
 	// The odometer's at the last write.
 	revision  uint64
 	baselines int
-	savedAt   time.Time
+	looked    time.Time     // at the host's clock
+	waited    time.Duration // since the last write
 }
 
 // pick is the source that a role is taken from.
@@ -106,7 +108,7 @@ func Open(cfg Config) (*Recorder, error) {
 	if cfg.AttestedShare < 0 || cfg.AttestedShare > 1000 || cfg.AttestedFloor < 0 {
 		return nil, fmt.Errorf("cannot record trips: a share of %d permille or a floor of %d m is out of range", cfg.AttestedShare, cfg.AttestedFloor)
 	}
-	r := &Recorder{cfg: cfg, savedAt: cfg.Now()}
+	r := &Recorder{cfg: cfg, looked: cfg.Now()}
 	rec, found, err := r.load()
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore usage and distance: %w", err)
@@ -117,7 +119,7 @@ func Open(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot record trips: %w", err)
 	}
-	r.use, r.mark = rec.Use, rec.Mark
+	r.use, r.mark, r.base = rec.Use, rec.Mark, rec.Base
 	r.recovered, r.revision, r.baselines = r.odometer.Recovered(), r.odometer.Revision(), r.odometer.Baselines()
 	if !found || r.use.Families != cfg.Families {
 		r.use, r.dirty = use{Families: cfg.Families}, true
@@ -141,7 +143,10 @@ func (r *Recorder) Observe(s vss.Sample) {
 	role := r.cfg.Signals[s.Signal].Role
 	grown := r.odometer.Observe(s)
 	if r.cfg.Families != 0 {
-		if grown > 0 && r.use.OnTrip {
+		if role <= vss.Speed {
+			r.endTrip(s.Time)
+		}
+		if r.use.OnTrip && r.on(wire.FamilyTrips) {
 			r.use.Length += grown
 		}
 		if s.Available && s.Value >= 0 && r.picked(role, &s) {

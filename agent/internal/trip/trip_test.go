@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/flash"
-	"rawstone/agent/internal/odometer"
+	"rawstone/agent/internal/odometer/state"
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/wire"
 )
@@ -307,7 +307,7 @@ func TestOtherRecordsBeginAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad, err := cbor.Marshal(record{Version: recordVersion, Odometer: odometer.State{Total: -1}})
+	bad, err := cbor.Marshal(record{Version: recordVersion, Odometer: state.Odometer{Total: -1}})
 	if err != nil {
 		t.Fatal(err)
 	}

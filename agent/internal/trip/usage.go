@@ -52,17 +52,25 @@ type moment struct {
 
 func (r *Recorder) on(f wire.Family) bool { return r.cfg.Families&f != 0 }
 
-func (r *Recorder) observeSpeed(t, v int64) {
-	m, s := &r.last, &r.use
-	dt, before := t-m.speedAt, m.speed
-	seen := m.speedAt != 0 && dt > 0 && dt <= maxGap
-	m.speed, m.speedAt = v, t
+// endTrip ends the trip under way where the car has stood for long enough. Distance that is recovered later is not of that trip.
+func (r *Recorder) endTrip(t int64) {
+	s := &r.use
 	if s.OnTrip && (t-s.Moved > tripEnd || t < s.Moved-maxGap) {
 		s.OnTrip, r.dirty = false, true
 		if r.on(wire.FamilyTrips) {
 			s.Usage.Trips[band(wire.TripLimits(), s.Length/1000)]++
 		}
 	}
+}
+
+func (r *Recorder) observeSpeed(t, v int64) {
+	if r.cfg.Families&^wire.FamilyCharge == 0 {
+		return // nobody asked when the car drives
+	}
+	m, s := &r.last, &r.use
+	dt, before := t-m.speedAt, m.speed
+	seen := m.speedAt != 0 && dt > 0 && dt <= maxGap
+	m.speed, m.speedAt = v, t
 	if v >= wire.SpeedLimits()[0] {
 		if !s.OnTrip {
 			s.OnTrip, s.Length = true, 0

@@ -34,7 +34,7 @@ func table() [NumKinds][2]string {
 		Rollback:         {"rollback", "A distance counter went back; nothing is counted from it until it is steady."},
 		UnitFlip:         {"unit_flip", "A distance counter changed between miles and kilometres; the change is not counted."},
 		NotAvailable:     {"not_available", "A sensor says that it has no value; other sources are used meanwhile."},
-		TimeBackwards:    {"time_backwards", "The clock went back; what was driven across the change is not counted."},
+		TimeBackwards:    {"time_backwards", "The clock went back; what was driven across the change may not be counted."},
 		Frozen:           {"frozen", "A distance counter stands still while the car drives; other sources are used until it moves."},
 		Disagreement:     {"disagreement", "Two sources of distance disagree; only the smaller distance is counted until they agree."},
 		ImplausibleSpeed: {"implausible_speed", "A speed that no car reaches was ignored."},
