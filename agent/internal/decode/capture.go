@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func (c capture) Close() error {
 }
 
 // openCapture opens candump text, plain or gzip (by its first two bytes), and learns how it spells times.
-func openCapture(path string, stdin io.Reader) (c capture, s spelling, err error) {
+func openCapture(ctx context.Context, path string, stdin io.Reader) (c capture, s spelling, err error) {
 	src := stdin
 	if path != "-" {
 		if c.file, err = os.Open(path); err != nil {
@@ -43,7 +44,7 @@ func openCapture(path string, stdin io.Reader) (c capture, s spelling, err error
 			c.Close()
 		}
 	}()
-	plain := bufio.NewReaderSize(src, 32<<10)
+	plain := bufio.NewReaderSize(&stoppable{ctx: ctx, src: src, buf: make([]byte, 32<<10), done: make(chan readResult, 1)}, 32<<10)
 	magic, err := plain.Peek(2)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return c, s, fmt.Errorf("cannot read capture %s: %w", path, err)
@@ -59,6 +60,37 @@ func openCapture(path string, stdin io.Reader) (c capture, s spelling, err error
 	head, _ := plain.Peek(plain.Buffered()) // what is there: a live stream is not waited for
 	c.Reader = can.NewReader(plain)
 	return c, learn(head), nil
+}
+
+// A stoppable is a source whose Read ends with ctx, also while it waits for a bus where nobody speaks: a read of a pipe or a
+// terminal cannot be called back. One that is left waiting ends with its file, or with the program.
+type stoppable struct {
+	ctx  context.Context
+	src  io.Reader
+	buf  []byte // of the read under way, which may outlive the call
+	done chan readResult
+}
+
+type readResult struct {
+	n   int
+	err error
+}
+
+func (s *stoppable) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	buf := s.buf[:min(len(p), len(s.buf))]
+	go func() {
+		n, err := s.src.Read(buf)
+		s.done <- readResult{n, err}
+	}()
+	select {
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	case r := <-s.done:
+		return copy(p, buf[:r.n]), r.err
+	}
 }
 
 // A spelling is how a capture writes times: seconds of at least so many digits, zeros first, and a fraction of so many.

@@ -34,7 +34,7 @@ type databases struct {
 	all      []*database
 	cols     []column
 	signed   []bool // by column
-	buses    [][]*dbc.Plan
+	plans    [][]*dbc.Plan
 	readings []dbc.Reading
 }
 
@@ -128,9 +128,6 @@ func (d *databases) compile(db *database, names []string, diagnostics io.Writer)
 	want := func(m *dbc.Message, s *dbc.Signal, name string) {
 		wants = append(wants, dbc.Want{Signal: name, Tag: len(d.cols)})
 		long := m.Name + "." + s.Name
-		if db.Bus != "" {
-			long = db.Bus + ":" + long
-		}
 		d.cols = append(d.cols, column{name: s.Name, long: long})
 		d.signed = append(d.signed, s.Signed && !s.Float)
 	}
@@ -181,6 +178,16 @@ func (d *databases) compile(db *database, names []string, diagnostics io.Writer)
 
 func (d *databases) columns() []column { return d.cols }
 
+func (d *databases) buses() []string {
+	var names []string
+	for _, db := range d.all {
+		if db.Bus != "" && !slices.Contains(names, db.Bus) {
+			names = append(names, db.Bus)
+		}
+	}
+	return names
+}
+
 func (d *databases) summary() []database {
 	var all []database
 	for _, db := range d.all {
@@ -196,18 +203,18 @@ func (d *databases) begin(bus string) {
 			plans = append(plans, db.plan)
 		}
 	}
-	d.buses = append(d.buses, plans)
+	d.plans = append(d.plans, plans)
 }
 
 func (d *databases) read(_ context.Context, f *can.Frame, emit func(*value)) error {
 	var v value
-	for _, plan := range d.buses[f.Bus] {
+	for _, plan := range d.plans[f.Bus] {
 		d.readings = plan.Decode(f, d.readings[:0])
 		for i := range d.readings {
 			r := &d.readings[i]
 			v = value{column: r.Tag, time: f.Time, number: r.Physical, raw: r.Raw, signed: d.signed[r.Tag], available: r.Available}
 			if v.signed {
-				v.raw = uint64(r.Signed)
+				v.raw = uint64(r.Signed())
 			}
 			emit(&v)
 		}

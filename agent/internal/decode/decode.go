@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"syscall"
 
 	"rawstone/pkg/can"
@@ -21,7 +22,7 @@ import (
 type Options struct {
 	// DBC are the databases: FILE for every bus, or NAME=FILE for the bus of that name in the capture.
 	DBC []string
-	// Signals are the names of the wanted signals, "Signal" or "Message.Signal"; none means every signal of the databases.
+	// Signals are the names of the wanted signals, "Signal" or "Message.Signal"; nil means every signal of the databases.
 	Signals []string
 	// Map is the path of a vehicle's signal map, which stands in place of DBC and Signals; its VSS paths are what is printed.
 	Map string
@@ -62,6 +63,8 @@ type source interface {
 	begin(bus string)
 	// read calls emit for each value of a frame, in order.
 	read(ctx context.Context, f *can.Frame, emit func(*value)) error
+	// buses are the names of the buses that the source is bound to.
+	buses() []string
 	// summary describes where the columns come from.
 	summary() []database
 }
@@ -84,8 +87,11 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log, spelling, err := openCapture(o.Capture, o.Stdin)
+	log, spelling, err := openCapture(ctx, o.Capture, o.Stdin)
 	if err != nil {
+		if errors.Is(err, ctx.Err()) {
+			return nil
+		}
 		return err
 	}
 	defer log.Close()
@@ -101,16 +107,37 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if errors.Is(readErr, errWrite) {
 		return quiet(readErr)
 	}
-	if err := errors.Join(to.end(broken), buffered.Flush()); err != nil {
-		return quiet(err)
+	if err = to.end(broken); err == nil {
+		err = buffered.Flush()
+	}
+	if err != nil {
+		return quiet(fmt.Errorf("%w: %w", errWrite, err))
+	}
+	if readErr == nil {
+		tellAbsent(&o, src, log.Buses())
 	}
 	if broken > 0 {
 		fmt.Fprintf(o.Diagnostics, "capture %s: %d broken lines are left out; %s\n", o.Capture, broken, first)
+	}
+	if errors.Is(readErr, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("cannot read capture %s to its end: the gzip file is cut short or damaged, what comes before that is decoded", o.Capture)
 	}
 	if readErr != nil && !errors.Is(readErr, ctx.Err()) {
 		return fmt.Errorf("cannot read capture %s to its end: %w", o.Capture, readErr)
 	}
 	return nil
+}
+
+// tellAbsent names the buses that src waits for in vain: a name misspelled would otherwise look like a signal that is never sent.
+func tellAbsent(o *Options, src source, present []string) {
+	if len(present) == 0 {
+		return
+	}
+	for _, name := range src.buses() {
+		if !slices.Contains(present, name) {
+			fmt.Fprintf(o.Diagnostics, "capture %s: it has no frame of bus %q; its buses are %s\n", o.Capture, name, strings.Join(present[:min(len(present), maxWarnings)], ", "))
+		}
+	}
 }
 
 // errWrite marks an error of the output.
@@ -171,8 +198,8 @@ func open(o *Options) (source, error) {
 		return openMap(o)
 	case len(o.DBC) == 0:
 		return nil, errors.New("cannot decode: name a DBC file with --dbc, or a signal map with --vss")
-	case slices.Contains(o.Signals, ""):
-		return nil, errors.New("cannot decode: a name in --signals is empty")
+	case o.Signals != nil && len(o.Signals) == 0 || slices.Contains(o.Signals, ""):
+		return nil, errors.New("cannot decode: a name in --signals is empty, leave out --signals for all")
 	}
 	return openDatabases(o)
 }

@@ -158,8 +158,18 @@ func TestClosedPipe(t *testing.T) {
 		}
 	}
 	full := errors.New("disk full")
-	if got := Run(t.Context(), Options{DBC: []string{dbc}, Capture: "-", Stdin: strings.NewReader(log)}, failing{full}); !errors.Is(got, full) {
-		t.Errorf("full: %v", got)
+	// A summary larger than the buffer meets the error twice and tells it once.
+	large := "BO_ 291 M: 8 X\n"
+	for i := range 1000 {
+		large += fmt.Sprintf(" SG_ %0100d_s : 0|8@1+ (1,0) [0|0] \"\" X\n", i)
+	}
+	dbc = write(t, "large.dbc", strings.ReplaceAll(large, "SG_ ", "SG_ S"))
+	log = log[:20]
+	for _, stats := range []bool{false, true} {
+		o := Options{DBC: []string{dbc}, Stats: stats, Capture: "-", Stdin: strings.NewReader(log)}
+		if got := Run(t.Context(), o, failing{full}); !errors.Is(got, full) || strings.Count(got.Error(), "disk full") != 1 {
+			t.Errorf("full, stats %t: %v", stats, got)
+		}
 	}
 }
 
@@ -167,14 +177,49 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
-// TestCancelled: an interrupted run prints what it has and is no error.
+// TestCancelled: a run that was interrupted before it began prints nothing and is no error.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out bytes.Buffer
 	o := Options{DBC: []string{write(t, "car.dbc", carDBC)}, Capture: "-", Stdin: strings.NewReader("(1.5) can0 123#0102\n")}
-	if err := Run(ctx, o, &out); err != nil || out.String() != "t,bus,id,signal,value\n" {
+	if err := Run(ctx, o, &out); err != nil || out.Len() != 0 {
+		t.Errorf("%v %q", err, out.String())
+	}
+}
+
+// TestSilentSource: an interrupted run does not wait for a source that says nothing.
+func TestSilentSource(t *testing.T) {
+	t.Parallel()
+	dbc := write(t, "car.dbc", carDBC)
+	for _, first := range []string{"", "(1.5) can0 123#0102\n"} {
+		r, w := io.Pipe()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- Run(ctx, Options{DBC: []string{dbc}, Capture: "-", Stdin: r}, io.Discard)
+		}()
+		if first != "" {
+			io.WriteString(w, first) // returns when it was read
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%q: %v", first, err)
+		}
+		w.Close() // ends the read that was left
+	}
+}
+
+// TestCutShort: a gzip file without its end is decoded as far as it goes and is an error.
+func TestCutShort(t *testing.T) {
+	t.Parallel()
+	var packed, out bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	io.WriteString(z, "(1.5) can0 123#0102\n")
+	z.Flush()
+	err := Run(t.Context(), Options{DBC: []string{write(t, "car.dbc", carDBC)}, Capture: "-", Stdin: &packed}, &out)
+	if err == nil || !strings.Contains(err.Error(), "cut short") || !strings.Contains(out.String(), "1.5,can0,123,") {
 		t.Errorf("%v %q", err, out.String())
 	}
 }

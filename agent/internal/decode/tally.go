@@ -19,9 +19,10 @@ type tally struct {
 	out     *bufio.Writer
 	json    bool
 	sources []database
-	signals []signalTally // by column
+	names   []string // by column
 	frames  int
 	buses   []busTally
+	signals [][]*signalTally // by bus and column, nil for what did not come
 	seen    map[busID]struct{}
 }
 
@@ -38,10 +39,11 @@ type busTally struct {
 	More   bool   `json:"more_ids,omitempty"`
 }
 
-// A signalTally is about one signal: Count values, of which the sender marked NotAvailable so, and of the others the first, last,
+// A signalTally is about one signal on one bus: Count values, of which the sender marked NotAvailable so, and of the others the first, last,
 // least and greatest; null when there is none.
 type signalTally struct {
 	Signal       string   `json:"signal"`
+	Bus          string   `json:"bus"`
 	Count        int      `json:"count"`
 	NotAvailable int      `json:"not_available"`
 	First        *float64 `json:"first"`
@@ -53,12 +55,15 @@ type signalTally struct {
 func newTally(src source, o *Options, out *bufio.Writer) *tally {
 	t := &tally{out: out, json: o.JSON, sources: src.summary(), seen: map[busID]struct{}{}}
 	for _, c := range src.columns() {
-		t.signals = append(t.signals, signalTally{Signal: c.long})
+		t.names = append(t.names, c.long)
 	}
 	return t
 }
 
-func (t *tally) begin(bus string) { t.buses = append(t.buses, busTally{Bus: bus}) }
+func (t *tally) begin(bus string) {
+	t.buses = append(t.buses, busTally{Bus: bus})
+	t.signals = append(t.signals, nil)
+}
 
 func (t *tally) frame(f *can.Frame) {
 	t.frames++
@@ -76,8 +81,15 @@ func (t *tally) frame(f *can.Frame) {
 	b.IDs++
 }
 
-func (t *tally) value(_ *can.Frame, v *value) error {
-	s := &t.signals[v.column]
+func (t *tally) value(f *can.Frame, v *value) error {
+	if t.signals[f.Bus] == nil {
+		t.signals[f.Bus] = make([]*signalTally, len(t.names))
+	}
+	s := t.signals[f.Bus][v.column]
+	if s == nil {
+		s = &signalTally{Signal: t.names[v.column], Bus: t.buses[f.Bus].Bus}
+		t.signals[f.Bus][v.column] = s
+	}
 	s.Count++
 	if !v.available {
 		s.NotAvailable++
@@ -92,23 +104,29 @@ func (t *tally) value(_ *can.Frame, v *value) error {
 }
 
 func (t *tally) end(broken int) error {
-	seen := []signalTally{}
-	for _, s := range t.signals {
-		if s.Count > 0 {
-			seen = append(seen, s)
+	seen, unseen := []*signalTally{}, 0
+	for column := range t.names {
+		n := len(seen)
+		for _, signals := range t.signals {
+			if signals != nil && signals[column] != nil {
+				seen = append(seen, signals[column])
+			}
+		}
+		if len(seen) == n {
+			unseen++
 		}
 	}
 	if t.json {
 		e := json.NewEncoder(t.out)
 		e.SetIndent("", "  ")
 		return e.Encode(struct {
-			DBC     []database    `json:"dbc"`
-			Frames  int           `json:"frames"`
-			Broken  int           `json:"broken_lines"`
-			Buses   []busTally    `json:"buses"`
-			Signals []signalTally `json:"signals"`
-			Unseen  int           `json:"signals_not_seen"`
-		}{append([]database{}, t.sources...), t.frames, broken, append([]busTally{}, t.buses...), seen, len(t.signals) - len(seen)})
+			DBC     []database     `json:"dbc"`
+			Frames  int            `json:"frames"`
+			Broken  int            `json:"broken_lines"`
+			Buses   []busTally     `json:"buses"`
+			Signals []*signalTally `json:"signals"`
+			Unseen  int            `json:"signals_not_seen"`
+		}{append([]database{}, t.sources...), t.frames, broken, append([]busTally{}, t.buses...), seen, unseen})
 	}
 	w := tabwriter.NewWriter(t.out, 0, 8, 2, ' ', 0)
 	for _, db := range t.sources {
@@ -130,12 +148,12 @@ func (t *tally) end(broken int) error {
 		fmt.Fprintf(w, "%s\t%d\t%d%s\n", b.Bus, b.Frames, b.IDs, more)
 	}
 	if len(seen) > 0 {
-		io.WriteString(w, "\nSIGNAL\tCOUNT\tFIRST\tLAST\tMIN\tMAX\tNOT AVAILABLE\n")
+		io.WriteString(w, "\nSIGNAL\tBUS\tCOUNT\tFIRST\tLAST\tMIN\tMAX\tNOT AVAILABLE\n")
 	}
 	for _, s := range seen {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%d\n", s.Signal, s.Count, text(s.First), text(s.Last), text(s.Min), text(s.Max), s.NotAvailable)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%d\n", s.Signal, s.Bus, s.Count, text(s.First), text(s.Last), text(s.Min), text(s.Max), s.NotAvailable)
 	}
-	fmt.Fprintf(w, "\n%d signals seen, %d not\n", len(seen), len(t.signals)-len(seen))
+	fmt.Fprintf(w, "\n%d signals seen, %d not\n", len(t.names)-unseen, unseen)
 	return w.Flush()
 }
 

@@ -16,7 +16,7 @@ import (
 type vehicleMap struct {
 	reader *vehicle.Reader
 	names  []string // of the map's buses
-	buses  []int    // the map's bus by the capture's, -1 for one it does not have
+	at     []int    // the map's bus by the capture's, -1 for one it does not have
 	cols   []column
 	ratios []ratio
 	frame  can.Frame
@@ -72,12 +72,14 @@ func float(i *big.Int) float64 {
 
 func (v *vehicleMap) columns() []column { return v.cols }
 
+func (v *vehicleMap) buses() []string { return v.names }
+
 func (v *vehicleMap) summary() []database { return nil }
 
-func (v *vehicleMap) begin(bus string) { v.buses = append(v.buses, slices.Index(v.names, bus)) }
+func (v *vehicleMap) begin(bus string) { v.at = append(v.at, slices.Index(v.names, bus)) }
 
 func (v *vehicleMap) read(ctx context.Context, f *can.Frame, emit func(*value)) error {
-	bus := v.buses[f.Bus]
+	bus := v.at[f.Bus]
 	if bus < 0 {
 		return nil
 	}

@@ -1,6 +1,10 @@
 package dbc
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,6 +36,49 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 		}
 	}); allocs != 0 || n != 1001*8 {
 		t.Errorf("%v allocations, %d readings", allocs, n)
+	}
+}
+
+// TestDecodeIsOne decodes messages of random signals in both ways that a program has: the one that takes its time serves readings
+// that do not fit dst.
+func TestDecodeIsOne(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(3, 4))
+	fast, tables := 0, []map[int64]string{nil, {1: "SNA"}, {-1: "SNA"}, {5: "SNA", 3: "invalid"}}
+	for range 3000 {
+		m := &Message{ID: 1, Name: "M"}
+		var wants []Want
+		order := random.IntN(3)
+		for i := range 1 + random.IntN(12) {
+			s := &Signal{Name: strconv.Itoa(i), Start: random.IntN(60), Length: 1 + random.IntN([]int{5, 16, 62}[random.IntN(3)]), BigEndian: order == 0,
+				Signed: random.IntN(3) == 0, Scale: []float64{1, 0.1, -2}[random.IntN(3)], Offset: float64(random.IntN(3)) * -20,
+				Max: float64(random.IntN(2) * 900), Values: tables[max(random.IntN(20)-16, 0)]}
+			if order == 2 && i == 5 {
+				s.BigEndian = true
+			}
+			if slowNeed(s) <= 8 {
+				m.Signals, wants = append(m.Signals, s), append(wants, Want{Signal: s.Name, Tag: 100 + i})
+			}
+		}
+		plan, err := Compile(&File{[]*Message{m}}, wants)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			var data [8]byte
+			binary.LittleEndian.PutUint64(data[:], random.Uint64()|random.Uint64()<<random.IntN(64))
+			f := classic(1, data[:8-max(random.IntN(16)-12, 0)]...)
+			slow, got := plan.Decode(f, nil), plan.Decode(f, make([]Reading, 0, len(wants)))
+			if !slices.Equal(got, slow) {
+				t.Fatalf("%+v of %x: %+v, want %+v", m, f.Payload(), got, slow)
+			}
+			if p := plan.standard[1]; p != nil && p.Fast(f) {
+				fast += len(got)
+			}
+		}
+	}
+	if fast < 100_000 {
+		t.Errorf("only %d readings were made fast", fast)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/dbc/internal/bitfield"
+	"rawstone/pkg/can/dbc/internal/program"
 	"rawstone/pkg/can/dbc/internal/validity"
 )
 
@@ -24,36 +25,16 @@ type Want struct {
 }
 
 // A Value is what one frame says about one signal.
-type Value struct {
-	// Raw is the signal's bits, in the low bits.
-	Raw uint64
-	// Signed is Raw as a number: sign-extended when the signal is signed.
-	Signed int64
-	// Physical is the number times Scale plus Offset, never clamped.
-	Physical float64
-	// Available is false when the frame says that there is no usable value, which is when
-	//   - all bits of an unsigned integer signal of 8 bits or more are ones (as ISO 11783-7 and SAE J1939-71 reserve them; a
-	//     counter that legitimately passes through all ones must be read from Raw), or
-	//   - the value table names the raw value as not available: its text ends in SNA, "not available", "unavailable",
-	//     "not valid" or "invalid", in any case and spelling of the gaps, or is N/A; a one-bit signal is exempt, because
-	//     both of its values mean something, or
-	//   - the signal has a range (Max > Min) and Physical lies outside it by half a step of Scale or more, or
-	//   - a float is not finite.
-	Available bool
-}
+type Value = program.Value
 
 // A Reading is the value of a wanted signal.
-type Reading struct {
-	Tag int
-	Value
-}
+type Reading = program.Reading
 
 // A Plan decodes the wanted signals of the frames that carry them. It is immutable and safe for concurrent use.
 type Plan struct {
-	standard [can.MaxStandard + 1]uint32 // index into programs; 0 for no wanted signal
-	extended map[can.ID]uint32
-	groups   map[can.ID]uint32 // by the ID of anySource
-	programs []program
+	standard [can.MaxStandard + 1]*program.Program
+	extended map[can.ID]*program.Program
+	groups   map[can.ID]*program.Program // by the ID of anySource
 	filters  []can.Filter
 }
 
@@ -74,7 +55,7 @@ func (e *SignalError) Error() string {
 // Compile makes the plan for wants. Its error joins a *SignalError for each that cannot be decoded, in their order.
 func Compile(file *File, wants []Want) (*Plan, error) {
 	names := newIndex(file)
-	p := &Plan{extended: map[can.ID]uint32{}, groups: map[can.ID]uint32{}, programs: make([]program, 1)}
+	p := &Plan{extended: map[can.ID]*program.Program{}, groups: map[can.ID]*program.Program{}}
 	var problems []error
 	for _, want := range wants {
 		message, signal, err := names.find(want.Signal)
@@ -103,28 +84,27 @@ func anySource(id can.ID) can.Filter {
 }
 
 // slot returns the program of the frames that filter matches, which it makes when there is none.
-func (p *Plan) slot(filter can.Filter) *program {
-	i := uint32(len(p.programs))
+func (p *Plan) slot(filter can.Filter) *program.Program {
+	made := new(program.Program)
 	at := p.extended
 	switch {
 	case filter.ID <= can.MaxStandard:
-		if known := p.standard[filter.ID]; known != 0 {
-			return &p.programs[known]
+		if known := p.standard[filter.ID]; known != nil {
+			return known
 		}
-		p.standard[filter.ID] = i
+		p.standard[filter.ID] = made
 		at = nil
 	case filter != can.Exact(filter.ID):
 		at = p.groups
 	}
 	if at != nil {
-		if known := at[filter.ID]; known != 0 {
-			return &p.programs[known]
+		if known := at[filter.ID]; known != nil {
+			return known
 		}
-		at[filter.ID] = i
+		at[filter.ID] = made
 	}
-	p.programs = append(p.programs, program{})
 	p.filters = append(p.filters, filter)
-	return &p.programs[i]
+	return made
 }
 
 // add works out everything about a signal that does not depend on a frame.
@@ -141,13 +121,13 @@ func (p *Plan) add(m *Message, s *Signal, want Want) error {
 		filter = anySource(m.ID)
 	}
 	values := validity.Signal{Length: s.Length, Signed: s.Signed, Float: s.Float, Scale: s.Scale, Offset: s.Offset, Min: s.Min, Max: s.Max, Values: s.Values}
-	r := rare{field: f, rule: validity.New(values)}
+	r := program.Signal{Tag: want.Tag, Field: f}
 	for at := s; at.Mux != nil; {
 		i := slices.IndexFunc(m.Signals, func(other *Signal) bool { return other.Name == at.Mux.Switch })
 		if i < 0 {
 			return fmt.Errorf("it is multiplexed, and the DBC file does not say by which signal of message %q: add SG_MUL_VAL_", m.Name)
 		}
-		if len(r.conditions) == maxMux {
+		if len(r.Conditions) == maxMux {
 			return fmt.Errorf("its multiplexors depend on each other in a circle or more than %d deep", maxMux)
 		}
 		ranges := at.Mux.Ranges
@@ -156,18 +136,15 @@ func (p *Plan) add(m *Message, s *Signal, want Want) error {
 		if !ok {
 			return fmt.Errorf("its multiplexor %q does not fit a CAN frame", at.Name)
 		}
-		r.conditions = append(r.conditions, condition{mux, slices.Clone(ranges)})
+		condition := program.Condition{Field: mux}
+		for _, present := range ranges {
+			condition.Ranges = append(condition.Ranges, program.Range(present))
+		}
+		r.Conditions = append(r.Conditions, condition)
 		f.Need = max(f.Need, mux.Need)
 	}
-	st := step{scale: s.Scale, offset: s.Offset, tag: want.Tag}
-	var near, plain bool
-	st.Near, near = f.Near()
-	st.low, st.span, plain = r.rule.Interval(values)
-	r.need, r.needed = f.Need, !near || !plain || len(r.conditions) > 0
-	program := p.slot(filter)
-	program.steps = append(program.steps, st)
-	program.rares = append(program.rares, r)
-	program.need, program.rare = max(program.need, r.need), program.rare || r.needed
+	r.Need = f.Need
+	p.slot(filter).Add(r, values)
 	return nil
 }
 

@@ -108,7 +108,7 @@ func TestDecodeEveryPlace(t *testing.T) {
 					if s.Signed {
 						signed = int64(raw<<(64-length)) >> (64 - length)
 					}
-					if len(readings) != 1 || readings[0].Raw != raw || readings[0].Signed != signed || readings[0].Tag != 7 {
+					if len(readings) != 1 || readings[0].Raw != raw || readings[0].Signed() != signed || readings[0].Tag != 7 {
 						t.Fatalf("%+v: %+v, want %x %d", s, readings, raw, signed)
 					}
 					physical := float64(raw)

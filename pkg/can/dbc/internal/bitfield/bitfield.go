@@ -124,31 +124,36 @@ func (f *Field) far(data *[Size]byte) uint64 {
 	return word & f.Mask
 }
 
-// Near is a Field within the first eight bytes whose number is an integer of 64 bits with a sign: what most signals are. It does
-// its work without a branch.
-type Near struct {
-	mask, sign   uint64
-	shift, order uint8
-}
+// An Order is the byte order in which the first eight bytes make one word.
+type Order bool
 
-// Near returns f as a Near; ok is false when it is none.
-func (f *Field) Near() (n Near, ok bool) {
-	return Near{f.Mask, f.sign, f.shift, uint8(f.kind & 1)}, f.kind <= bigFirst && f.wide == Signed
-}
-
-// Raw returns the field's bits.
-func (n *Near) Raw(words *Words) uint64 { return words[n.order&1] >> (n.shift & 63) & n.mask }
-
-// Number returns the field's bits as an integer.
-func (n *Near) Number(raw uint64) int64 { return int64((raw ^ n.sign) - n.sign) }
-
-// Number returns the field's bits as an integer, sign-extended for Signed, and as the number they make.
-func (f *Field) Number(raw uint64) (n int64, x float64) {
-	n = int64((raw ^ f.sign) - f.sign)
-	if f.wide != Signed {
-		return n, f.number(raw)
+// Load returns the first eight bytes of data as a word.
+func (o Order) Load(data *[Size]byte) uint64 {
+	word := binary.LittleEndian.Uint64(data[:])
+	if o {
+		return bits.ReverseBytes64(word)
 	}
-	return n, float64(n)
+	return word
+}
+
+// Near is a Field within the first eight bytes whose bits are an integer of 64 bits with a sign, as most are: they are the word of
+// its Order, rotated left by Rotate, and Mask.
+type Near struct {
+	Mask   uint64
+	Rotate uint8
+}
+
+// Near returns f as a Near and the order of the word that it is in; ok is false when it is none.
+func (f *Field) Near() (n Near, o Order, ok bool) {
+	return Near{f.Mask, -f.shift & 63}, f.kind&1 != 0, f.kind <= bigFirst && f.wide == Signed
+}
+
+// Number returns the number that the field's bits make.
+func (f *Field) Number(raw uint64) (x float64) {
+	if f.wide != Signed {
+		return f.number(raw)
+	}
+	return float64(int64((raw ^ f.sign) - f.sign))
 }
 
 func (f *Field) number(raw uint64) float64 {
