@@ -212,7 +212,7 @@ func (d *databases) read(_ context.Context, f *can.Frame, emit func(*value)) err
 		d.readings = plan.Decode(f, d.readings[:0])
 		for i := range d.readings {
 			r := &d.readings[i]
-			v = value{column: r.Tag, time: f.Time, number: r.Physical, raw: r.Raw, signed: d.signed[r.Tag], available: r.Available}
+			v = value{column: r.Tag(), time: f.Time, number: r.Physical, raw: r.Raw, signed: d.signed[r.Tag()], available: r.Available()}
 			if v.signed {
 				v.raw = uint64(r.Signed())
 			}

@@ -62,8 +62,8 @@ func replay(t testing.TB, name string, wanted []captured) (signals []vss.Signal,
 		}
 		readings = plan.Decode(&frame, readings[:0])
 		for _, r := range readings {
-			v, ok := units[r.Tag].Sample(r.Physical)
-			samples = append(samples, vss.Sample{Signal: r.Tag, Time: frame.Time, Value: v, Available: ok && r.Available})
+			v, ok := units[r.Tag()].Sample(r.Physical)
+			samples = append(samples, vss.Sample{Signal: r.Tag(), Time: frame.Time, Value: v, Available: ok && r.Available()})
 		}
 	}
 }

@@ -150,19 +150,19 @@ func (r *Reader) Read(ctx context.Context, f *can.Frame, emit func(vss.Sample)) 
 
 // reading takes a value of a DBC signal.
 func (r *Reader) reading(f *can.Frame, v *dbc.Reading) {
-	if v.Tag < 0 {
-		s, origin := &r.states[^v.Tag], 0
+	if v.Tag() < 0 {
+		s, origin := &r.states[^v.Tag()], 0
 		if len(s.values) > 1 {
 			origin = int(uint8(f.ID))
 		}
-		s.values[origin], s.known[origin], s.available[origin] = v.Signed(), true, v.Available
+		s.values[origin], s.known[origin], s.available[origin] = v.Signed(), true, v.Available()
 		return
 	}
 	var origin uint8
-	if r.sources[v.Tag].AnySource {
+	if r.sources[v.Tag()].AnySource {
 		origin = uint8(f.ID)
 	}
-	r.put(v.Tag, origin, f.Time, v.Signed(), v.Physical, v.Available)
+	r.put(v.Tag(), origin, f.Time, v.Signed(), v.Physical, v.Available())
 }
 
 // message takes a J1939 message of a group that the map has a use for.

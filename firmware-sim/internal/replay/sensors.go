@@ -131,25 +131,25 @@ func (s *Sensors) Sample(f *can.Frame) (Sample, bool) {
 	s.buf = s.plan.Decode(f, s.buf[:0])
 	out := Sample{Time: f.Time}
 	for _, r := range s.buf {
-		if r.Tag < tagOdometer {
-			s.valid[r.Tag+tagOdometer] = r.Available && r.Raw != 0
+		if r.Tag() < tagOdometer {
+			s.valid[r.Tag()+tagOdometer] = r.Available() && r.Raw != 0
 			continue
 		}
-		if !r.Available || !s.valid[r.Tag] {
+		if !r.Available() || !s.valid[r.Tag()] {
 			continue
 		}
-		x := math.Round(r.Physical * s.scale[r.Tag])
+		x := math.Round(r.Physical * s.scale[r.Tag()])
 		switch {
-		case r.Tag == tagOdometer && x >= 0 && x <= maxDistanceMM:
+		case r.Tag() == tagOdometer && x >= 0 && x <= maxDistanceMM:
 			out.HasOdometer = true
 			out.OdometerMM = int64(x)
-		case r.Tag == tagSpeed && math.Abs(x) <= maxSpeedMH:
+		case r.Tag() == tagSpeed && math.Abs(x) <= maxSpeedMH:
 			out.HasSpeed = true
 			out.SpeedMH = int64(math.Abs(x)) // some signals are negative in reverse
-		case r.Tag == tagAssist:
+		case r.Tag() == tagAssist:
 			out.HasAssist = true
 			out.Assisted = x != 0
-		case r.Tag == tagPower && math.Abs(x) <= maxPowerW:
+		case r.Tag() == tagPower && math.Abs(x) <= maxPowerW:
 			out.HasPower = true
 			out.PowerW = int64(x)
 		}

@@ -47,10 +47,12 @@ type peerMessage struct {
 	mux     *descriptor.Signal
 }
 
-// peers compiles file to einride's descriptors, by standard identifier. Their compiler is internal to their tools; it fills in the
+// peers compiles file to einride's descriptors, by identifier in a map, as a program that uses them would keep them: their own
+// Database.Message searches from one end to the other and would make a bad peer. Their compiler is internal to their tools; it fills in the
 // same fields. Only what a descriptor can say is there: 8 bytes, one level of multiplexing.
-func peers(b *testing.B, file *File) (messages [can.MaxStandard + 1]*peerMessage) {
+func peers(b *testing.B, file *File) map[uint32]*peerMessage {
 	b.Helper()
+	messages := make(map[uint32]*peerMessage)
 	for _, m := range file.Messages {
 		if m.ID > can.MaxStandard || m.Length > 8 {
 			continue
@@ -67,7 +69,7 @@ func peers(b *testing.B, file *File) (messages [can.MaxStandard + 1]*peerMessage
 			}
 			peer.signals = append(peer.signals, d)
 		}
-		messages[m.ID] = peer
+		messages[m.ID.Raw()] = peer
 	}
 	return messages
 }
@@ -113,8 +115,8 @@ func BenchmarkDecode(b *testing.B) {
 			for range times {
 				for i := first; i < last; i++ {
 					f := &foreign[i]
-					m := messages[f.id&uint32(can.MaxStandard)]
-					if m == nil {
+					m, ok := messages[f.id]
+					if !ok {
 						continue
 					}
 					var mux uint

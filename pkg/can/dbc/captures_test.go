@@ -103,22 +103,22 @@ func TestCaptures(t *testing.T) {
 				for _, r := range readings {
 					n++
 					if !rows.Scan() {
-						t.Fatalf("row %d: none expected, got %s %v", n, signals[r.Tag], r)
+						t.Fatalf("row %d: none expected, got %s %v", n, signals[r.Tag()], r)
 					}
 					fields := strings.Split(rows.Text(), ",")
 					value, err := strconv.ParseFloat(fields[4], 64)
 					if err != nil {
 						t.Fatal(err)
 					}
-					_, signal, qualified := strings.Cut(signals[r.Tag], ".")
+					_, signal, qualified := strings.Cut(signals[r.Tag()], ".")
 					if !qualified {
-						signal = signals[r.Tag]
+						signal = signals[r.Tag()]
 					}
 					got := fmt.Sprintf("%010d.%06d,%s,%s,%s", frame.Time/1e9, frame.Time/1e3%1e6, bus, frame.ID, signal)
 					if want := strings.Join(fields[:4], ","); got != want || r.Physical != value {
 						t.Fatalf("row %d: got %s %v, want %s", n, got, r.Physical, rows.Text())
 					}
-					if !r.Available {
+					if !r.Available() {
 						absent++
 					}
 				}

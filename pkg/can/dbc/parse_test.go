@@ -273,8 +273,8 @@ func FuzzParse(f *testing.F) {
 				frame.Data[i] = byte(i * 37)
 			}
 			for _, r := range plan.Decode(&frame, nil) {
-				if want := slowBits(signals[r.Tag], &frame); r.Raw != want {
-					t.Fatalf("%+v: %x, want %x", signals[r.Tag], r.Raw, want)
+				if want := slowBits(signals[r.Tag()], &frame); r.Raw != want {
+					t.Fatalf("%+v: %x, want %x", signals[r.Tag()], r.Raw, want)
 				}
 			}
 		}

@@ -24,9 +24,6 @@ type Want struct {
 	AnySource bool
 }
 
-// A Value is what one frame says about one signal.
-type Value = program.Value
-
 // A Reading is the value of a wanted signal.
 type Reading = program.Reading
 
@@ -35,6 +32,7 @@ type Plan struct {
 	standard [can.MaxStandard + 1]*program.Program
 	extended map[can.ID]*program.Program
 	groups   map[can.ID]*program.Program // by the ID of anySource
+	programs []*program.Program
 	filters  []can.Filter
 }
 
@@ -69,6 +67,7 @@ func Compile(file *File, wants []Want) (*Plan, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
+	program.Pack(p.programs)
 	slices.SortFunc(p.filters, func(a, b can.Filter) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.Mask, a.Mask)) })
 	return p, nil
 }
@@ -103,7 +102,7 @@ func (p *Plan) slot(filter can.Filter) *program.Program {
 		}
 		at[filter.ID] = made
 	}
-	p.filters = append(p.filters, filter)
+	p.filters, p.programs = append(p.filters, filter), append(p.programs, made)
 	return made
 }
 

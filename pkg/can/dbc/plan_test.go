@@ -108,7 +108,7 @@ func TestDecodeEveryPlace(t *testing.T) {
 					if s.Signed {
 						signed = int64(raw<<(64-length)) >> (64 - length)
 					}
-					if len(readings) != 1 || readings[0].Raw != raw || readings[0].Signed() != signed || readings[0].Tag != 7 {
+					if len(readings) != 1 || readings[0].Raw != raw || readings[0].Signed() != signed || readings[0].Tag() != 7 {
 						t.Fatalf("%+v: %+v, want %x %d", s, readings, raw, signed)
 					}
 					physical := float64(raw)
@@ -168,7 +168,7 @@ VAL_ 1 Pair 2 "Invalid" ;
 		plan := mustCompile(t, text, test.signal)
 		for raw := range 256 {
 			r := plan.Decode(classic(1, byte(raw)), nil)
-			if len(r) != 1 || r[0].Available == test.absent(byte(r[0].Raw)) {
+			if len(r) != 1 || r[0].Available() == test.absent(byte(r[0].Raw)) {
 				t.Errorf("%s of %d: %+v", test.signal, raw, r)
 			}
 		}
@@ -179,7 +179,7 @@ VAL_ 1 Pair 2 "Invalid" ;
 	}
 	wide := mustCompile(t, "BO_ 1 M: 8 X\n SG_ W : 0|64@1+ (1,0) [0|0] \"\" X\nVAL_ 1 W 18446744073709551614 \"SNA\" -3 \"SNA\";", "W")
 	for low, absent := range map[byte]bool{255: true, 254: true, 253: true, 252: false} {
-		if r := wide.Decode(classic(1, low, 255, 255, 255, 255, 255, 255, 255), nil); r[0].Available == absent {
+		if r := wide.Decode(classic(1, low, 255, 255, 255, 255, 255, 255, 255), nil); r[0].Available() == absent {
 			t.Errorf("%d: %+v", low, r)
 		}
 	}
@@ -192,24 +192,24 @@ func TestFloats(t *testing.T) {
  SG_ D : 32|64@1- (1,0) [0|0.1] "" X
 SIG_VALTYPE_ 1 F : 1;
 SIG_VALTYPE_ 1 D : 2;`, "F", "D")
-	decode := func(f float32, d float64) [2]Value {
+	decode := func(f float32, d float64) [2]Reading {
 		data := binary.BigEndian.AppendUint32(nil, math.Float32bits(f))
 		r := plan.Decode(classic(1, binary.LittleEndian.AppendUint64(data, math.Float64bits(d))...), nil)
 		if len(r) != 2 || r[0].Raw != uint64(math.Float32bits(f)) || r[1].Raw != math.Float64bits(d) {
 			t.Fatalf("%+v", r)
 		}
-		return [2]Value{r[0].Value, r[1].Value}
+		return [2]Reading{r[0], r[1]}
 	}
 	v := decode(-0.45, 0.1)
-	if v[0].Physical != 2*float64(float32(-0.45))+1 || !v[0].Available || v[1].Physical != 0.1 || !v[1].Available {
+	if v[0].Physical != 2*float64(float32(-0.45))+1 || !v[0].Available() || v[1].Physical != 0.1 || !v[1].Available() {
 		t.Errorf("%+v", v)
 	}
 	v = decode(float32(math.Inf(1)), math.NaN())
-	if v[0].Available || v[1].Available || !math.IsInf(v[0].Physical, 1) || !math.IsNaN(v[1].Physical) {
+	if v[0].Available() || v[1].Available() || !math.IsInf(v[0].Physical, 1) || !math.IsNaN(v[1].Physical) {
 		t.Errorf("not finite: %+v", v)
 	}
 	v = decode(-0.44, 0.1000001)
-	if v[0].Available || v[1].Available {
+	if v[0].Available() || v[1].Available() {
 		t.Errorf("outside the range: %+v", v)
 	}
 }
@@ -244,7 +244,7 @@ SG_MUL_VAL_ 1 Deep S1 3-5, 9-9;
 	} {
 		var got []string
 		for _, r := range plan.Decode(classic(1, test.data...), nil) {
-			got = append(got, fmt.Sprintf("%s=%d", names[r.Tag], r.Raw))
+			got = append(got, fmt.Sprintf("%s=%d", names[r.Tag()], r.Raw))
 		}
 		if strings.Join(got, " ") != test.want {
 			t.Errorf("%x: %q, want %q", test.data, got, test.want)
@@ -319,7 +319,7 @@ BO_ 5 D: 8 X
 	}
 	tags := func(f *can.Frame) (tags []int) {
 		for _, r := range plan.Decode(f, nil) {
-			tags = append(tags, r.Tag)
+			tags = append(tags, r.Tag())
 		}
 		return tags
 	}

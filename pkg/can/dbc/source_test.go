@@ -52,7 +52,7 @@ BO_ 291 Standard: 8 X
 		var got []int
 		f := classic(id, 1)
 		for _, r := range plan.Decode(f, nil) {
-			got = append(got, r.Tag)
+			got = append(got, r.Tag())
 		}
 		if !slices.Equal(got, tags) {
 			t.Errorf("%s: %v, want %v", id, got, tags)

@@ -8,49 +8,41 @@ import (
 	"rawstone/pkg/can/dbc/internal/bitfield"
 )
 
-// Decode appends the readings of f to dst. It has its loops in place and calls nothing but in its last act, so that the processor's registers are enough for it. Rotating
-// by a variable takes less time than shifting on amd64; the masks make them equal.
+// Decode appends the readings of f to dst and returns the longer slice. A signal is left out when the frame is too short for it or a
+// condition does not hold.
 func (p *Program) Decode(f *can.Frame, dst []Reading) []Reading {
-	n := len(dst) + len(p.signals)
+	n := len(dst) + len(p.steps)
 	if n > cap(dst) || f.Len < p.need {
 		return p.decodeRare(f, dst)
 	}
 	out := dst[len(dst):n]
 	word := p.order.Load(&f.Data)
-	lookups, values := p.lookups, p.values
-	for i := range lookups {
-		l := &lookups[i]
-		out[l.at] = values[l.base+uint32(bits.RotateLeft64(word, int(l.rotate)))&l.mask]
-	}
-	steps := p.steps
-	for i := range steps {
-		st := &steps[i]
-		r := &out[st.at]
+	steps := p.steps[:len(out)]
+	for i := range out {
+		st, r := &steps[i], &out[i]
 		raw := bits.RotateLeft64(word, int(st.rotate)) & st.mask
-		biased := raw ^ st.sign // in the order of the numbers
-		r.Tag = st.tag
 		r.Raw = raw
-		r.width = st.width
+		r.step = st
 		// The conversion of the product forbids fusing, so that every processor gets the same number.
-		r.Physical = float64(float64(int64(biased-st.sign))*st.scale) + st.offset
-		r.Available = biased-st.low <= st.span
+		r.Physical = float64(float64(int64((raw^st.sign)-st.sign))*st.scale) + st.offset
 	}
 	return dst[:n]
 }
 
-// decodeRare is Decode for a program with rare signals, a frame that is too short for some, and a dst that is too short.
+// decodeRare is Decode for what a word and a rotation are not enough for, and for a dst that is too short.
 func (p *Program) decodeRare(f *can.Frame, dst []Reading) []Reading {
 	words := bitfield.Load(&f.Data)
-	for i := range p.signals {
-		s := &p.signals[i]
+	for i := range p.steps {
+		s := p.steps[i].signal
 		if f.Len >= s.Need && s.present(f, &words) {
-			dst = append(dst, s.read(s.Field.Raw(&f.Data, &words)))
+			raw := s.Field.Raw(&f.Data, &words)
+			dst = append(dst, Reading{Raw: raw, Physical: float64(s.Field.Number(raw)*s.scale) + s.offset, step: &p.steps[i]})
 		}
 	}
 	return dst
 }
 
-// present reports whether the multiplexors say that the frame carries the signal.
+// present reports whether the conditions of a signal hold.
 func (s *Signal) present(f *can.Frame, words *bitfield.Words) bool {
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
@@ -60,10 +52,4 @@ func (s *Signal) present(f *can.Frame, words *bitfield.Words) bool {
 		}
 	}
 	return true
-}
-
-// read is what the signal's bits mean.
-func (s *Signal) read(raw uint64) Reading {
-	physical := float64(s.Field.Number(raw)*s.scale) + s.offset
-	return Reading{Tag: s.Tag, Value: Value{Raw: raw, Physical: physical, Available: s.rule.Allows(raw, physical), width: s.width}}
 }
