@@ -59,25 +59,34 @@ func OpenFile(path string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open capture: %w", err)
 	}
-	src := bufio.NewReaderSize(file, readerBuffer)
-	magic, err := src.Peek(2)
-	if err != nil && !errors.Is(err, io.EOF) {
+	text, err := Unpack(path, file)
+	if err != nil {
 		file.Close()
-		return nil, fmt.Errorf("cannot read capture %s: %w", path, err)
+		return nil, err
 	}
-	var r *Reader
-	if bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		plain, err := gzip.NewReader(src)
-		if err != nil {
-			file.Close()
-			return nil, fmt.Errorf("cannot unpack capture %s: %w", path, err)
-		}
-		r = NewReader(plain)
-	} else {
-		r = NewReader(src)
-	}
+	r := NewReader(text)
 	r.closer = file
 	return r, nil
+}
+
+// Unpack returns the text of a capture that is plain or gzip (by its first two bytes), which name stands for in errors. What came
+// of the text with the first read of it is buffered, so that a look at it does not wait for a live source.
+func Unpack(name string, capture io.Reader) (*bufio.Reader, error) {
+	src := bufio.NewReaderSize(capture, readerBuffer)
+	magic, err := src.Peek(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("cannot read capture %s: %w", name, err)
+	}
+	if !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return src, nil
+	}
+	unpacked, err := gzip.NewReader(src)
+	if err != nil {
+		return nil, fmt.Errorf("cannot unpack capture %s: %w", name, err)
+	}
+	text := bufio.NewReaderSize(unpacked, readerBuffer)
+	text.Peek(1) // an error comes again with the first Read
+	return text, nil
 }
 
 // Close closes the file of OpenFile; it does nothing for NewReader.

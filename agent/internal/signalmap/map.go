@@ -9,7 +9,6 @@ package signalmap
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -43,7 +42,7 @@ type Map struct {
 
 	dir   string // that relative DBC paths are relative to
 	files map[string]*database
-	read  func(path string) ([]byte, error) // nil for readFile
+	read  func(path string) ([]byte, error) // nil for dbc.ReadFile
 }
 
 // A Bus is one bus of the vehicle.
@@ -188,7 +187,7 @@ func (m *Map) database(name string) *database {
 	}
 	path, read := name, m.read
 	if read == nil {
-		read = readFile
+		read = dbc.ReadFile
 	}
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(m.dir, path)
@@ -205,22 +204,6 @@ func (m *Map) database(name string) *database {
 	}
 	m.files[name] = db
 	return db
-}
-
-// readFile reads a regular file of at most dbc.MaxFile bytes.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read DBC file: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > dbc.MaxFile {
-		return nil, fmt.Errorf("cannot read DBC file %s: it is no regular file of at most %d bytes", path, dbc.MaxFile)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read DBC file: %w", err)
-	}
-	return text, nil
 }
 
 // only returns the part of a file whose messages have a signal that name may mean, so that looking it up is cheap.

@@ -1,6 +1,7 @@
 package j1939
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -72,9 +73,8 @@ func (t *Transport) Tick(ctx context.Context, now time.Time) error {
 		if left := s.deadline.Sub(now); !s.active || left >= 0 && left <= 2*T2 {
 			continue
 		}
-		if err := t.expire(ctx, s, now); err != nil && first == nil {
-			first = err
-		}
+		err := t.expire(ctx, s, now)
+		first = cmp.Or(first, err)
 	}
 	return first
 }
@@ -92,11 +92,7 @@ func (t *Transport) expire(ctx context.Context, s *session, now time.Time) error
 }
 
 // control takes a TP.CM (J1939-21, 5.10.3).
-func (t *Transport) control(ctx context.Context, id ID, f *can.Frame) error {
-	now := t.cfg.Now()
-	if err := t.Tick(ctx, now); err != nil {
-		return err
-	}
+func (t *Transport) control(ctx context.Context, id ID, f *can.Frame, now time.Time) error {
 	p := f.Payload()
 	if len(p) != 8 || id.Source > MaxAddress {
 		t.malformed.Add(1)
@@ -171,11 +167,7 @@ func (t *Transport) start(ctx context.Context, id ID, p []byte, pgn PGN, now tim
 }
 
 // packet takes a TP.DT (J1939-21, 5.10.4).
-func (t *Transport) packet(ctx context.Context, id ID, f *can.Frame) error {
-	now := t.cfg.Now()
-	if err := t.Tick(ctx, now); err != nil {
-		return err
-	}
+func (t *Transport) packet(ctx context.Context, id ID, f *can.Frame, now time.Time) error {
 	s := t.find(id.Source, id.Destination)
 	if s == nil {
 		t.unexpected.Add(1)
@@ -223,7 +215,7 @@ func (t *Transport) finish(ctx context.Context, s *session, at int64) error {
 	t.msg = Message{ID: s.id, Time: at, Data: data[:s.size]}
 	var err error
 	if t.ours(s.id.Destination) {
-		err = t.sendEnd(ctx, s)
+		err = t.send(ctx, s.id.Source, [8]byte{endOfMessage, byte(s.size), byte(s.size >> 8), byte(s.packets), 0xFF}, s.id.PGN)
 	}
 	t.cfg.Deliver(&t.msg)
 	return err
@@ -265,10 +257,6 @@ func (t *Transport) demand(ctx context.Context, s *session, now time.Time) error
 		s.active = false
 	}
 	return err
-}
-
-func (t *Transport) sendEnd(ctx context.Context, s *session) error {
-	return t.send(ctx, s.id.Source, [8]byte{endOfMessage, byte(s.size), byte(s.size >> 8), byte(s.packets), 0xFF}, s.id.PGN)
 }
 
 func (t *Transport) sendAbort(ctx context.Context, to uint8, pgn PGN, reason byte) error {

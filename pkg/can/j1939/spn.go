@@ -87,9 +87,7 @@ func state(raw uint64, bits int) State {
 	if bits < 8 {
 		// Two and four bits have an error indicator below all ones; of the other lengths, one bit has no indicators at all.
 		switch top := uint64(1)<<bits - 1; {
-		case bits == 1:
-			return Valid
-		case raw == top:
+		case raw == top && bits > 1:
 			return NotAvailable
 		case raw == top-1 && (bits == 2 || bits == 4):
 			return Erroneous

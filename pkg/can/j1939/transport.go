@@ -142,11 +142,15 @@ func (t *Transport) Handle(ctx context.Context, f *can.Frame) error {
 	if !ok || f.Flags&(can.FD|can.Remote|can.Error) != 0 || f.Len > 8 {
 		return nil
 	}
-	switch id.PGN {
-	case PGNTransport:
-		return t.control(ctx, id, f)
-	case PGNTransportData:
-		return t.packet(ctx, id, f)
+	if id.PGN == PGNTransport || id.PGN == PGNTransportData {
+		now := t.cfg.Now()
+		if err := t.Tick(ctx, now); err != nil {
+			return err
+		}
+		if id.PGN == PGNTransport {
+			return t.control(ctx, id, f, now)
+		}
+		return t.packet(ctx, id, f, now)
 	}
 	if t.wants(id.PGN) {
 		t.msg = Message{ID: id, Time: f.Time, Data: f.Payload()}
