@@ -4,9 +4,10 @@ GO          ?= go
 BUILD       := build
 BINARIES    := agent collector firmware-sim
 FUZZTIME    ?= 20s
+MUTATIONS   ?= 1000000
 export CGO_ENABLED := 0
 
-.PHONY: bench-agent build demo test test-socketcan lint fuzz bench cross clean
+.PHONY: bench-agent build ceremony-demo demo test test-socketcan lint fuzz bench cross clean
 
 # Binaries for this machine.
 build:
@@ -24,6 +25,25 @@ cross:
 demo: build
 	@exec $(BUILD)/firmware-sim demo --bin $(BUILD) $(if $(DEMO_ONCE),--once)
 
+# A ceremony for production keys with three contributors, each a process of its own that takes one file and passes one on. It shows
+# the steps and nothing more: one person plays every part on one machine, and the beacons are made up.
+ceremony-demo: build
+	@set -e; collector=$(abspath $(BUILD)/collector); rm -rf $(BUILD)/ceremony; mkdir -p $(BUILD)/ceremony; cd $(BUILD)/ceremony; \
+	$$collector ceremony init --dir transcript; \
+	for phase in 1 2; do \
+		n=0; \
+		for who in alice bob carol; do \
+			mkdir -p $$who; file=phase$$phase-00$$n.mpc; n=$$((n+1)); \
+			cp transcript/$$file $$who/; \
+			echo "$$who: $$($$collector ceremony contribute --in $$who/$$file)"; \
+			cp $$who/phase$$phase-00$$n.mpc transcript/; \
+		done; \
+		beacon=$$(printf '%064d' 2026000$$phase); keys=$$([ $$phase = 1 ] || echo "--keys keys"); \
+		$$collector ceremony seal --dir transcript --beacon $$beacon $$keys; \
+	done; \
+	$$collector ceremony verify --dir transcript --keys keys; \
+	echo "keys in $(BUILD)/ceremony/keys: a demonstration by one party with made-up beacons; do not use them, although their lock says production"
+
 # All tests. Suites that need something that is not here say so.
 test: cross
 	$(GO) test -timeout 15m ./...
@@ -39,13 +59,14 @@ lint:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-# Every fuzz target for FUZZTIME each.
+# Every fuzz target for FUZZTIME each, then MUTATIONS random mutations of a valid claim.
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+	RAWSTONE_MUTATIONS=$(MUTATIONS) $(GO) test -count 1 -timeout 2h -v -run '^TestRandomMutations$$' ./pkg/claim
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...

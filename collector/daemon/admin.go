@@ -22,6 +22,9 @@ import (
 	"rawstone/pkg/wire"
 )
 
+// Records returns the path of the collector's records.
+func (c *Config) Records() string { return filepath.Join(c.StateDir, recordsFile) }
+
 // Init begins a development program from its source and returns its identifier.
 func Init(source, dir string, now func() time.Time) (wire.Hash, error) {
 	return genesis.Init(genesis.Config{Source: source, Dir: dir, Now: now})
@@ -101,7 +104,7 @@ func administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(cfg.StateDir, recordsFile)})
+	db, err := store.Open(ctx, store.Config{Path: cfg.Records()})
 	if err != nil {
 		return err
 	}
@@ -116,7 +119,7 @@ func administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 // WriteOpenings writes what the auditor needs to see behind the ledger's blinded entries to a file that must not exist and that
 // its owner alone may read.
 func WriteOpenings(ctx context.Context, cfg *Config, path string) (err error) {
-	records := filepath.Join(cfg.StateDir, recordsFile)
+	records := cfg.Records()
 	if _, err := os.Stat(records); err != nil {
 		return fmt.Errorf("cannot write openings: there are no records: %w; correct state_dir in the configuration", err)
 	}

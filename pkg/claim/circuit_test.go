@@ -12,10 +12,11 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
 	"github.com/consensys/gnark/backend/witness"
+	constraints "github.com/consensys/gnark/constraint"
 	constraint "github.com/consensys/gnark/constraint/bn254"
 	"github.com/consensys/gnark/constraint/solver"
-	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/std/math/bits"
+	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/wire"
 )
@@ -37,8 +38,40 @@ func TestCircuitSize(t *testing.T) {
 	if got := s.GetNbConstraints(); got != 1735 {
 		t.Errorf("%d constraints, want 1735", got)
 	}
-	if _, secret, public := s.GetNbVariables(); secret != 16 || public != 35 {
-		t.Errorf("%d secret and %d public inputs, want 16 and 35 (with the constant one)", secret, public)
+	if s.GetNbConstraints() > 2000 {
+		t.Error("more than 2,000 constraints: no key may be made for such a circuit")
+	}
+	internal, secret, public := s.GetNbVariables()
+	if internal != 1708 || secret != 16 || public != 35 {
+		t.Errorf("%d internal, %d secret and %d public wires, want 1708, 16 and 35 (with the constant one)", internal, secret, public)
+	}
+	if got := len(s.CommitmentInfo.(constraints.Groth16Commitments)); got != 0 {
+		t.Errorf("%d Groth16 commitments: proofs would not be 128 bytes", got)
+	}
+}
+
+// TestCircuitInputs fixes the names and the order of the inputs: publicInputs, Prove and every other implementation follow it.
+func TestCircuitInputs(t *testing.T) {
+	public := []string{"1", "CFrom", "CTo"}
+	for i := range 4 {
+		for j := range 7 {
+			public = append(public, fmt.Sprintf("Rows_%d_A_%d", i, j))
+		}
+		public = append(public, fmt.Sprintf("Rows_%d_B", i))
+	}
+	var secret []string
+	for _, opening := range []string{"From", "To"} {
+		for j := range 7 {
+			secret = append(secret, fmt.Sprintf("%s_Counters_%d", opening, j))
+		}
+		secret = append(secret, opening+"_Salt")
+	}
+	s := system(t)
+	if d := cmp.Diff(public, s.Public); d != "" {
+		t.Errorf("public inputs (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(secret, s.Secret); d != "" {
+		t.Errorf("secret inputs (-want +got):\n%s", d)
 	}
 }
 
@@ -91,8 +124,8 @@ func commitElements(counters [wire.NumCounters]fr.Element, salt fr.Element) (c f
 	return c
 }
 
-func (a assignment) witness(t testing.TB) witness.Witness {
-	t.Helper()
+// inputs returns the circuit's inputs in its order: public ones first, without the constant one.
+func (a assignment) inputs() fr.Vector {
 	cFrom, cTo := commitElements(a.from, a.fromSalt), commitElements(a.to, a.toSalt)
 	if a.fromShown != nil {
 		cFrom = *a.fromShown
@@ -100,23 +133,21 @@ func (a assignment) witness(t testing.TB) witness.Witness {
 	if a.toShown != nil {
 		cTo = *a.toShown
 	}
-	values := make(chan any, numPublic+numSecret)
-	values <- cFrom
-	values <- cTo
+	v := fr.Vector{cFrom, cTo}
 	for _, r := range a.rows {
-		for _, e := range r.a {
-			values <- e
-		}
-		values <- r.b
+		v = append(append(v, r.a[:]...), r.b)
 	}
-	for _, e := range a.from {
+	v = append(append(v, a.from[:]...), a.fromSalt)
+	return append(append(v, a.to[:]...), a.toSalt)
+}
+
+func (a assignment) witness(t testing.TB) witness.Witness {
+	t.Helper()
+	inputs := a.inputs()
+	values := make(chan any, len(inputs))
+	for _, e := range inputs {
 		values <- e
 	}
-	values <- a.fromSalt
-	for _, e := range a.to {
-		values <- e
-	}
-	values <- a.toSalt
 	close(values)
 	w, err := witness.New(ecc.BN254.ScalarField())
 	if err != nil {
@@ -126,100 +157,6 @@ func (a assignment) witness(t testing.TB) witness.Witness {
 		t.Fatal(err)
 	}
 	return w
-}
-
-// A dropping API is gnark's with one constraint of the circuit left out: call number drop of those that Define makes.
-type dropping struct {
-	frontend.API
-	drop, calls int
-}
-
-func (d *dropping) dropped() bool {
-	d.calls++
-	return d.calls-1 == d.drop
-}
-
-func (d *dropping) AssertIsEqual(a, b frontend.Variable) {
-	if !d.dropped() {
-		d.API.AssertIsEqual(a, b)
-	}
-}
-
-func (d *dropping) ToBinary(v frontend.Variable, n ...int) []frontend.Variable {
-	if d.dropped() {
-		return nil
-	}
-	return d.API.ToBinary(v, n...)
-}
-
-// A mutant is the circuit without one of its constraints.
-type mutant struct {
-	C     circuit
-	drop  int
-	calls *int
-}
-
-func (m *mutant) Define(api frontend.API) error {
-	d := &dropping{API: api, drop: m.drop}
-	err := m.C.Define(d)
-	*m.calls = d.calls
-	return err
-}
-
-// TestEveryConstraintIsNeeded leaves each constraint of the circuit out in turn. The forged witness that belongs to it must pass
-// without it, and fail with it: so each constraint is there, and nothing else does its work.
-func TestEveryConstraintIsNeeded(t *testing.T) {
-	minusOne := signed(-1)
-	type forgery struct {
-		name  string
-		build func(*assignment)
-	}
-	forgeries := []forgery{
-		{"earlier counters are not the committed ones", func(a *assignment) {
-			c := commitElements([wire.NumCounters]fr.Element{fr.NewElement(9)}, a.fromSalt)
-			a.fromShown = &c
-		}},
-		{"later counters are not the committed ones", func(a *assignment) {
-			c := commitElements(a.to, fr.NewElement(9)) // another salt
-			a.toShown = &c
-		}},
-	}
-	for j, name := range wire.CounterNames() {
-		forgeries = append(forgeries,
-			forgery{"earlier " + name + " is -1", func(a *assignment) { a.from[j] = minusOne; a.to[j].SetZero() }},
-			forgery{"later " + name + " is 2^32", func(a *assignment) { a.from[j].SetUint64(1<<32 - 1); a.to[j].SetUint64(1 << 32) }},
-			forgery{name + " decreases by 1", func(a *assignment) { a.from[j].SetUint64(8); a.to[j].SetUint64(7) }},
-		)
-	}
-	for i := range wire.RowsPerStatement {
-		forgeries = append(forgeries, forgery{fmt.Sprintf("slack of row %d is -1", i), func(a *assignment) { a.rows[i].b.SetOne() }})
-	}
-
-	whole := system(t)
-	if err := whole.IsSolved(assignment{}.witness(t)); err != nil {
-		t.Fatalf("the honest witness of zeros: %v", err)
-	}
-	for drop, f := range forgeries {
-		t.Run(f.name, func(t *testing.T) {
-			var a assignment
-			f.build(&a)
-			w := a.witness(t)
-			if err := whole.IsSolved(w); err == nil {
-				t.Error("the whole circuit accepts")
-			}
-			var calls int
-			without, err := compile(&mutant{drop: drop, calls: &calls})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if calls != len(forgeries) {
-				t.Fatalf("the circuit has %d constraints of this kind, and %d forgeries are tried", calls, len(forgeries))
-			}
-			if err := without.IsSolved(w); err != nil {
-				t.Errorf("the circuit without the constraint refuses too, so that this forgery does not test it: %v", err)
-			}
-		})
-	}
 }
 
 // TestCircuitBounds walks the edges of every range, also where no Opening or Row can go.

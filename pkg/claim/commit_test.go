@@ -2,9 +2,7 @@ package claim
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"math/big"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -52,24 +50,12 @@ func TestCommitVector(t *testing.T) {
 			o.Counters, hex.EncodeToString(o.Salt[:]), hex.EncodeToString(packed[:]), hex.EncodeToString(c[:]),
 		})
 	}
-	path := filepath.Join("testdata", "commitment.json")
+	vector := filepath.Join("testdata", "commitment.json")
 	if *update {
-		b, err := json.MarshalIndent(got, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+		writeVector(t, vector, got)
 	}
 	var want commitVectors
-	if err := json.Unmarshal(b, &want); err != nil {
-		t.Fatal(err)
-	}
+	readVector(t, vector, &want)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("vector differs (-stored +made):\n%s", d)
 	}

@@ -18,8 +18,10 @@ const maxLockLen = 4 << 10
 
 // A Lock names the files of one setup by their SHA-256 and says how they came about.
 type Lock struct {
-	// Environment is Development for the keys that Setup makes.
-	Environment  wire.Environment
+	// Environment is Development for the keys that Setup makes, Production for those of a sealed ceremony.
+	Environment wire.Environment
+	// Transcript is the hash of the ceremony's transcript in production, zero in development.
+	Transcript   wire.Hash
 	Circuit      wire.Hash
 	ProvingKey   wire.Hash
 	VerifyingKey wire.Hash
@@ -28,15 +30,20 @@ type Lock struct {
 // lockText is a lock as its file spells it: hashes in lower-case hexadecimal.
 type lockText struct {
 	Environment  wire.Environment `json:"environment"`
+	Transcript   string           `json:"transcript,omitempty"`
 	Circuit      string           `json:"circuit"`
 	ProvingKey   string           `json:"proving_key"`
 	VerifyingKey string           `json:"verifying_key"`
 }
 
 func (l Lock) encode() ([]byte, error) {
-	b, err := json.MarshalIndent(lockText{
+	t := lockText{
 		Environment: l.Environment, Circuit: l.Circuit.String(), ProvingKey: l.ProvingKey.String(), VerifyingKey: l.VerifyingKey.String(),
-	}, "", "  ")
+	}
+	if !l.Transcript.IsZero() {
+		t.Transcript = l.Transcript.String()
+	}
+	b, err := json.MarshalIndent(t, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode lock: %w", err)
 	}
@@ -55,11 +62,17 @@ func parseLock(b []byte) (Lock, error) {
 	if t.Environment != wire.Development && t.Environment != wire.Production {
 		return Lock{}, fmt.Errorf("environment %q is neither development nor production", t.Environment)
 	}
+	if production := t.Environment == wire.Production; production != (t.Transcript != "") {
+		return Lock{}, errors.New("keys for production come with the transcript of their ceremony, development keys without one")
+	}
 	l := Lock{Environment: t.Environment}
 	for _, h := range []struct {
 		text string
 		hash *wire.Hash
-	}{{t.Circuit, &l.Circuit}, {t.ProvingKey, &l.ProvingKey}, {t.VerifyingKey, &l.VerifyingKey}} {
+	}{{t.Transcript, &l.Transcript}, {t.Circuit, &l.Circuit}, {t.ProvingKey, &l.ProvingKey}, {t.VerifyingKey, &l.VerifyingKey}} {
+		if h.hash == &l.Transcript && h.text == "" {
+			continue
+		}
 		raw, err := hex.DecodeString(h.text)
 		if err != nil || len(raw) != len(h.hash) {
 			return Lock{}, errors.New("a hash is not 64 hexadecimal digits")

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -28,23 +29,35 @@ func encodeProof(p *groth16.Proof) (b wire.Proof) {
 // decodeProof reads a proof whose three points are on the curve, in their subgroups and none of them infinity, and whose bytes
 // are the one spelling of it. gnark's own decoder would trust a length in its input.
 func decodeProof(b wire.Proof) (*groth16.Proof, error) {
+	p, err := decodeOnCurve(b)
+	if err != nil {
+		return nil, err
+	}
+	if !p.Bs.IsInSubGroup() {
+		return nil, errOutside
+	}
+	return p, nil
+}
+
+// errOutside refuses a B of the twist that is not in G2. On G1 the curve has no other subgroup.
+var errOutside = errors.New("point B is outside its subgroup")
+
+// decodeOnCurve is decodeProof but for B's subgroup, which a batch looks at more cheaply.
+func decodeOnCurve(b wire.Proof) (*groth16.Proof, error) {
 	var p groth16.Proof
 	for _, part := range []struct {
 		name  string
 		bytes []byte
-		point interface {
-			SetBytes([]byte) (int, error)
-			IsInfinity() bool
-		}
+		point interface{ IsInfinity() bool }
 	}{
 		{"A", b[:endA], &p.Ar},
 		{"B", b[endA:endB], &p.Bs},
 		{"C", b[endB:], &p.Krs},
 	} {
-		if n, err := part.point.SetBytes(part.bytes); err != nil {
+		// A spelling without compression is longer than what is left for the point.
+		decoder := bn254.NewDecoder(bytes.NewReader(part.bytes), bn254.NoSubgroupChecks())
+		if err := decoder.Decode(part.point); err != nil {
 			return nil, fmt.Errorf("point %s: %w", part.name, err)
-		} else if n != len(part.bytes) {
-			return nil, fmt.Errorf("point %s is not compressed", part.name)
 		}
 		if part.point.IsInfinity() {
 			return nil, fmt.Errorf("point %s is the point at infinity", part.name)

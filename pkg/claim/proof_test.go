@@ -37,7 +37,7 @@ const (
 )
 
 // offCurve returns the compressed form of a G1 coordinate without a point.
-func offCurve(t *testing.T) (b [32]byte) {
+func offCurve(t testing.TB) (b [32]byte) {
 	for x := uint64(1); x < 100; x++ {
 		e := fp.NewElement(x)
 		b = e.Bytes()
@@ -53,7 +53,7 @@ func offCurve(t *testing.T) (b [32]byte) {
 
 // outsideSubgroup returns the compressed form of a point on the twist that is not in G2: the twist's order is G2's times a large
 // cofactor, so that almost every point will do.
-func outsideSubgroup(t *testing.T) (b [64]byte) {
+func outsideSubgroup(t testing.TB) (b [64]byte) {
 	for x := uint64(1); x < 100; x++ {
 		var p bn254.G2Affine
 		p.X.A0.SetUint64(x)
@@ -136,26 +136,49 @@ func TestVerifyRefusesAlteredProofs(t *testing.T) {
 	}
 }
 
-// TestRerandomised shows why nothing may be keyed on a proof's bytes: whoever sees one can make others of it.
+// TestRerandomised shows why nothing may be keyed on a proof's bytes: whoever sees one can make others of it, without a point in
+// common, that verify as well.
 func TestRerandomised(t *testing.T) {
 	v := openVerifier(t)
 	s, b := goodProof(t)
+	for k := uint64(2); k < 12; k++ {
+		other := rerandomised(t, v, b, k, k*k+1)
+		for _, part := range [][2]int{{0, endA}, {endA, endB}, {endB, len(b)}} {
+			if bytes.Equal(other[part[0]:part[1]], b[part[0]:part[1]]) {
+				t.Fatal("a point did not change")
+			}
+		}
+		if err := v.Verify(s, other); err != nil {
+			t.Errorf("re-randomised proof: %v", err)
+		}
+		moved := s
+		moved.Rows[0].B--
+		if err := v.Verify(moved, other); err == nil {
+			t.Error("re-randomising moved a proof to another statement")
+		}
+	}
+}
+
+// rerandomised returns (A/k, k·B + k·m·δ, C + m·A): e(A', B') is e(A, B)·e(m·A, δ), which C' makes up for.
+func rerandomised(t testing.TB, v *Verifier, b wire.Proof, k, m uint64) wire.Proof {
+	t.Helper()
 	p, err := decodeProof(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := fr.NewElement(7)
-	var inverse fr.Element
-	inverse.Inverse(&k)
-	p.Ar.ScalarMultiplication(&p.Ar, k.BigInt(new(big.Int)))
-	p.Bs.ScalarMultiplication(&p.Bs, inverse.BigInt(new(big.Int)))
-	other := encodeProof(p)
-	if other == b {
-		t.Fatal("bytes did not change")
-	}
-	if err := v.Verify(s, other); err != nil {
-		t.Errorf("re-randomised proof: %v", err)
-	}
+	x, y := fr.NewElement(k), fr.NewElement(m)
+	var inverse, xy fr.Element
+	inverse.Inverse(&x)
+	xy.Mul(&x, &y)
+	var mA bn254.G1Affine
+	mA.ScalarMultiplication(&p.Ar, integer(y))
+	p.Krs.Add(&p.Krs, &mA)
+	var kmDelta bn254.G2Affine
+	kmDelta.ScalarMultiplication(&v.key.G2.Delta, integer(xy))
+	p.Bs.ScalarMultiplication(&p.Bs, integer(x))
+	p.Bs.Add(&p.Bs, &kmDelta)
+	p.Ar.ScalarMultiplication(&p.Ar, integer(inverse))
+	return encodeProof(p)
 }
 
 func FuzzDecodeProof(f *testing.F) {

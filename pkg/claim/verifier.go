@@ -7,12 +7,14 @@ import (
 
 	groth16 "github.com/consensys/gnark/backend/groth16/bn254"
 
+	"rawstone/pkg/claim/internal/batch"
 	"rawstone/pkg/wire"
 )
 
 // A Verifier checks proofs under one verifying key. It is safe for concurrent use.
 type Verifier struct {
-	key *groth16.VerifyingKey
+	key   *groth16.VerifyingKey
+	batch *batch.Verifier
 }
 
 // OpenVerifier loads the verifying key from dir, whose hash must be want's; the other hashes and the environment are not looked
@@ -30,7 +32,7 @@ func OpenVerifier(dir string, want Lock) (*Verifier, error) {
 	if key.NbPublicWitness() != numPublic || len(key.CommitmentKeys) != 0 {
 		return nil, errors.New("cannot use verifying key: it is not for circuit claim/v1")
 	}
-	return &Verifier{key: key}, nil
+	return &Verifier{key: key, batch: batch.New(key)}, nil
 }
 
 // Verify returns nil when p proves s. Whatever bytes p holds, it returns.

@@ -91,8 +91,8 @@ type Documents struct {
 	SignedPolicies               [][]byte
 }
 
-// Load reads a program's documents and checks them: signatures, bounds, that the program is for env, that all belong to it, and that
-// the charter covers every policy.
+// Load reads a program's documents and checks them: signatures, bounds, that the program is for env, that all belong to it, that
+// the charter covers every policy, and that the policies can stand side by side.
 func Load(f Files, env wire.Environment) (*Documents, error) {
 	d := new(Documents)
 	var err error
@@ -124,6 +124,9 @@ func Load(f Files, env wire.Environment) (*Documents, error) {
 			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)
 		}
 		d.Policies, d.SignedPolicies = append(d.Policies, policy), append(d.SignedPolicies, signed)
+	}
+	if err := CheckPolicies(d.Policies); err != nil {
+		return nil, fmt.Errorf("cannot use policies: %w", err)
 	}
 	return d, nil
 }

@@ -110,7 +110,8 @@ func TestLoad(t *testing.T) {
 		"signed by root": {func(f *Files) {
 			f.Policies = []string{write(t, filepath.Join(dir, "4"), must(SealPolicy(root, policy)))}
 		}, "cannot use policy"},
-		"no policy": {func(f *Files) { f.Policies = []string{"x"} }, "cannot read document"},
+		"serial twice": {func(f *Files) { f.Policies = append(slices.Clone(f.Policies), f.Policies[0]) }, "two policies have serial 1"},
+		"no policy":    {func(f *Files) { f.Policies = []string{"x"} }, "cannot read document"},
 	} {
 		f := good
 		c.spoil(&f)

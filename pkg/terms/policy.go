@@ -1,9 +1,13 @@
 package terms
 
 import (
+	"cmp"
 	"crypto"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
+	"slices"
 	"strings"
 
 	"rawstone/pkg/wire"
@@ -18,6 +22,11 @@ const (
 	MaxTierKm = 12000
 	// MaxCapKm bounds the cap of kilometres per day spanned.
 	MaxCapKm = 5000
+	// MaxDay is the last program day that a policy may name: a span's days and the day after it still fit 32 bits.
+	MaxDay = 1<<31 - 1
+	// MaxGrades bounds the tiers of a kind that credits no kilometres. The charter's ratio between tiers does not bound what their
+	// rows tell, so their number does: at most 3 bits a claim.
+	MaxGrades = 8
 )
 
 // A Tier is one threshold of a policy.
@@ -44,7 +53,7 @@ type Policy struct {
 	// Serial names the policy in claims; it is unique over all kinds and rises with each new policy.
 	Serial uint16 `cbor:"2,keyasint"`
 	Kind   string `cbor:"3,keyasint"`
-	// FromDay and ToDay bound the days, both included, on which a claim may end under this policy.
+	// FromDay and ToDay bound the days, both included, on which a claim may end under this policy; at most MaxDay.
 	FromDay uint32 `cbor:"4,keyasint"`
 	ToDay   uint32 `cbor:"5,keyasint"`
 	// Circuit, ProvingKey and VerifyingKey are the hashes of the files that a proof under this policy is made and checked with.
@@ -53,8 +62,8 @@ type Policy struct {
 	VerifyingKey wire.Hash `cbor:"8,keyasint"`
 	// CapKm is the most that is credited per day spanned.
 	CapKm uint32 `cbor:"9,keyasint"`
-	// Rows must hold whatever the tier.
-	Rows  []wire.Row `cbor:"10,keyasint"`
+	// Rows must hold whatever the tier; there may be none.
+	Rows  []wire.Row `cbor:"10,keyasint,omitempty"`
 	Tiers []Tier     `cbor:"11,keyasint"`
 	// MinAgent is the lowest version of the agent that may use the policy, `major.minor.patch`, or empty.
 	MinAgent string `cbor:"12,keyasint,omitempty"`
@@ -62,7 +71,8 @@ type Policy struct {
 	Stop bool `cbor:"13,keyasint,omitempty"`
 }
 
-// Validate checks bounds: rows that the circuit can hold, ascending tiers, a plausible cap.
+// Validate checks bounds: rows that the circuit can hold and a car can meet, ascending tiers, a plausible cap. The coefficients'
+// bound, 32 bits, is the type's.
 func (p *Policy) Validate() error {
 	if err := wire.CheckVersion(p.Version); err != nil {
 		return err
@@ -73,14 +83,21 @@ func (p *Policy) Validate() error {
 	if p.ToDay < p.FromDay {
 		return errors.New("policy ends before it begins")
 	}
+	if p.ToDay > MaxDay {
+		return fmt.Errorf("policy ends on day %d, at most %d allowed", p.ToDay, MaxDay)
+	}
 	if p.Program.IsZero() || p.Circuit.IsZero() || p.ProvingKey.IsZero() || p.VerifyingKey.IsZero() {
 		return errors.New("policy lacks the hash of its program, circuit or keys")
 	}
 	if p.CapKm > MaxCapKm || p.Kind == KindMileage && p.CapKm == 0 {
 		return fmt.Errorf("cap of %d km a day is not within 1 to %d", p.CapKm, MaxCapKm)
 	}
-	if n := len(p.Tiers); n < 1 || n > MaxTiers {
-		return fmt.Errorf("policy has %d tiers, want 1 to %d", n, MaxTiers)
+	most := MaxTiers
+	if p.Kind != KindMileage {
+		most = MaxGrades
+	}
+	if n := len(p.Tiers); n < 1 || n > most {
+		return fmt.Errorf("policy has %d tiers, want 1 to %d", n, most)
 	}
 	for i, t := range p.Tiers {
 		if n := len(p.Rows) + len(t.Rows); n > wire.RowsPerStatement {
@@ -96,9 +113,14 @@ func (p *Policy) Validate() error {
 		} else if t.Km < 1 || t.Km > MaxTierKm || i > 0 && t.Km <= p.Tiers[i-1].Km {
 			return fmt.Errorf("tier %d: %d km is not above the tier before it and within 1 to %d", i, t.Km, MaxTierKm)
 		}
-		for _, r := range p.Statement(i) {
-			if r.B > wire.MaxRowBound || r.B < -wire.MaxRowBound {
-				return fmt.Errorf("tier %d: bound %d is beyond 2^62", i, r.B)
+		for _, r := range slices.Concat(p.Rows, t.Rows) {
+			if err := checkRow(r); err != nil {
+				return fmt.Errorf("tier %d: %w", i, err)
+			}
+		}
+		for j := range i {
+			if p.Statement(j) == p.Statement(i) {
+				return fmt.Errorf("tier %d asks what tier %d asks", i, j)
 			}
 		}
 		if p.Kind == KindMileage {
@@ -116,6 +138,35 @@ func (p *Policy) Validate() error {
 		}
 	}
 	return nil
+}
+
+// checkRow refuses a bound that the circuit cannot hold and a row that says nothing: one that every car meets, or none.
+func checkRow(r wire.Row) error {
+	if r.B > wire.MaxRowBound || r.B < -wire.MaxRowBound {
+		return fmt.Errorf("bound %d is beyond 2^62", r.B)
+	}
+	var up, down uint64 // below 2^34 each
+	for _, a := range r.A {
+		if a > 0 {
+			up += uint64(a)
+		} else {
+			down += uint64(-int64(a))
+		}
+	}
+	// No counter shrinks, and none grows by more than 2^32 − 1.
+	switch {
+	case r.B > 0 && compare(up, uint64(r.B)) < 0:
+		return fmt.Errorf("no growth of the counters reaches the bound %d", r.B)
+	case r.B <= 0 && compare(down, uint64(-r.B)) <= 0:
+		return errors.New("a row asks nothing: every growth of the counters meets it")
+	}
+	return nil
+}
+
+// compare compares a sum of coefficients times the largest growth with a bound.
+func compare(coefficients, bound uint64) int {
+	hi, lo := bits.Mul64(coefficients, math.MaxUint32)
+	return cmp.Or(cmp.Compare(hi, 0), cmp.Compare(lo, bound))
 }
 
 // Statement returns the rows that a proof of a tier must satisfy: the common rows, the tier's, and rows of zeros to fill up.
@@ -144,6 +195,23 @@ func InForce(policies []*Policy, kind string, day uint32) (newest *Policy) {
 	return newest
 }
 
+// CheckPolicies refuses policies that cannot stand side by side: two of one serial, and one that begins on a day on which a policy of
+// its kind with a higher serial is in force already. Such a policy would be passed over from its first day; a stop alone may do that.
+func CheckPolicies(policies []*Policy) error {
+	for i, a := range policies {
+		for j, b := range policies {
+			switch {
+			case j < i && a.Serial == b.Serial:
+				return fmt.Errorf("two policies have serial %d: give the newer one a higher serial", a.Serial)
+			case a.Kind == b.Kind && a.Serial < b.Serial && !b.Stop && b.FromDay < a.FromDay && a.FromDay <= b.ToDay:
+				return fmt.Errorf("policy %d begins on day %d, while policy %d of kind %s is in force until day %d: give it a higher serial",
+					a.Serial, a.FromDay, b.Serial, a.Kind, b.ToDay)
+			}
+		}
+	}
+	return nil
+}
+
 // Allows reports whether an agent of the given version may use the policy.
 func (p *Policy) Allows(agent string) bool {
 	if p.MinAgent == "" {
@@ -164,7 +232,8 @@ func (p *Policy) Allows(agent string) bool {
 
 func parseVersion(s string) (v [3]int, err error) {
 	var rest string
-	if n, _ := fmt.Sscanf(s+" ", "%d.%d.%d%s", &v[0], &v[1], &v[2], &rest); n != 3 || fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) != s {
+	n, _ := fmt.Sscanf(s+" ", "%d.%d.%d%s", &v[0], &v[1], &v[2], &rest)
+	if n != 3 || fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) != s || strings.Contains(s, "-") {
 		return v, fmt.Errorf("version %q is not major.minor.patch", s)
 	}
 	return v, nil
@@ -191,18 +260,27 @@ func SealPolicy(key crypto.Signer, p *Policy) ([]byte, error) {
 	return wire.Seal(key, contextPolicy, b)
 }
 
+// DecodePolicy reads a policy that nobody has signed yet.
+func DecodePolicy(b []byte) (*Policy, error) {
+	var p Policy
+	if err := wire.Unmarshal(b, &p, maxPolicyLen); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
 // OpenPolicy checks a signed policy under the program's policy keys and that it belongs to the program.
 func OpenPolicy(keys wire.KeySet, program wire.Hash, b []byte) (*Policy, error) {
 	payload, _, err := wire.Open(keys, contextPolicy, b, maxPolicyLen)
 	if err != nil {
 		return nil, err
 	}
-	var p Policy
-	if err := wire.Unmarshal(payload, &p, maxPolicyLen); err != nil {
+	p, err := DecodePolicy(payload)
+	if err != nil {
 		return nil, err
 	}
 	if p.Program != program {
 		return nil, errors.New("cannot accept policy: it belongs to another program")
 	}
-	return &p, nil
+	return p, nil
 }

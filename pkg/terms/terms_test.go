@@ -119,7 +119,7 @@ func TestPolicyRules(t *testing.T) {
 		"cap":               func(p *Policy) { p.CapKm = MaxCapKm + 1 },
 		"tiers descend":     func(p *Policy) { p.Tiers[1], p.Tiers[2] = p.Tiers[2], p.Tiers[1] },
 		"too far":           func(p *Policy) { p.Tiers[3].Km = MaxTierKm + 1 },
-		"too many rows":     func(p *Policy) { p.Rows = make([]wire.Row, wire.RowsPerStatement) },
+		"too many rows":     func(p *Policy) { p.Rows = slices.Repeat(p.Rows, wire.RowsPerStatement) },
 		"no rows":           func(p *Policy) { p.Tiers[0].Rows = nil },
 		"bound":             func(p *Policy) { p.Rows[0].B = wire.MaxRowBound + 1 },
 		"credits unproven":  func(p *Policy) { p.Tiers[2].Rows[0].B = 39_000 },

@@ -1,5 +1,5 @@
-// Package cli is the command line of the collector. It parses, calls package daemon and turns errors into one sentence and an exit
-// code; it decides nothing else.
+// Package cli is the command line of the collector. It parses, calls package daemon, or the rooms that work on files alone, and turns
+// errors into one sentence and an exit code; it decides nothing else.
 package cli
 
 import (
@@ -22,7 +22,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
 	}
-	root.AddCommand(newServe(), newInit(), newVehicle(), newOpenings(), newAudit(), newCheckConfig())
+	root.AddCommand(newServe(), newInit(), newVehicle(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
+	root.AddCommand(newPolicy(), newClaim(), newRegistry())
 	return command.Main(root, args, stdout, stderr)
 }
 

@@ -10,7 +10,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rawstone/collector/internal/policy"
 	"rawstone/pkg/attest"
+	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -20,7 +22,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"collector": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 		"car":       func() { exit(car(os.Args[1])) },
-		"flip":      func() { exit(flip(os.Args[1])) },
+		"drive":     func() { exit(drive(os.Args[1:])) },
+		"cut":       func() { exit(change(os.Args[1], func(b []byte) []byte { return b[:len(b)-1] })) },
+		"lengthen":  func() { exit(change(os.Args[1], func(b []byte) []byte { return append(b, 0) })) },
+		"flip":      func() { exit(change(os.Args[1], func(b []byte) []byte { b[len(b)/2] ^= 1; return b })) },
 	})
 }
 
@@ -47,7 +52,7 @@ func car(id string) error {
 	}
 	public, err := wire.NewPublicKey(ecu.Public())
 	devicePublic, err2 := wire.NewPublicKey(device.Public())
-	snapshot, err3 := attest.Sign(ecu, program, 1, 2, wire.Commitment{1})
+	snapshot, err3 := attest.Sign(ecu, program, 1, 2, claim.Commit(opening(1, 0)))
 	if err := errors.Join(err, err2, err3); err != nil {
 		return err
 	}
@@ -59,14 +64,77 @@ func car(id string) error {
 		os.WriteFile(id+".pub", []byte(hex.EncodeToString(devicePublic[:])+"\n"), 0o644))
 }
 
-// flip changes one bit in the middle of a file.
-func flip(path string) error {
+// opening is what an ECU's snapshot of a number hides at an odometer in km; drive time follows at 20 m/s.
+func opening(seq uint64, km uint32) wire.Opening {
+	var o wire.Opening
+	o.Counters[wire.OdometerM], o.Counters[wire.DriveTimeS], o.Salt[0] = km*1000, km*50, byte(seq)
+	return o
+}
+
+// drive writes a claim to a file: FILE CAR FROM TO DAY KM PROVEN TIER [head], where snapshot FROM is on day FROM+1 at FROM−1 km, snapshot
+// TO on DAY at KM, the proof is of tier PROVEN and the claim says TIER of policy 1. With head it carries FROM's number alone.
+func drive(args []string) error {
+	var n [6]uint64
+	for i := range n {
+		if _, err := fmt.Sscan(args[2+i], &n[i]); err != nil {
+			return err
+		}
+	}
+	from, to, day, km, proven, tier := n[0], n[1], uint32(n[2]), uint32(n[3]), int(n[4]), uint8(n[5])
+	_, program, err := terms.LoadProgram("program/root.pub", "program/program.cose")
+	if err != nil {
+		return err
+	}
+	ecu, err := keyfile.Load(args[1] + ".ecu")
+	if err != nil {
+		return err
+	}
+	public, err := wire.NewPublicKey(ecu.Public())
+	if err != nil {
+		return err
+	}
+	lock, err := claim.ReadLock("program/claim")
+	if err != nil {
+		return err
+	}
+	prover, err := claim.OpenProver("program/claim", lock)
+	if err != nil {
+		return err
+	}
+	doc, err := policy.Read("program/policies/1.cose")
+	if err != nil {
+		return err
+	}
+	a, b := opening(from, uint32(from-1)), opening(to, km)
+	first, err := attest.Sign(ecu, program, from, uint32(from+1), claim.Commit(a))
+	last, err2 := attest.Sign(ecu, program, to, day, claim.Commit(b))
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	statement := claim.Statement{From: first.Commitment, To: last.Commitment, Rows: doc.Statement(proven)}
+	proof, err := prover.Prove(statement, a, b)
+	if err != nil {
+		return err
+	}
+	c := wire.Claim{Version: wire.Version, ECU: public.ID(), From: wire.NewOrigin(first), To: last,
+		Proofs: []wire.ClaimProof{{Policy: 1, Tier: tier, Proof: proof}}}
+	if len(args) > 8 {
+		c.From = wire.Origin{Seq: from}
+	}
+	text, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(args[0], text, 0o644)
+}
+
+// change rewrites a file.
+func change(path string, by func([]byte) []byte) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	b[len(b)/2] ^= 1
-	return os.WriteFile(path, b, 0o644)
+	return os.WriteFile(path, by(b), 0o644)
 }
 
 func TestScripts(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"rawstone/collector/internal/policy"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/config"
 	"rawstone/pkg/keyfile"
@@ -61,12 +62,17 @@ func Init(cfg Config) (wire.Hash, error) {
 	if err := config.Load(src.Charter, &charter); err != nil {
 		return wire.Hash{}, err
 	}
-	policies := make([]policySource, len(src.Policies))
+	policies := make([]policy.Source, len(src.Policies))
+	var documents []*terms.Policy
 	for i := range src.Policies {
 		config.Resolve(cfg.Source, &src.Policies[i])
 		if err := config.Load(src.Policies[i], &policies[i]); err != nil {
 			return wire.Hash{}, err
 		}
+		documents = append(documents, policies[i].Policy(wire.Hash{}, claim.Lock{}))
+	}
+	if err := terms.CheckPolicies(documents); err != nil {
+		return wire.Hash{}, fmt.Errorf("cannot begin program %s: %w", cfg.Source, err)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.Dir, ProgramFile)); err == nil {
 		return wire.Hash{}, fmt.Errorf("cannot begin program: %s holds one already; give another directory", cfg.Dir)
@@ -177,7 +183,7 @@ func (m *maker) charter(c charterSource, signers uint8) {
 	m.write(CharterFile, signed, err)
 }
 
-func (m *maker) policies(sources []policySource) {
+func (m *maker) policies(sources []policy.Source) {
 	if m.err != nil {
 		return
 	}
@@ -187,9 +193,7 @@ func (m *maker) policies(sources []policySource) {
 		return
 	}
 	for _, s := range sources {
-		doc := s.policy()
-		doc.Program, doc.Circuit, doc.ProvingKey, doc.VerifyingKey = m.id, lock.Circuit, lock.ProvingKey, lock.VerifyingKey
-		signed, err := terms.SealPolicy(m.sign, doc)
+		signed, err := terms.SealPolicy(m.sign, s.Policy(m.id, lock))
 		if err != nil {
 			m.err = fmt.Errorf("cannot sign policy %d: %w", s.Serial, err)
 			return

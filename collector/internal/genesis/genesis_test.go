@@ -107,15 +107,19 @@ func TestInitRefusesBadSources(t *testing.T) {
 		"tier order":  {"[1, 2, 3,", "[2, 1, 3,", "tier 1"},
 		"cap":         {"cap_km_per_day: 1500", "cap_km_per_day: 6000", "6000"},
 		"unknown key": {"kind: mileage", "kind: mileage\nkinds: 1", "kinds"},
+		"serial":      {"serial: 1", "serial: 2", "two policies have serial 2"},
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(strings.Replace(good, c.old, c.new, 1)), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.WriteFile(filepath.Join(dir, "safe.yaml"), read(t, configs, "policies/safe.yaml"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, "charter.yaml"), read(t, configs, "charter.yaml"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "program.yaml"), []byte("name: t\ncharter: charter.yaml\npolicies: [policy.yaml]\n"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "program.yaml"), []byte("name: t\ncharter: charter.yaml\npolicies: [policy.yaml, safe.yaml]\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		_, err := Init(Config{Source: filepath.Join(dir, "program.yaml"), Dir: filepath.Join(dir, "out"), Now: time.Now})

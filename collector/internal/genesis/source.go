@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"rawstone/pkg/config"
 	"rawstone/pkg/terms"
@@ -47,93 +46,6 @@ func (s *Source) Validate(f *config.Faults) {
 	if s.BoardKeys < 1 || s.BoardKeys > 16 || s.BoardQuorum < 1 || int(s.BoardQuorum) > s.BoardKeys {
 		f.Add("$.board_quorum", "%d of %d board keys cannot be met", s.BoardQuorum, s.BoardKeys)
 	}
-}
-
-// policySource is configs/policies/*.yaml.
-type policySource struct {
-	Kind     string       `yaml:"kind"`
-	Serial   uint16       `yaml:"serial"`
-	FromDay  uint32       `yaml:"from_day"`
-	ToDay    uint32       `yaml:"to_day"`
-	CapKm    uint32       `yaml:"cap_km_per_day"`
-	MinAgent string       `yaml:"min_agent"`
-	Stop     bool         `yaml:"stop"`
-	Rows     []rowSource  `yaml:"rows"`
-	TiersKm  []uint32     `yaml:"tiers_km"`
-	Tiers    []tierSource `yaml:"tiers"`
-}
-
-// rowSource is one inequality, with counters by name.
-type rowSource struct {
-	Counters map[string]int32 `yaml:"counters"`
-	AtLeast  int64            `yaml:"at_least"`
-}
-
-// tierSource is a tier of a kind that credits no kilometres.
-type tierSource struct {
-	Rows []rowSource `yaml:"rows"`
-}
-
-// Validate implements config.Config.
-func (s *policySource) Validate(f *config.Faults) {
-	if err := terms.CheckKind(s.Kind); err != nil {
-		f.Add("$.kind", "%v", err)
-	}
-	if s.Kind == terms.KindMileage && len(s.Tiers) > 0 || s.Kind != terms.KindMileage && len(s.TiersKm) > 0 {
-		f.Add("$.kind", "mileage has tiers_km, every other kind has tiers")
-	}
-	check := func(path string, rows []rowSource) {
-		for i, r := range rows {
-			for _, name := range slices.Sorted(maps.Keys(r.Counters)) {
-				names := wire.CounterNames()
-				if !slices.Contains(names[:], name) {
-					f.Add(path+"["+strconv.Itoa(i)+"]", "counter %q is none of %s", name, strings.Join(names[:], ", "))
-				}
-			}
-		}
-	}
-	check("$.rows", s.Rows)
-	for i, t := range s.Tiers {
-		check("$.tiers["+strconv.Itoa(i)+"].rows", t.Rows)
-	}
-	// The document's own bounds, with what it is still to be given filled in.
-	doc := s.policy()
-	doc.Program, doc.Circuit, doc.ProvingKey, doc.VerifyingKey = wire.Hash{1}, wire.Hash{1}, wire.Hash{1}, wire.Hash{1}
-	if err := doc.Validate(); err != nil {
-		f.Add("$", "%v", err)
-	}
-}
-
-func (r rowSource) row() wire.Row {
-	row := wire.Row{B: r.AtLeast}
-	for i, name := range wire.CounterNames() {
-		row.A[i] = r.Counters[name]
-	}
-	return row
-}
-
-func rows(from []rowSource) (out []wire.Row) {
-	for _, r := range from {
-		out = append(out, r.row())
-	}
-	return out
-}
-
-// policy returns the document without program and keys.
-func (s *policySource) policy() *terms.Policy {
-	p := &terms.Policy{
-		Version: wire.Version, Serial: s.Serial, Kind: s.Kind, FromDay: s.FromDay, ToDay: s.ToDay,
-		CapKm: s.CapKm, MinAgent: s.MinAgent, Stop: s.Stop, Rows: rows(s.Rows),
-	}
-	for _, km := range s.TiersKm {
-		r := wire.Row{B: int64(km) * 1000}
-		r.A[wire.OdometerM] = 1
-		p.Tiers = append(p.Tiers, terms.Tier{Km: km, Rows: []wire.Row{r}})
-	}
-	for _, t := range s.Tiers {
-		p.Tiers = append(p.Tiers, terms.Tier{Rows: rows(t.Rows)})
-	}
-	return p
 }
 
 // charterSource is configs/charter.yaml.

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rawstone/collector/internal/evidence"
+	"rawstone/collector/internal/policy"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/command"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
+)
+
+func newRegistry() *cobra.Command {
+	cmd := &cobra.Command{Use: "registry", Short: "Hand out the registry of ECU keys"}
+	export := &cobra.Command{
+		Use:   "export --config FILE --out FILE",
+		Short: "Write which ECU keys speak for which vehicles, as `collector claim verify` reads it",
+		Args:  cobra.NoArgs,
+	}
+	out := export.Flags().String("out", "", "file to write, which must not exist; it tells whose keys they are (required)")
+	export.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load(cmd)
+		if err != nil {
+			return err
+		}
+		_, program, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(cfg.Records()); err != nil {
+			return fmt.Errorf("cannot export registry: there are no records: %w; correct state_dir in the configuration", err)
+		}
+		var b bytes.Buffer
+		if err := evidence.Export(cmd.Context(), cfg.Records(), program, &b); err != nil {
+			return err
+		}
+		return writeDocument(*out, b.Bytes())
+	}
+	cmd.AddCommand(command.WithConfig(command.Require(export, "out")))
+	return cmd
+}
+
+func newClaim() *cobra.Command {
+	cmd := &cobra.Command{Use: "claim", Short: "Check claims from files alone, and say what they tell"}
+	cmd.AddCommand(newClaimVerify(), newClaimExplain())
+	return cmd
+}
+
+func readClaim(path string) (*wire.Claim, error) {
+	b, err := terms.ReadDocument(path)
+	if err != nil {
+		return nil, err
+	}
+	return wire.DecodeClaim(b)
+}
+
+func newClaimVerify() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify --root FILE --program FILE --keys DIR --policy FILE... --registry FILE CLAIM...",
+		Short: "Check claims against signed policies, the verifying key and a registry; one line each",
+		Example: "  collector claim verify --root program/root.pub --program program/program.cose --keys program/claim \\\n" +
+			"    --policy program/policies/1.cose --registry registry.json *.claim",
+		Args: cobra.MinimumNArgs(1),
+	}
+	open := withProgram(cmd)
+	keys := cmd.Flags().String("keys", "", "directory with the verifying key and its lock file (required)")
+	policies := cmd.Flags().StringArray("policy", nil, "a signed policy; give every one that is or was in force (required)")
+	registry := cmd.Flags().String("registry", "", "what `collector registry export` wrote (required)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		p, err := open()
+		if err != nil {
+			return err
+		}
+		checker, err := newChecker(p, *keys, *policies, *registry)
+		if err != nil {
+			return err
+		}
+		// A claim that cannot be read is one that does not hold; the others are checked all the same.
+		errs := make([]error, len(args))
+		var claims []*wire.Claim
+		var at []int
+		for i, path := range args {
+			m, err := readClaim(path)
+			if err != nil {
+				errs[i] = err
+				continue
+			}
+			claims, at = append(claims, m), append(at, i)
+		}
+		found, failed := checker.Check(claims)
+		lines := make([]string, len(args))
+		for j, i := range at {
+			lines[i], errs[i] = line(found[j]), failed[j]
+		}
+		bad := 0
+		for i, path := range args {
+			if errs[i] != nil {
+				bad++
+				lines[i] = "does not hold: " + errs[i].Error()
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", path, lines[i])
+		}
+		if bad > 0 {
+			return fmt.Errorf("%d of %d claims do not hold", bad, len(args))
+		}
+		return nil
+	}
+	return command.Require(cmd, "keys", "policy", "registry")
+}
+
+func newChecker(p *policy.Program, keys string, policies []string, registry string) (*evidence.Checker, error) {
+	docs, err := p.Verify(policies)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := claim.ReadLock(keys)
+	if err != nil {
+		return nil, err
+	}
+	if p.Environment == wire.Production && lock.Environment != wire.Production {
+		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup, and the program is for production", keys)
+	}
+	v, err := claim.OpenVerifier(keys, lock)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(registry)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read registry: %w; `collector registry export` writes it", err)
+	}
+	defer f.Close()
+	r, err := evidence.ReadRegistry(f)
+	if err != nil {
+		return nil, err
+	}
+	return evidence.New(evidence.Config{
+		Program: p.ID, Policies: docs, Registry: r, Verifiers: map[wire.Hash]evidence.Verifier{lock.VerifyingKey: v},
+	})
+}
+
+// line says what a claim proves.
+func line(f evidence.Finding) string {
+	var proven []string
+	for _, p := range f.Proven {
+		text := fmt.Sprintf("%s by policy %d, tier %d", p.Policy.Kind, p.Policy.Serial, p.Tier)
+		if p.Policy.Kind == terms.KindMileage {
+			text += fmt.Sprintf(", %d km", p.Km)
+		}
+		proven = append(proven, text)
+	}
+	return fmt.Sprintf("holds: vehicle %s, snapshots %d to %d, program days %d to %d: %s",
+		f.Vehicle, f.From.Seq, f.To.Seq, f.From.Day, f.To.Day, strings.Join(proven, "; "))
+}
+
+func newClaimExplain() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain [--policy FILE]... CLAIM",
+		Short: "Say in plain words what a claim tells and what it does not reveal; nothing is checked",
+		Args:  cobra.ExactArgs(1),
+	}
+	policies := cmd.Flags().StringArray("policy", nil, "a policy, signed or not, to put the claim's tiers into words")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		m, err := readClaim(args[0])
+		if err != nil {
+			return fmt.Errorf("cannot explain claim %s: %w", args[0], err)
+		}
+		var docs []*terms.Policy
+		for _, path := range *policies {
+			d, err := policy.Read(path)
+			if err != nil {
+				return err
+			}
+			docs = append(docs, d.Policy)
+		}
+		return evidence.Explain(cmd.OutOrStdout(), m, docs)
+	}
+	return cmd
+}
