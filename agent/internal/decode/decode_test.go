@@ -14,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"rawstone/pkg/can"
 )
 
 // captures returns the folder of recorded drives; a relative one is relative to the repository.
