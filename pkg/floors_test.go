@@ -20,11 +20,11 @@ func floors() map[string]int {
 	m := make(map[string]int)
 	for floor, names := range [][]string{
 		0: {
-			"agent/internal/decimal", "agent/internal/odometer/motion", "agent/internal/vss",
+			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/odometer/motion", "agent/internal/vss",
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket",
 			"pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile",
 		},
-		1: {"pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
+		1: {"agent/internal/decode/capture", "agent/internal/decode/tally", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
 		2: {"agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/dispatch", "agent/internal/flash",

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
+	"rawstone/agent/internal/decode/near"
+	"rawstone/agent/internal/decode/tally"
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/dbc"
 )
@@ -19,12 +20,7 @@ const maxWarnings = 20
 
 // A database is a DBC file and the bus it is for.
 type database struct {
-	File     string `json:"file"`
-	Bus      string `json:"bus,omitempty"` // empty for every bus
-	Messages int    `json:"messages"`
-	Signals  int    `json:"signals"`
-	Warnings int    `json:"warnings"`
-
+	tally.Database
 	file *dbc.File
 	plan *dbc.Plan
 }
@@ -41,7 +37,7 @@ type databases struct {
 func openDatabases(o *Options) (*databases, error) {
 	d := &databases{}
 	for _, arg := range o.DBC {
-		db := &database{File: arg}
+		db := &database{Database: tally.Database{File: arg}}
 		if name, path, ok := strings.Cut(arg, "="); ok && !strings.ContainsAny(name, "/\\.") {
 			db.Bus, db.File = name, path
 		}
@@ -67,14 +63,9 @@ func openDatabases(o *Options) (*databases, error) {
 // load reads and parses the file. It loads when anything in it could be understood, or nothing in it had to be skipped: a file
 // without messages, of value tables and comments alone, loads.
 func (db *database) load(diagnostics io.Writer) error {
-	f, err := os.Open(db.File)
+	text, err := dbc.ReadFile(db.File)
 	if err != nil {
-		return fmt.Errorf("cannot read DBC file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, dbc.MaxFile+1))
-	if err != nil {
-		return fmt.Errorf("cannot read DBC file: %w", err)
+		return err
 	}
 	var warnings []dbc.Warning
 	db.file, warnings = dbc.Parse(db.File, text)
@@ -113,8 +104,8 @@ func (d *databases) check(names []string) error {
 			continue
 		}
 		hint := "write it as its SG_ line does, or as Message.Signal"
-		if near := nearest(name, known); len(near) > 0 {
-			hint = "did you mean " + strings.Join(near, ", ") + "?"
+		if like := near.Names(name, known); len(like) > 0 {
+			hint = "did you mean " + strings.Join(like, ", ") + "?"
 		}
 		problems = append(problems, fmt.Errorf("cannot decode signal %q: no DBC file has it: %s", name, hint))
 	}
@@ -188,10 +179,10 @@ func (d *databases) buses() []string {
 	return names
 }
 
-func (d *databases) summary() []database {
-	var all []database
+func (d *databases) summary() []tally.Database {
+	var all []tally.Database
 	for _, db := range d.all {
-		all = append(all, *db)
+		all = append(all, db.Database)
 	}
 	return all
 }

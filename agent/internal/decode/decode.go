@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"rawstone/agent/internal/decode/capture"
+	"rawstone/agent/internal/decode/tally"
 	"rawstone/pkg/can"
 )
 
@@ -66,7 +68,7 @@ type source interface {
 	// buses are the names of the buses that the source is bound to.
 	buses() []string
 	// summary describes where the columns come from.
-	summary() []database
+	summary() []tally.Database
 }
 
 // A sink takes what is read. It keeps no pointer.
@@ -87,7 +89,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log, spelling, err := openCapture(ctx, o.Capture, o.Stdin)
+	log, err := capture.Open(ctx, o.Capture, o.Stdin)
 	if err != nil {
 		if errors.Is(err, ctx.Err()) {
 			return nil
@@ -98,8 +100,8 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	buffered := bufio.NewWriterSize(out, 64<<10)
 	var to sink
 	if o.Stats {
-		to = newTally(src, &o, buffered)
-	} else if to, err = newRows(src, &o, spelling, buffered); err != nil {
+		to = newSummary(src, &o, buffered)
+	} else if to, err = newRows(src, &o, log.Spelling, buffered); err != nil {
 		return quiet(err)
 	}
 	readErr := copyFrames(ctx, src, to, log.Reader)

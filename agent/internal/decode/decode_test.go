@@ -14,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"rawstone/pkg/can"
 )
 
 // captures returns the folder of recorded drives; a relative one is relative to the repository.
@@ -254,52 +252,4 @@ func TestQuote(t *testing.T) {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}
 	}
-}
-
-func TestDistance(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"abc", "abc", 0}, {"abc", "axc", 1}, {"abc", "bc", 1}, {"kitten", "sitting", 3}, {"abcdefgh", "x", 6}} {
-		if got := distance(c.a, c.b, 5); got != c.want {
-			t.Errorf("%q to %q: %d, want %d", c.a, c.b, got, c.want)
-		}
-	}
-}
-
-func TestLearn(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"": "0000000820.250000", "# (1.5)\n": "0000000820.250000", "(1627274470.55) ": "0000000820.25", "\n junk\n (12.500) ": "820.250",
-		"(0012.50) ": "0820.25", "(1.2.3)\n(x.1)\n(1.1234567890)\n(5.0)": "820.250000000",
-	} {
-		if got := string(learn([]byte(text)).append(nil, 820_250_000_000)); got != want {
-			t.Errorf("%q: %q, want %q", text, got, want)
-		}
-	}
-}
-
-// FuzzSpelling: a time is written as it was read, when it is the first, and reads back as itself in every spelling.
-func FuzzSpelling(f *testing.F) {
-	for _, stamp := range []string{"0000000820.298000", "1627274470.529450", "1.5", "820.000000001", "000.0", "9223372035.999999999", "0.123456789"} {
-		f.Add(stamp, int64(1_627_274_470_529_450_001))
-	}
-	f.Fuzz(func(t *testing.T, stamp string, other int64) {
-		line := []byte("(" + stamp + ") can0 123#00\n")
-		s := learn(line)
-		var frame can.Frame
-		if can.NewReader(bytes.NewReader(line)).Next(&frame) == nil {
-			if got := string(s.append(nil, frame.Time)); got != stamp {
-				t.Fatalf("%q is written %q", stamp, got)
-			}
-		}
-		if other < 0 {
-			return
-		}
-		text := s.append([]byte("("), other)
-		if err := can.NewReader(bytes.NewReader(append(text, ") can0 123#00\n"...))).Next(&frame); len(text) < 400 && other < 9223372035e9 && (err != nil || frame.Time != other) {
-			t.Fatalf("%d is written %q and read %d, %v", other, text, frame.Time, err)
-		}
-	})
 }

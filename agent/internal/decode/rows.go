@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rawstone/agent/internal/decode/capture"
 	"rawstone/pkg/can"
 )
 
@@ -15,13 +16,13 @@ type rows struct {
 	out      *bufio.Writer
 	json     bool
 	raw      bool
-	spelling spelling
+	spelling capture.Spelling
 	names    []string // by column, as CSV or JSON
 	buses    []string
 	line     []byte
 }
 
-func newRows(src source, o *Options, s spelling, out *bufio.Writer) (*rows, error) {
+func newRows(src source, o *Options, s capture.Spelling, out *bufio.Writer) (*rows, error) {
 	r := &rows{out: out, json: o.JSON, raw: o.Raw, spelling: s}
 	for _, c := range src.columns() {
 		r.names = append(r.names, r.quote(c.name))
@@ -58,7 +59,7 @@ func (r *rows) end(int) error { return nil }
 func (r *rows) value(f *can.Frame, v *value) error {
 	line := r.line[:0]
 	if r.json {
-		line = r.spelling.append(append(line, `{"t":"`...), v.time)
+		line = r.spelling.Append(append(line, `{"t":"`...), v.time)
 		line = append(append(line, `","bus":`...), r.buses[f.Bus]...)
 		line = appendID(append(line, `,"id":"`...), f.ID)
 		line = append(append(line, `","signal":`...), r.names[v.column]...)
@@ -73,7 +74,7 @@ func (r *rows) value(f *can.Frame, v *value) error {
 		}
 		line = append(line, "}\n"...)
 	} else {
-		line = append(r.spelling.append(line, v.time), ',')
+		line = append(r.spelling.Append(line, v.time), ',')
 		line = append(append(line, r.buses[f.Bus]...), ',')
 		line = append(appendID(line, f.ID), ',')
 		line = append(append(line, r.names[v.column]...), ',')

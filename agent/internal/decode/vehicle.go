@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"slices"
 
+	"rawstone/agent/internal/decode/tally"
 	"rawstone/agent/internal/vehicle"
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/can"
@@ -74,7 +75,7 @@ func (v *vehicleMap) columns() []column { return v.cols }
 
 func (v *vehicleMap) buses() []string { return v.names }
 
-func (v *vehicleMap) summary() []database { return nil }
+func (v *vehicleMap) summary() []tally.Database { return nil }
 
 func (v *vehicleMap) begin(bus string) { v.at = append(v.at, slices.Index(v.names, bus)) }
 

@@ -3,9 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/dbc"
@@ -70,14 +68,9 @@ type Sensors struct {
 
 // LoadSensors reads the DBC file at path and finds the signals. The warnings say what of the file was left out.
 func LoadSensors(path string, cfg SensorConfig) (*Sensors, []dbc.Warning, error) {
-	f, err := os.Open(path)
+	text, err := dbc.ReadFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read DBC file: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, dbc.MaxFile+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read DBC file: %w", err)
+		return nil, nil, err
 	}
 	file, warnings := dbc.Parse(path, text)
 	s, err := newSensors(file, cfg)

@@ -79,8 +79,10 @@ func (s ID) Compose() (can.ID, error) {
 	switch {
 	case s.Priority > MaxPriority:
 		return 0, fmt.Errorf("cannot compose identifier: priority %d is above 7", s.Priority)
-	case !s.PGN.Valid():
-		return 0, fmt.Errorf("cannot compose identifier: PGN %d is no group number", s.PGN)
+	case s.PGN > MaxPGN:
+		return 0, fmt.Errorf("cannot compose identifier: PGN %d is above %d", s.PGN, MaxPGN)
+	case s.PGN.Addressed() && s.PGN&0xFF != 0:
+		return 0, fmt.Errorf("cannot compose identifier: the last byte of the addressed PGN %d is not 0", s.PGN)
 	case !s.PGN.Addressed() && s.Destination != Global:
 		return 0, fmt.Errorf("cannot compose identifier: PGN %d goes to everybody and not to address %d", s.PGN, s.Destination)
 	}

@@ -1,4 +1,8 @@
-package decode
+// Package near finds the names that somebody may have meant by one that nobody knows, for the sentence that refuses it.
+//
+// Its answer depends on the names alone and not on their order. It refuses to choose: it returns suggestions, and none rather than
+// far-fetched ones.
+package near
 
 import (
 	"cmp"
@@ -6,8 +10,8 @@ import (
 	"strings"
 )
 
-// nearest returns up to three names that differ from name by few letters or contain it, case aside, the nearest first.
-func nearest(name string, known map[string]bool) []string {
+// Names returns up to three names that differ from name by few letters or contain it, case aside, the nearest first.
+func Names(name string, known map[string]bool) []string {
 	type candidate struct {
 		name     string
 		distance int
