@@ -21,7 +21,7 @@ func floors() map[string]int {
 	for floor, names := range [][]string{
 		0: {
 			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/odometer/motion", "agent/internal/vss",
-			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket",
+			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket", "pkg/claim/internal/batch", "pkg/claim/internal/file",
 			"pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile",
 		},
 		1: {"agent/internal/decode/capture", "agent/internal/decode/tally", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
@@ -29,7 +29,7 @@ func floors() map[string]int {
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/dispatch", "agent/internal/flash",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
-			"collector/internal/database", "collector/internal/watch", "pkg/ledger",
+			"collector/internal/database", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
 		},
 		4: {
 			"agent/internal/bus", "agent/internal/cut", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
@@ -37,10 +37,11 @@ func floors() map[string]int {
 		},
 		5: {
 			"agent/internal/decode", "agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
-			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/stones", "pkg/audit",
+			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/policy", "collector/internal/stones", "pkg/audit",
 		},
 		6: {
 			"collector/internal/analytics", "collector/internal/broker", "collector/internal/credit", "collector/internal/dashboard",
+			"collector/internal/evidence",
 			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
 			"collector/internal/validator",
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",

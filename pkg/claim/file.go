@@ -6,10 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 
+	"rawstone/pkg/claim/internal/file"
 	"rawstone/pkg/wire"
 )
 
@@ -87,7 +86,7 @@ func parseLock(b []byte) (Lock, error) {
 
 // ReadLock reads dir's lock file. Callers refuse a development lock where production is asked for.
 func ReadLock(dir string) (Lock, error) {
-	b, err := readBounded(dir, lockFile, maxLockLen)
+	b, err := file.Read(dir, lockFile, maxLockLen)
 	if err != nil {
 		return Lock{}, err
 	}
@@ -96,77 +95,4 @@ func ReadLock(dir string) (Lock, error) {
 		return Lock{}, fmt.Errorf("cannot read %s: %w", filepath.Join(dir, lockFile), err)
 	}
 	return l, nil
-}
-
-// readHashed returns the content of dir's file name, whose SHA-256 must be want.
-func readHashed(dir, name string, want wire.Hash) ([]byte, error) {
-	if want.IsZero() {
-		return nil, fmt.Errorf("cannot use %s: no hash wanted of it", name)
-	}
-	b, err := readBounded(dir, name, maxFileLen)
-	if err != nil {
-		return nil, err
-	}
-	if got := wire.ID(b); got != want {
-		return nil, fmt.Errorf("cannot use %s: its SHA-256 is %s, want %s: fetch the file that the policy names",
-			filepath.Join(dir, name), got, want)
-	}
-	return b, nil
-}
-
-func readBounded(dir, name string, limit int64) ([]byte, error) {
-	path := filepath.Join(dir, name)
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", name, err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, fmt.Errorf("cannot read %s: not a regular file of at most %d bytes", path, limit)
-	}
-	b := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, err)
-	}
-	return b, nil
-}
-
-// writeNew writes dir's file name whole or not at all, on disk when it returns. A file of that name is never replaced: a link,
-// unlike a rename, refuses to.
-func writeNew(dir, name string, b []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("cannot write %s: %w", filepath.Join(dir, name), err)
-		}
-	}()
-	f, err := os.CreateTemp(dir, "."+name+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err = f.Write(b); err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/consensys/gnark/backend/witness"
 	constraint "github.com/consensys/gnark/constraint/bn254"
 
+	"rawstone/pkg/claim/internal/file"
 	"rawstone/pkg/wire"
 )
 
@@ -27,14 +28,14 @@ type Prover struct {
 func OpenProver(dir string, want Lock) (*Prover, error) {
 	silence()
 	p := &Prover{system: new(constraint.R1CS), key: new(groth16.ProvingKey)}
-	b, err := readHashed(dir, circuitFile, want.Circuit)
+	b, err := file.ReadHashed(dir, circuitFile, want.Circuit, maxFileLen)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := p.system.ReadFrom(bytes.NewReader(b)); err != nil {
 		return nil, fmt.Errorf("cannot decode %s: %w", circuitFile, err)
 	}
-	if b, err = readHashed(dir, provingFile, want.ProvingKey); err != nil {
+	if b, err = file.ReadHashed(dir, provingFile, want.ProvingKey, maxFileLen); err != nil {
 		return nil, err
 	}
 	// The hash vouches for the points: checking each would only cost time.

@@ -10,6 +10,7 @@ import (
 	groth16 "github.com/consensys/gnark/backend/groth16/bn254"
 	constraint "github.com/consensys/gnark/constraint/bn254"
 
+	"rawstone/pkg/claim/internal/file"
 	"rawstone/pkg/wire"
 )
 
@@ -110,7 +111,7 @@ func (f Files) Write(dir string, transcript wire.Hash) (Lock, error) {
 		name  string
 		bytes []byte
 	}{{circuitFile, f.Circuit}, {provingFile, f.ProvingKey}, {verifyingFile, f.VerifyingKey}, {lockFile, text}} {
-		if err := writeNew(dir, part.name, part.bytes); err != nil {
+		if err := file.WriteNew(dir, part.name, part.bytes); err != nil {
 			return Lock{}, err
 		}
 	}

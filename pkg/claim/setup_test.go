@@ -9,6 +9,7 @@ import (
 
 	"github.com/consensys/gnark/frontend"
 
+	"rawstone/pkg/claim/internal/file"
 	"rawstone/pkg/wire"
 )
 
@@ -74,7 +75,7 @@ func TestSetupNeverOverwrites(t *testing.T) {
 			t.Errorf("setup over %s left %d files", name, len(entries))
 		}
 		// The race that the first look cannot see: the write itself must not replace either.
-		if err := writeNew(dir, name, []byte("bad")); err == nil {
+		if err := file.WriteNew(dir, name, []byte("bad")); err == nil {
 			t.Errorf("%s replaced", name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	groth16 "github.com/consensys/gnark/backend/groth16/bn254"
 
 	"rawstone/pkg/claim/internal/batch"
+	"rawstone/pkg/claim/internal/file"
 	"rawstone/pkg/wire"
 )
 
@@ -21,7 +22,7 @@ type Verifier struct {
 // at. It turns off gnark's logger for the whole process.
 func OpenVerifier(dir string, want Lock) (*Verifier, error) {
 	silence()
-	b, err := readHashed(dir, verifyingFile, want.VerifyingKey)
+	b, err := file.ReadHashed(dir, verifyingFile, want.VerifyingKey, maxFileLen)
 	if err != nil {
 		return nil, err
 	}
