@@ -52,55 +52,6 @@ func (r *Rule) Allows(raw uint64, physical float64) bool {
 	return false
 }
 
-// Interval returns the numbers of an integer signal of up to 62 bits that r allows, when they are an interval from low up to
-// low + span; ok is false when they are not, or are none. Comparing integers takes less time than Allows.
-func (r *Rule) Interval(s Signal) (low int64, span uint64, ok bool) {
-	if s.Float || s.Length > 62 {
-		return 0, 0, false
-	}
-	mask := ^uint64(0) >> (64 - s.Length)
-	first, last := int64(0), int64(mask)
-	if s.Signed {
-		first, last = -1<<(s.Length-1), int64(mask>>1)
-	}
-	// Rounding keeps order, so that the physical value never turns back while the number rises.
-	physical := func(n int64) float64 { return float64(float64(n)*s.Scale) + s.Offset }
-	before := func(n int64) bool { return physical(n) <= r.low }
-	behind := func(n int64) bool { return physical(n) >= r.high }
-	if s.Scale < 0 {
-		before, behind = behind, before
-	}
-	low, high := search(first, last, func(n int64) bool { return !before(n) }), search(first, last, behind)-1
-	for low <= high && slices.Contains(r.absent, uint64(low)&mask) {
-		low++
-	}
-	for low <= high && slices.Contains(r.absent, uint64(high)&mask) {
-		high--
-	}
-	for _, raw := range r.absent {
-		n := int64(raw)
-		if s.Signed && raw > mask>>1 {
-			n = int64(raw | ^mask)
-		}
-		if low <= n && n <= high {
-			return 0, 0, false
-		}
-	}
-	return low, uint64(high - low), low <= high
-}
-
-// search returns the first of first to last for which is holds, or last + 1; from there on it must hold throughout.
-func search(first, last int64, is func(int64) bool) int64 {
-	for first <= last {
-		if middle := first + (last-first)/2; is(middle) {
-			last = middle - 1
-		} else {
-			first = middle + 1
-		}
-	}
-	return first
-}
-
 // absent returns, in ascending order, the raw values of s that are reserved.
 func absent(s *Signal) []uint64 {
 	if s.Float || s.Length == 1 {
