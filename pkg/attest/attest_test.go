@@ -2,13 +2,11 @@ package attest
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/pem"
-	"io"
 	"math/big"
 	"strings"
 	"testing"
@@ -16,25 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/codec"
+	"rawstone/pkg/vectortest"
 	"rawstone/pkg/wire"
 )
 
-// rfc6979 signs without randomness, so that the vector is the same whenever it is made.
-type rfc6979 struct{ *ecdsa.PrivateKey }
-
-func (k rfc6979) Sign(_ io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	return k.PrivateKey.Sign(nil, digest, o)
-}
-
-// fixedKey returns the key whose secret is the SHA-256 of name.
-func fixedKey(t testing.TB, name string) rfc6979 {
+// fixedKey returns the key whose secret is the SHA-256 of name, as the vector of this package has it.
+func fixedKey(t testing.TB, name string) vectortest.Signer {
 	t.Helper()
-	d := sha256.Sum256([]byte(name))
-	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rfc6979{k}
+	return vectortest.KeyOf(t, sha256.Sum256([]byte(name)))
 }
 
 func fixedMessage() Message {
@@ -51,7 +38,7 @@ func fixedMessage() Message {
 
 func fixedProgram() wire.Hash { return sha256.Sum256([]byte("program")) }
 
-func fixedIdentity(t testing.TB) (rfc6979, Identity) {
+func fixedIdentity(t testing.TB) (vectortest.Signer, Identity) {
 	t.Helper()
 	key, m := fixedKey(t, "ecu"), fixedMessage()
 	s, err := Sign(key, fixedProgram(), m.Snapshot.Seq, m.Snapshot.Day, m.Snapshot.Commitment)

@@ -2,15 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"flag"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -18,37 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/codec"
+	"rawstone/pkg/vectortest"
 )
 
-var update = flag.Bool("update", false, "rewrite the conformance vectors in testdata; refused where CI is set")
-
-// rfc6979 signs without randomness, so that a vector is the same whenever it is made.
-type rfc6979 struct{ *ecdsa.PrivateKey }
-
-func (k rfc6979) Sign(_ io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	return k.PrivateKey.Sign(nil, digest, o)
-}
-
-// fixedKey returns the key whose secret is the SHA-256 of "rawstone test vector: " and name.
-func fixedKey(t testing.TB, name string) (rfc6979, octets) {
-	t.Helper()
-	d := sha256.Sum256([]byte("rawstone test vector: " + name))
-	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rfc6979{k}, d[:]
-}
-
-// octets are bytes that JSON spells in hexadecimal.
-type octets []byte
-
-func (o octets) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(o)), nil }
-
-func (o *octets) UnmarshalText(text []byte) (err error) {
-	*o, err = hex.DecodeString(string(text))
-	return err
-}
+type octets = vectortest.Octets
 
 // vectors is testdata/messages.json; the README beside it says what the fields are.
 type vectors struct {
@@ -137,15 +101,6 @@ type refusedVector struct {
 	Bytes octets `json:"bytes"`
 }
 
-// pattern returns n bytes that count up from first.
-func pattern(first byte, n int) octets {
-	b := make(octets, n)
-	for i := range b {
-		b[i] = first + byte(i)
-	}
-	return b
-}
-
 func (v snapshotVector) snapshot() Snapshot {
 	return Snapshot{Seq: v.Seq, Day: v.Day, Commitment: Commitment(v.Commitment), Signature: Signature(v.Signature)}
 }
@@ -187,44 +142,44 @@ func (v reportVector) report(t testing.TB) *Report {
 
 // inputs returns the vectors without any bytes that are made of them.
 func inputs() vectors {
-	from := snapshotVector{Seq: 41, Day: 19_993, Commitment: pattern(0x01, 32), Signature: pattern(0x40, 64)}
-	to := snapshotVector{Seq: 48, Day: 20_000, Commitment: pattern(0x02, 32), Signature: pattern(0x41, 64)}
-	birth := snapshotVector{Commitment: pattern(0x03, 32), Signature: pattern(0x42, 64)}
-	last := snapshotVector{Seq: 1<<64 - 1, Day: 1<<32 - 1, Commitment: pattern(0x04, 32), Signature: pattern(0x43, 64)}
-	ecu := pattern(0xe0, 16)
+	from := snapshotVector{Seq: 41, Day: 19_993, Commitment: vectortest.Pattern(0x01, 32), Signature: vectortest.Pattern(0x40, 64)}
+	to := snapshotVector{Seq: 48, Day: 20_000, Commitment: vectortest.Pattern(0x02, 32), Signature: vectortest.Pattern(0x41, 64)}
+	birth := snapshotVector{Commitment: vectortest.Pattern(0x03, 32), Signature: vectortest.Pattern(0x42, 64)}
+	last := snapshotVector{Seq: 1<<64 - 1, Day: 1<<32 - 1, Commitment: vectortest.Pattern(0x04, 32), Signature: vectortest.Pattern(0x43, 64)}
+	ecu := vectortest.Pattern(0xe0, 16)
 	var eight []proofVector
 	for i := range MaxClaimProofs {
-		eight = append(eight, proofVector{uint16(1<<16 - MaxClaimProofs + i), 63, pattern(byte(i), 128)})
+		eight = append(eight, proofVector{uint16(1<<16 - MaxClaimProofs + i), 63, vectortest.Pattern(byte(i), 128)})
 	}
 	values := make([]int64, VectorLen)
 	for i := range values {
 		values[i] = int64(i-32) * 67_108_863
 	}
 	values[0], values[63] = -1<<31, 1<<31-1
-	head := &headVector{48, 20_000, pattern(0x02, 32)}
+	head := &headVector{48, 20_000, vectortest.Pattern(0x02, 32)}
 	return vectors{
 		Comment: "Messages of version 1 (wire.cddl): inputs and their exact bytes. Commitments, snapshot signatures and proofs are " +
 			"patterns here, not real ones: pkg/claim/testdata has a claim that holds. See README.md.",
 		Snapshots: []snapshotVector{birth, from, to, last},
 		Claims: []claimVector{
-			{Name: "from the head", Version: 1, ECU: ecu, From: snapshotVector{Seq: 41}, To: to, Proofs: []proofVector{{7, 0, pattern(0x80, 128)}}},
-			{Name: "whole origin", Version: 1, ECU: ecu, From: from, To: to, Proofs: []proofVector{{7, 12, pattern(0x80, 128)}}},
-			{Name: "from the birth on day 0", Version: 1, ECU: ecu, From: birth, To: to, Proofs: []proofVector{{0, 0, pattern(0x80, 128)}}},
+			{Name: "from the head", Version: 1, ECU: ecu, From: snapshotVector{Seq: 41}, To: to, Proofs: []proofVector{{7, 0, vectortest.Pattern(0x80, 128)}}},
+			{Name: "whole origin", Version: 1, ECU: ecu, From: from, To: to, Proofs: []proofVector{{7, 12, vectortest.Pattern(0x80, 128)}}},
+			{Name: "from the birth on day 0", Version: 1, ECU: ecu, From: birth, To: to, Proofs: []proofVector{{0, 0, vectortest.Pattern(0x80, 128)}}},
 			{Name: "forfeit and two proofs", Version: 1, ECU: ecu, From: from, To: to, Forfeit: true,
-				Proofs: []proofVector{{7, 23, pattern(0x80, 128)}, {24, 24, pattern(0x90, 128)}}},
-			{Name: "largest", Version: 1, ECU: ecu, From: snapshotVector{1<<64 - 2, 1<<32 - 2, pattern(5, 32), pattern(6, 64), nil}, To: last,
+				Proofs: []proofVector{{7, 23, vectortest.Pattern(0x80, 128)}, {24, 24, vectortest.Pattern(0x90, 128)}}},
+			{Name: "largest", Version: 1, ECU: ecu, From: snapshotVector{1<<64 - 2, 1<<32 - 2, vectortest.Pattern(5, 32), vectortest.Pattern(6, 64), nil}, To: last,
 				Forfeit: true, Proofs: eight},
 		},
 		Receipts: []receiptVector{
-			{Name: "accepted", Version: 1, Submission: pattern(0x11, 32), Vehicle: "CAR1", Accepted: true, Head: head,
+			{Name: "accepted", Version: 1, Submission: vectortest.Pattern(0x11, 32), Vehicle: "CAR1", Accepted: true, Head: head,
 				Credits: []creditVector{{7, 40, 20_000}, {24, 0, 20_001}}},
-			{Name: "accepted before", Version: 1, Submission: pattern(0x12, 32), Vehicle: "CAR1", Accepted: true, Head: head,
-				Credits: []creditVector{{7, 40, 20_000}}, Original: pattern(0x11, 32)},
-			{Name: "gap", Version: 1, Submission: pattern(0x13, 32), Vehicle: "CAR1", Reason: ReasonGap, Head: head},
-			{Name: "malformed", Version: 1, Submission: pattern(0x14, 32), Vehicle: "A0123456789012345678901234567890", Reason: ReasonMalformed},
-			{Name: "report accepted", Version: 1, Submission: pattern(0x15, 32), Vehicle: "0", Accepted: true},
+			{Name: "accepted before", Version: 1, Submission: vectortest.Pattern(0x12, 32), Vehicle: "CAR1", Accepted: true, Head: head,
+				Credits: []creditVector{{7, 40, 20_000}}, Original: vectortest.Pattern(0x11, 32)},
+			{Name: "gap", Version: 1, Submission: vectortest.Pattern(0x13, 32), Vehicle: "CAR1", Reason: ReasonGap, Head: head},
+			{Name: "malformed", Version: 1, Submission: vectortest.Pattern(0x14, 32), Vehicle: "A0123456789012345678901234567890", Reason: ReasonMalformed},
+			{Name: "report accepted", Version: 1, Submission: vectortest.Pattern(0x15, 32), Vehicle: "0", Accepted: true},
 		},
-		Reports: []reportVector{{Version: 1, Vehicle: "CAR1", Charter: pattern(0x21, 32), Epoch: 20_000, Families: AllFamilies, Values: values}},
+		Reports: []reportVector{{Version: 1, Vehicle: "CAR1", Charter: vectortest.Pattern(0x21, 32), Epoch: 20_000, Families: AllFamilies, Values: values}},
 	}
 }
 
@@ -247,10 +202,10 @@ func sigStructure(id []byte, context string, payload []byte) octets {
 // fill makes the bytes of the vectors' inputs.
 func fill(t *testing.T, v vectors) vectors {
 	t.Helper()
-	key, secret := fixedKey(t, "collector and device")
+	key := vectortest.Key(t, "collector and device")
 	public := testPublic(t, key)
 	id := public.ID()
-	v.Secret, v.Key, v.KeyID = secret, public[:], id[:]
+	v.Secret, v.Key, v.KeyID = key.Secret, public[:], id[:]
 	check := func(b []byte, err error) octets {
 		t.Helper()
 		if err != nil {
@@ -299,28 +254,11 @@ func fill(t *testing.T, v vectors) vectors {
 // TestVectors holds the stored vectors to what this package makes of their inputs, and decodes and checks the stored bytes.
 func TestVectors(t *testing.T) {
 	path := filepath.Join("testdata", "messages.json")
-	if *update {
-		if os.Getenv("CI") != "" {
-			t.Fatal("-update is refused where CI is set: rewrite the vectors on a machine of your own and review the difference")
-		}
-		b, err := json.MarshalIndent(fill(t, inputs()), "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	if vectortest.Update() {
+		vectortest.Write(t, path, fill(t, inputs()))
 	}
 	var want vectors
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&want); err != nil {
-		t.Fatal(err)
-	}
+	vectortest.Read(t, path, &want)
 	if d := cmp.Diff(want, fill(t, inputs()), cmp.AllowUnexported(receiptVector{}, reportVector{})); d != "" {
 		t.Errorf("vectors differ (-stored +made):\n%s", d)
 	}
@@ -358,6 +296,7 @@ func TestVectors(t *testing.T) {
 		checkSignature(t, keys[0], v.sealedVector)
 	}
 	for _, v := range want.Refused {
+		var err error
 		switch v.Type {
 		case "claim":
 			_, err = DecodeClaim(v.Bytes)

@@ -18,6 +18,7 @@ import (
 
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/link"
+	"rawstone/pkg/capturetest"
 )
 
 // groups returns n bus URLs on ports that are free now.
@@ -163,13 +164,7 @@ func TestReplayShared(t *testing.T) {
 
 // TestRecordedDrives plays each recorded drive through a Set: every frame that the capture holds, no other.
 func TestRecordedDrives(t *testing.T) {
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = "../shared/captures"
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("../../..", dir)
-	}
+	dir := capturetest.Dir(t)
 	files, err := filepath.Glob(filepath.Join(dir, "*.candump.log*"))
 	if err != nil || len(files) == 0 {
 		t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
@@ -191,13 +186,9 @@ func TestRecordedDrives(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
-		path, err := filepath.Abs(file)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var buses []Bus
 		for name := range want {
-			buses = append(buses, Bus{Name: name, URL: "replay://" + path + "?speed=0"})
+			buses = append(buses, Bus{Name: name, URL: "replay://" + file + "?speed=0"})
 		}
 		s, err := Open(Config{Buses: buses, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {

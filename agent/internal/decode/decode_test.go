@@ -14,23 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-)
 
-// captures returns the folder of recorded drives; a relative one is relative to the repository.
-func captures(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = "../shared/captures"
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("../../..", dir)
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
-	}
-	return dir
-}
+	"rawstone/pkg/capturetest"
+)
 
 // differ compares rows of two tables, numbers as numbers, and describes the first difference, or is "".
 func differ(got, want string) string {
@@ -55,7 +41,7 @@ func differ(got, want string) string {
 
 func TestCaptures(t *testing.T) {
 	t.Parallel()
-	dir := captures(t)
+	dir := capturetest.Dir(t)
 	for name, signals := range map[string]string{
 		"mustang":   "OdometerMasterValue,OdoCount,OdoTripVerify_L_Actl,Veh_V_ActlEng,Veh_V_ActlBrk",
 		"obd2-trip": "DistanceTrip,DistanceTotal,DistanceValid,gnss_speed.Speed,SpeedValid",
@@ -102,7 +88,7 @@ func TestCaptures(t *testing.T) {
 // TestTortureFiles: with an empty capture nearly every DBC file of the collection loads, and says its counts.
 func TestTortureFiles(t *testing.T) {
 	t.Parallel()
-	paths, err := filepath.Glob(filepath.Join(filepath.Dir(captures(t)), "dbc", "*", "*.dbc"))
+	paths, err := filepath.Glob(filepath.Join(filepath.Dir(capturetest.Dir(t)), "dbc", "*", "*.dbc"))
 	if err != nil || len(paths) == 0 {
 		t.Skipf("no DBC files beside the recorded drives: %v", err)
 	}

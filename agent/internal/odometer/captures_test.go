@@ -3,7 +3,6 @@ package odometer
 import (
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/dbc"
+	"rawstone/pkg/capturetest"
 )
 
 // captured is a signal of a recorded drive and its unit.
@@ -22,16 +22,9 @@ type captured struct {
 // replay decodes a recorded drive into samples.
 func replay(t testing.TB, name string, wanted []captured) (signals []vss.Signal, samples []vss.Sample) {
 	t.Helper()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = "../shared/captures"
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("../../..", dir)
-	}
-	text, err := os.ReadFile(filepath.Join(dir, name+".dbc"))
+	text, err := os.ReadFile(capturetest.Find(t, name+".dbc"))
 	if err != nil {
-		t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
+		t.Fatal(err)
 	}
 	file, _ := dbc.Parse(name, text)
 	var wants []dbc.Want
@@ -47,7 +40,7 @@ func replay(t testing.TB, name string, wanted []captured) (signals []vss.Signal,
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := can.OpenFile(filepath.Join(dir, name+".candump.log.gz"))
+	log, err := can.OpenFile(capturetest.Find(t, name+".candump.log.gz"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,26 +15,14 @@ import (
 	"rawstone/agent/internal/trip"
 	"rawstone/agent/internal/vehicle"
 	"rawstone/pkg/can"
+	"rawstone/pkg/capturetest"
 	"rawstone/pkg/wire"
 )
-
-// captures returns the folder of recorded drives.
-func captures(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "captures")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("skipped: real drives; set RAWSTONE_CAPTURES to the folder of captures")
-	}
-	return dir
-}
 
 // plain unpacks a capture, so that the benchmark does not measure gzip.
 func plain(t testing.TB, name string) string {
 	t.Helper()
-	r, err := can.OpenFile(filepath.Join(captures(t), name))
+	r, err := can.OpenFile(capturetest.Find(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"rawstone/agent/internal/bus"
 	"rawstone/agent/internal/reader"
 	"rawstone/agent/internal/vehicle"
+	"rawstone/pkg/capturetest"
 	"rawstone/pkg/wire"
 )
 
@@ -61,22 +61,11 @@ func replayed(t *testing.T, vehicleMap, bus0, capture string, speed int) record 
 // A recorded drive gives the same distance, events and usage at any speed of replay.
 func TestReplaySpeedChangesNothing(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "captures")
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range []struct {
 		vehicleMap, bus, capture string
 		metres                   int64
 	}{{"mustang.yaml", "can0", "mustang", 300}, {"css-gnss.yaml", "can2", "obd2-trip", 40_000}} {
-		path := filepath.Join(dir, c.capture+".candump.log.gz")
-		if _, err := os.Stat(path); err != nil {
-			t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
-		}
+		path := capturetest.Find(t, c.capture+".candump.log.gz")
 		fast := replayed(t, c.vehicleMap, c.bus, path, 0)
 		paced := replayed(t, c.vehicleMap, c.bus, path, 1000)
 		if d := cmp.Diff(fast, paced); d != "" {

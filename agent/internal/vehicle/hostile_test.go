@@ -14,6 +14,7 @@ import (
 	"rawstone/agent/internal/signalmap"
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/can"
+	"rawstone/pkg/capturetest"
 )
 
 // FuzzMap reads any text as a map beside a DBC file: no panic, and what is accepted compiles into a Reader of as many signals.
@@ -190,7 +191,7 @@ func TestHostileMemory(t *testing.T) {
 
 // BenchmarkRead reads the Mustang's frames by its map; x-plan is how many times longer that takes than the DBC plan alone.
 func BenchmarkRead(b *testing.B) {
-	src, err := can.OpenFile(filepath.Join(captures(b), "mustang.candump.log.gz"))
+	src, err := can.OpenFile(capturetest.Find(b, "mustang.candump.log.gz"))
 	if err != nil {
 		b.Fatal(err)
 	}

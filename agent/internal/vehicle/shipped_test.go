@@ -21,25 +21,10 @@ import (
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/dbc"
+	"rawstone/pkg/capturetest"
 )
 
 const shipped = "../../../configs/vehicles"
-
-// captures returns the folder of recorded drives; a relative one is relative to the repository.
-func captures(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = "../shared/captures"
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("../../..", dir)
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
-	}
-	return dir
-}
 
 // open compiles a shipped map whose buses are numbered as in the map.
 func open(t testing.TB, name string) *Reader {
@@ -208,7 +193,7 @@ func points(samples []vss.Sample, signal int) []point {
 
 func TestMustang(t *testing.T) {
 	t.Parallel()
-	dir := captures(t)
+	dir := capturetest.Dir(t)
 	r := open(t, "mustang.yaml")
 	samples := play(t, r, filepath.Join(dir, "mustang.candump.log.gz"), "can0")
 	csv := filepath.Join(dir, "mustang.expected.csv.gz")
@@ -245,7 +230,7 @@ func TestMustang(t *testing.T) {
 
 func TestOBD2Trip(t *testing.T) {
 	t.Parallel()
-	dir := captures(t)
+	dir := capturetest.Dir(t)
 	path := filepath.Join(dir, "obd2-trip.candump.log.gz")
 	r := open(t, "obd2.yaml")
 	speeds := points(play(t, r, path, "can1"), 0)
@@ -288,7 +273,7 @@ func TestOBD2Trip(t *testing.T) {
 // The recording sweeps speed and charge through values that no car has: those are not available.
 func TestModel3(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(captures(t), "model3.candump.log.gz")
+	path := capturetest.Find(t, "model3.candump.log.gz")
 	samples := play(t, open(t, "model3.yaml"), path, "vcan0")
 	src, err := can.OpenFile(path)
 	if err != nil {
@@ -321,7 +306,7 @@ func TestModel3(t *testing.T) {
 // TestOdometerAnswers reads the 130 answers of a Ford with three identifiers.
 func TestOdometerAnswers(t *testing.T) {
 	t.Parallel()
-	file, err := os.Open(filepath.Join(captures(t), "obd-odometer.csv"))
+	file, err := os.Open(capturetest.Find(t, "obd-odometer.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}

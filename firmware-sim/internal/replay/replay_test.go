@@ -19,22 +19,10 @@ import (
 
 	"rawstone/firmware-sim/internal/ecu"
 	"rawstone/pkg/can"
+	"rawstone/pkg/capturetest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
-
-// captures returns the folder of recorded drives, or skips.
-func captures(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "captures")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recorded drives: %v; set RAWSTONE_CAPTURES to their folder", err)
-	}
-	return dir
-}
 
 func capture(t *testing.T, text string) string {
 	t.Helper()
@@ -59,7 +47,7 @@ garbage
 
 // TestRecordedDrive plays the recorded drive in memory: the ECU counts the distance that the trip counter shows.
 func TestRecordedDrive(t *testing.T) {
-	dir := captures(t)
+	dir := capturetest.Dir(t)
 	sensors, _, err := LoadSensors(filepath.Join(dir, "obd2-trip.dbc"), SensorConfig{
 		Odometer: SignalConfig{Signal: "DistanceTrip", Unit: "m", Valid: "DistanceValid"},
 		Speed:    SignalConfig{Signal: "Speed", Unit: "m/s", Valid: "SpeedValid"},

@@ -11,12 +11,13 @@ import (
 	"go.einride.tech/can/pkg/descriptor"
 
 	"rawstone/pkg/can"
+	"rawstone/pkg/capturetest"
 )
 
 // drive returns the frames of the recorded drive of that name, and every signal of its DBC file as wants.
 func drive(b *testing.B, name string) (*File, []Want, []can.Frame) {
 	b.Helper()
-	dir := captures(b)
+	dir := capturetest.Dir(b)
 	file, _ := parseFile(b, filepath.Join(dir, name+".dbc"))
 	var wants []Want
 	for _, m := range file.Messages {

@@ -16,23 +16,8 @@ import (
 	einride "go.einride.tech/can/pkg/dbc"
 
 	"rawstone/pkg/can"
+	"rawstone/pkg/capturetest"
 )
-
-// captures returns the folder of recorded drives; a relative one is relative to the repository.
-func captures(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = "../shared/captures"
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("../../..", dir)
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no recorded drives in %s: set RAWSTONE_CAPTURES to their folder", dir)
-	}
-	return dir
-}
 
 func parseFile(t testing.TB, path string) (*File, []Warning) {
 	t.Helper()
@@ -63,7 +48,7 @@ func gunzip(t testing.TB, path string) []byte {
 // TestCaptures decodes recorded drives and compares every row with what cantools decodes.
 func TestCaptures(t *testing.T) {
 	t.Parallel()
-	dir := captures(t)
+	dir := capturetest.Dir(t)
 	for name, signals := range map[string][]string{
 		"mustang":   {"OdometerMasterValue", "OdoCount", "OdoTripVerify_L_Actl", "Veh_V_ActlEng", "Veh_V_ActlBrk"},
 		"obd2-trip": {"DistanceTrip", "DistanceTotal", "DistanceValid", "gnss_speed.Speed", "SpeedValid"},
@@ -137,7 +122,7 @@ func TestCaptures(t *testing.T) {
 // for every SG_ line, and agree with einride's parser where that one understands the file.
 func TestTortureFiles(t *testing.T) {
 	t.Parallel()
-	paths, err := filepath.Glob(filepath.Join(filepath.Dir(captures(t)), "dbc", "*", "*.dbc"))
+	paths, err := filepath.Glob(filepath.Join(filepath.Dir(capturetest.Dir(t)), "dbc", "*", "*.dbc"))
 	if err != nil || len(paths) == 0 {
 		t.Skipf("no DBC files beside the recorded drives: %v", err)
 	}

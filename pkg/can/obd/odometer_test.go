@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"rawstone/pkg/can"
 	"rawstone/pkg/can/isotp"
 	"rawstone/pkg/can/obd"
+	"rawstone/pkg/capturetest"
 )
 
 // ford404C is a maker's own identifier: 24 bits of 0.1 km.
@@ -22,16 +22,9 @@ func ford404C() obd.Layout { return obd.Layout{Length: 3, Scale: 0.1, Unit: "km"
 // TestRecordedOdometers decodes what a Ford F-150 answered, frame by frame, through the transport.
 func TestRecordedOdometers(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("RAWSTONE_CAPTURES")
-	if dir == "" {
-		dir = "../shared/captures"
-	}
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("../../..", dir)
-	}
-	file, err := os.Open(filepath.Join(dir, "obd-odometer.csv"))
+	file, err := os.Open(capturetest.Find(t, "obd-odometer.csv"))
 	if err != nil {
-		t.Skipf("no recorded answers: set RAWSTONE_CAPTURES to their folder (%v)", err)
+		t.Fatal(err)
 	}
 	defer file.Close()
 	rows, err := csv.NewReader(file).ReadAll()
