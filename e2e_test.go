@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,23 +20,14 @@ import (
 	agent "rawstone/agent/daemon"
 	collector "rawstone/collector/daemon"
 	sim "rawstone/firmware-sim/daemon"
+	"rawstone/pkg/capturetest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
 // TestRealDrive plays a recorded drive of 40,579 m to the whole system in one process.
 func TestRealDrive(t *testing.T) {
-	captures := os.Getenv("RAWSTONE_CAPTURES")
-	if captures == "" {
-		captures = "../shared/captures"
-	}
-	capture, err := filepath.Abs(filepath.Join(captures, "obd2-trip.candump.log.gz"))
-	if err == nil {
-		_, err = os.Stat(capture)
-	}
-	if err != nil {
-		t.Skip("no recorded drive: set RAWSTONE_CAPTURES to the folder of captures")
-	}
+	capture := capturetest.Find(t, "obd2-trip.candump.log.gz")
 	// Noon of a program day; the test jumps to the next day when the drive is over.
 	var mu sync.Mutex
 	var jump time.Duration

@@ -62,9 +62,10 @@ func child(role, path string) error {
 
 // A world is a program with one vehicle, its configuration files in dir.
 type world struct {
-	dir  string
-	now  func() time.Time
-	mqtt string // where the collector listens
+	dir string
+	now func() time.Time
+	// mqtt and https are where the collector listens.
+	mqtt, https string
 }
 
 // car is what the simulated car and the agent's reading side are configured with.
@@ -122,7 +123,7 @@ func (w *world) write(t *testing.T, name, text string) string {
 // the broker at broker, or directly when that is empty.
 func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir(), now: now, mqtt: "127.0.0.1:" + strconv.Itoa(freePort(t))}
+	w := &world{dir: t.TempDir(), now: now, mqtt: "127.0.0.1:" + strconv.Itoa(freePort(t)), https: "127.0.0.1:" + strconv.Itoa(freePort(t))}
 	if broker == "" {
 		broker = w.mqtt
 	}
@@ -131,14 +132,18 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	if _, err := collector.Init(source, w.path("program"), now); err != nil {
 		t.Fatal(err)
 	}
+	if err := collector.InitCA(w.path("ca"), []string{"127.0.0.1"}, now()); err != nil {
+		t.Fatal(err)
+	}
 	const documents = "  root: program/root.pub\n  file: program/program.cose\n"
-	const keys = "  charter: program/charter.cose\n  policies: [program/policies/1.cose]\n  claim_keys: program/claim\n"
-	w.write(t, "collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+keys+
+	const charter = "  charter: program/charter.cose\n"
+	w.write(t, "collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+charter+
+		"  policies: [program/policies/1.cose]\n  claim_keys: program/claim\n  ecu_ca: ca/ecu-ca.pem\n"+
 		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
-		"mqtt: {listen: "+w.mqtt+"}\nweb: 127.0.0.1:0\n")
+		"mqtt: {listen: "+w.mqtt+"}\nhttps: {listen: "+w.https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
 	w.write(t, "sim.yaml", "program:\n"+documents+"state: ecu\nhistory: true\n"+c.sim)
-	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+keys+
-		"buses:\n"+c.buses+"\nvehicle_map: "+c.vehicle+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
+	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+charter+
+		"collector_url: https://"+w.https+"\ncollector_ca: ca/server-ca.pem\nnews_every: 1s\nbuses:\n"+c.buses+"\nvehicle_map: "+c.vehicle+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
 		"dispatch: {every_days: 1, max_delay: 50ms, retry_after: 1s}\nconsent: ["+c.consent+"]\n"+
 		"mqtt: {url: \"tcp://"+broker+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n")
 	identity, err := sim.Init(w.car(t), now)
@@ -149,7 +154,12 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	if err := agent.Init(w.agent(t), w.path("device.pub")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = collector.AddVehicle(t.Context(), w.collector(t), collector.Vehicle{ID: "CAR1", ECUKey: w.path("identity.pem"), DeviceKey: w.path("device.pub")}, now)
+	if err := collector.CertifyECU(w.path("ca"), w.path("identity.pem"), w.path("ecu.pem"), now()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = collector.AddVehicle(t.Context(), w.collector(t), collector.Vehicle{
+		ID: "CAR1", ECUKey: w.path("identity.pem"), ECUCert: w.path("ecu.pem"), DeviceKey: w.path("device.pub"),
+	}, now)
 	if err != nil {
 		t.Fatal(err)
 	}

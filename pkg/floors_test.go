@@ -22,34 +22,35 @@ func floors() map[string]int {
 		0: {
 			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/odometer/motion", "agent/internal/vss",
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket", "pkg/claim/internal/batch", "pkg/claim/internal/file",
-			"pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile",
+			"collector/internal/credit/internal/check", "pkg/capturetest", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/vectortest",
 		},
 		1: {"agent/internal/decode/capture", "agent/internal/decode/tally", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
-		2: {"agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		2: {"agent/internal/blob", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/dispatch", "agent/internal/flash",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
-			"collector/internal/database", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
+			"collector/internal/blob", "collector/internal/ca", "collector/internal/database", "collector/internal/listener", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
 		},
 		4: {
 			"agent/internal/bus", "agent/internal/cut", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
-			"collector/internal/panel", "collector/internal/store", "pkg/audit/internal/accounts",
+			"collector/internal/outbox", "collector/internal/panel", "pkg/audit/internal/accounts", "pkg/notice",
 		},
 		5: {
 			"agent/internal/decode", "agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
-			"agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/policy", "collector/internal/stones", "pkg/audit",
+			"agent/internal/rulebook", "agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/policy", "collector/internal/store", "pkg/audit",
 		},
 		6: {
-			"collector/internal/analytics", "collector/internal/broker", "collector/internal/credit", "collector/internal/dashboard",
+			"collector/internal/analytics", "collector/internal/broker", "collector/internal/bulletin", "collector/internal/credit", "collector/internal/dashboard",
 			"collector/internal/evidence",
 			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
-			"collector/internal/validator",
+			"collector/internal/stones", "collector/internal/validator",
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
-		7: {"agent/daemon", "collector/daemon", "firmware-sim/daemon"},
-		8: {"agent/internal/cli", "collector/internal/cli", "firmware-sim/internal/cli"},
-		9: {"agent", "collector", "firmware-sim"},
+		7:  {"agent/daemon", "collector/internal/registry", "firmware-sim/daemon"},
+		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "firmware-sim/internal/cli"},
+		9:  {"agent", "collector/internal/cli", "firmware-sim"},
+		10: {"collector"},
 	} {
 		for _, n := range names {
 			m[n] = floor
@@ -69,7 +70,8 @@ func sideways() map[string][]string {
 func blind() map[string][]string {
 	raw := []string{
 		"pkg/can", "pkg/dp", "agent/internal/archive", "agent/internal/budget", "agent/internal/bus", "agent/internal/cut", "agent/internal/odometer",
-		"agent/internal/reader", "agent/internal/report", "agent/internal/seal", "agent/internal/trip", "agent/internal/vehicle", "agent/internal/vss",
+		"agent/internal/reader", "agent/internal/report", "agent/internal/rulebook", "agent/internal/seal", "agent/internal/trip", "agent/internal/vehicle", "agent/internal/vss",
+		"pkg/notice", "pkg/terms",
 	}
 	return map[string][]string{"agent/internal/spool": raw, "agent/internal/uplink": raw}
 }

@@ -11,9 +11,11 @@ import (
 	"strconv"
 	"time"
 
+	"rawstone/agent/internal/blob"
 	"rawstone/agent/internal/bus"
 	"rawstone/agent/internal/vehicle"
 	"rawstone/pkg/config"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -49,8 +51,16 @@ type Config struct {
 	Dispatch Dispatch `yaml:"dispatch"`
 	// Consent lists the families of usage statistics that the driver has turned on: hours, speed, trips, charge, feature. Default none.
 	Consent []string `yaml:"consent"`
+	// ClaimKinds lists the kinds of policy beside mileage that the driver lets claims tell of: safe, feature/NAME. Default none.
+	ClaimKinds []string `yaml:"claim_kinds"`
 	// MQTT says where the broker is.
 	MQTT MQTT `yaml:"mqtt"`
+	// CollectorURL is https://HOST:PORT, where circuits and proving keys are fetched. Required.
+	CollectorURL string `yaml:"collector_url"`
+	// CollectorCA is the PEM file of the roots that CollectorURL is checked under; empty for the system's. Default empty.
+	CollectorCA string `yaml:"collector_ca"`
+	// NewsEvery is the longest time between two looks at the collector's notice of policies, default 168h, 1s to 744h.
+	NewsEvery time.Duration `yaml:"news_every"`
 	// Spool bounds what waits to be sent.
 	Spool Spool `yaml:"spool"`
 	// Status is the IP:port of the local status page, on loopback; empty for none. Default empty.
@@ -59,16 +69,13 @@ type Config struct {
 	MemoryLimit int `yaml:"memory_limit_mib"`
 }
 
-// Program names the signed documents and the keys of the proof system.
+// Program names the signed documents that the car pins. Policies and the keys of the proof system come from the collector.
 type Program struct {
 	// Root is the file with the program root's public key: 66 hexadecimal digits. Required.
 	Root string `yaml:"root"`
-	// File, Charter and Policies are the signed documents. Required.
-	File     string   `yaml:"file"`
-	Charter  string   `yaml:"charter"`
-	Policies []string `yaml:"policies"`
-	// ClaimKeys is the directory of the circuit and its proving key. Required.
-	ClaimKeys string `yaml:"claim_keys"`
+	// File and Charter are the signed documents. Required.
+	File    string `yaml:"file"`
+	Charter string `yaml:"charter"`
 }
 
 // Bus is one bus.
@@ -144,6 +151,7 @@ func Defaults() Config {
 		ECU:         ECU{AnswerWait: 5 * time.Second},
 		Dispatch:    Dispatch{EveryDays: 7, MaxDelay: 6 * time.Hour, RetryAfter: 6 * time.Hour},
 		MQTT:        MQTT{RetryMin: time.Second, RetryMax: 15 * time.Minute, ReceiptWait: time.Minute},
+		NewsEvery:   7 * 24 * time.Hour,
 		Spool:       Spool{MaxKiB: 4096},
 		MemoryLimit: 32,
 	}
@@ -186,10 +194,7 @@ func (c *Config) busIndex(name string) (uint8, bool) {
 func load(path string) (*Config, error) {
 	c := Defaults()
 	err := config.Load(path, &c)
-	config.Resolve(path, &c.StateDir, &c.DeviceKey, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.Program.ClaimKeys, &c.ECU.Identity, &c.VehicleMap)
-	for i := range c.Program.Policies {
-		config.Resolve(path, &c.Program.Policies[i])
-	}
+	config.Resolve(path, &c.StateDir, &c.DeviceKey, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.CollectorCA, &c.ECU.Identity, &c.VehicleMap)
 	return &c, err
 }
 
@@ -203,19 +208,24 @@ func (c *Config) Validate(f *config.Faults) {
 	}
 	for path, v := range map[string]string{
 		"$.state_dir": c.StateDir, "$.device_key": c.DeviceKey, "$.program.root": c.Program.Root, "$.program.file": c.Program.File,
-		"$.program.charter": c.Program.Charter, "$.program.claim_keys": c.Program.ClaimKeys, "$.ecu.identity": c.ECU.Identity,
+		"$.program.charter": c.Program.Charter, "$.ecu.identity": c.ECU.Identity,
 	} {
 		if v == "" {
 			f.Add(path, "must be set")
 		}
 	}
-	if len(c.Program.Policies) == 0 {
-		f.Add("$.program.policies", "must name at least one file")
+	if err := blob.CheckURL(c.CollectorURL); err != nil {
+		f.Add("$.collector_url", "%v", err)
 	}
 	c.validateReading(f)
 	for i, name := range c.Consent {
 		if _, err := wire.ParseFamily(name); err != nil {
 			f.Add("$.consent["+strconv.Itoa(i)+"]", "%v", err)
+		}
+	}
+	for i, kind := range c.ClaimKinds {
+		if err := terms.CheckKind(kind); err != nil {
+			f.Add("$.claim_kinds["+strconv.Itoa(i)+"]", "%v", err)
 		}
 	}
 	within(f, "$.polling.park_after", c.Polling.ParkAfter, 10*time.Second, 24*time.Hour)
@@ -229,6 +239,7 @@ func (c *Config) Validate(f *config.Faults) {
 	within(f, "$.mqtt.receipt_wait", c.MQTT.ReceiptWait, time.Second, time.Hour)
 	within(f, "$.dispatch.retry_after", c.Dispatch.RetryAfter, time.Second, 7*24*time.Hour)
 	within(f, "$.ecu.answer_wait", c.ECU.AnswerWait, 100*time.Millisecond, time.Minute)
+	within(f, "$.news_every", c.NewsEvery, time.Second, 31*24*time.Hour)
 	within(f, "$.spool.max_kib", c.Spool.MaxKiB, 64, 1<<20)
 	within(f, "$.memory_limit_mib", c.MemoryLimit, 16, 1024)
 	if u, err := url.Parse(c.MQTT.URL); err != nil || u.Scheme != "tcp" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" {

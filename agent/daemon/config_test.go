@@ -16,25 +16,31 @@ func TestFaultsAreAllNamed(t *testing.T) {
 		want []string
 	}{
 		"empty": {"", []string{"agent.yaml: environment:", "vehicle:", "state_dir: must", "device_key: must", "program.root: must", "program.file: must",
-			"program.charter: must", "program.policies: must", "program.claim_keys: must", "ecu.identity: must", "buses: 0 buses", "mqtt.url:"}},
-		"unknown key":  {agentYAML + "telemetry: 3\n", []string{"agent.yaml:18:1: telemetry: unknown key"}},
-		"repeated key": {agentYAML + "vehicle: CAR2\n", []string{"agent.yaml:18:1: vehicle: the key is repeated"}},
+			"program.charter: must", "ecu.identity: must", "buses: 0 buses", "mqtt.url:", `collector_url: "" is not https://HOST:PORT`}},
+		"unknown key":  {agentYAML + "telemetry: 3\n", []string{"agent.yaml:17:1: telemetry: unknown key"}},
+		"repeated key": {agentYAML + "vehicle: CAR2\n", []string{"agent.yaml:17:1: vehicle: the key is repeated"}},
 		"many": {strings.NewReplacer(
 			"environment: development", "environment: test", "CAR1", "car one", "every_days: 1", "every_days: 32", "max_delay: 1s", "max_delay: 49h", "100ms", "99ms", "speed]", "position]",
 		).Replace(agentYAML), []string{
 			`agent.yaml:1:14: environment: "test" is neither`, "agent.yaml:2:10: vehicle:",
-			"agent.yaml:14:50: ecu.answer_wait: 99ms is not within 100ms to 1m0s", "agent.yaml:15:24: dispatch.every_days: 32 is not within 1 to 31",
-			"agent.yaml:15:39: dispatch.max_delay: 49h0m0s", "agent.yaml:16:18: consent[1]:",
+			"agent.yaml:12:50: ecu.answer_wait: 99ms is not within 100ms to 1m0s", "agent.yaml:13:24: dispatch.every_days: 32 is not within 1 to 31",
+			"agent.yaml:13:39: dispatch.max_delay: 49h0m0s", "agent.yaml:14:18: consent[1]:",
 		}},
 		"buses": {strings.Replace(agentYAML, "buses:\n", "buses:\n  - {name: can0, url: \"udp://239.64.144.2:1\"}\n  - {url: x}\n", 1),
-			[]string{`buses[2].name: "can0" is empty or stands twice`, `buses[1].name: "" is empty`, `agent.yaml:13:11: buses[1].url: `}},
-		"ECU's bus": {strings.Replace(agentYAML, "ecu: {bus: can0", "ecu: {bus: can7", 1), []string{`agent.yaml:14:12: ecu.bus: there is no bus "can7"`}},
+			[]string{`buses[2].name: "can0" is empty or stands twice`, `buses[1].name: "" is empty`, `agent.yaml:11:11: buses[1].url: `}},
+		"ECU's bus": {strings.Replace(agentYAML, "ecu: {bus: can0", "ecu: {bus: can7", 1), []string{`agent.yaml:12:12: ecu.bus: there is no bus "can7"`}},
 		"broker elsewhere": {strings.Replace(agentYAML, "127.0.0.1:1", "192.0.2.1:1883", 1),
-			[]string{"agent.yaml:17:13: mqtt.url: 192.0.2.1:1883 is not a loopback address: without enrolment nothing may leave the machine"}},
-		"broker by a name": {strings.Replace(agentYAML, "127.0.0.1:1", "broker.example:1883", 1), []string{"is not a loopback address"}},
-		"broker over TLS":  {strings.Replace(agentYAML, "tcp://", "ssl://", 1), []string{"is not tcp://HOST:PORT"}},
-		"status for all":   {agentYAML + "status: 0.0.0.0:8081\n", []string{"agent.yaml:18:9: status:", "not a loopback IP:port"}},
-		"status by a name": {agentYAML + "status: localhost:8081\n", []string{"not a loopback IP:port"}},
+			[]string{"agent.yaml:15:13: mqtt.url: 192.0.2.1:1883 is not a loopback address: without enrolment nothing may leave the machine"}},
+		"broker by a name":    {strings.Replace(agentYAML, "127.0.0.1:1", "broker.example:1883", 1), []string{"is not a loopback address"}},
+		"broker over TLS":     {strings.Replace(agentYAML, "tcp://", "ssl://", 1), []string{"is not tcp://HOST:PORT"}},
+		"collector over http": {strings.Replace(agentYAML, "https://127.0.0.1:1", "http://127.0.0.1:1", 1), []string{`collector_url: "http://127.0.0.1:1" is not https://HOST:PORT`}},
+		"collector's user":    {strings.Replace(agentYAML, "https://", "https://me:secret@", 1), []string{"collector_url:", "is not https://HOST:PORT"}},
+		"collector's path":    {strings.Replace(agentYAML, "127.0.0.1:1\n", "127.0.0.1:1/v1\n", 1), []string{"collector_url:", "is not https://HOST:PORT"}},
+		"no news":             {agentYAML + "news_every: 745h\n", []string{"news_every: 745h0m0s is not within 1s to 744h0m0s"}},
+		"kind":                {agentYAML + "claim_kinds: [safe, fast]\n", []string{"agent.yaml:17:21: claim_kinds[1]: kind \"fast\" is none of mileage, safe, feature/NAME"}},
+		"policies by file":    {strings.Replace(agentYAML, "buses:\n", "  policies: [x]\nbuses:\n", 1), []string{"program.policies: unknown key"}},
+		"status for all":      {agentYAML + "status: 0.0.0.0:8081\n", []string{"agent.yaml:17:9: status:", "not a loopback IP:port"}},
+		"status by a name":    {agentYAML + "status: localhost:8081\n", []string{"not a loopback IP:port"}},
 		"bounds": {agentYAML + "spool: {max_kib: 63}\nmemory_limit_mib: 15\nutc_offset: 25h\n",
 			[]string{"spool.max_kib: 63", "memory_limit_mib: 15", "utc_offset: 25h0m0s"}},
 	} {
@@ -75,12 +81,12 @@ func TestShippedConfigurationsLoad(t *testing.T) {
 
 func TestDefaultsAndPaths(t *testing.T) {
 	w := newWorld(t, wire.Development)
-	c := w.load("dispatch: {every_days: 1, max_delay: 1s}\n", "", "consent: [hours, speed]\n", "", ", answer_wait: 100ms", "")
+	c := w.load("dispatch: {every_days: 1, max_delay: 1s}\n", "", "consent: [hours, speed]\n", "", ", answer_wait: 100ms", "", "collector_url:", "collector_ca: ca.pem\ncollector_url:")
 	d := Defaults()
 	if c.Dispatch != d.Dispatch || c.ECU.AnswerWait != d.ECU.AnswerWait || c.UTCOffset != 8*time.Hour || len(c.Consent) != 0 || c.Status != "" {
 		t.Errorf("%+v", c)
 	}
-	for _, path := range []string{c.StateDir, c.DeviceKey, c.Program.Root, c.Program.File, c.Program.Charter, c.Program.Policies[0], c.Program.ClaimKeys,
+	for _, path := range []string{c.StateDir, c.DeviceKey, c.Program.Root, c.Program.File, c.Program.Charter, c.CollectorCA,
 		c.ECU.Identity, c.VehicleMap} {
 		if filepath.Dir(path) != w.dir {
 			t.Errorf("%s is not relative to the file", path)
@@ -100,7 +106,7 @@ func TestCheckReportsAll(t *testing.T) {
 	bad := w.write("bad.yaml", strings.NewReplacer("max_delay: 1s", "max_delay: 49h", "car.yaml", "bad-car.yaml").Replace(agentYAML))
 	badMap := w.write("bad-car.yaml", strings.NewReplacer("Vehicle.TraveledDistance", "Vehicle.Driver.HeartRate", "unit: m", "unit: stone").Replace(carYAML))
 	for path, want := range map[string][]string{
-		bad:    {"bad.yaml:15:38: dispatch.max_delay:", "bad-car.yaml:4:10: signals[0].path:"},
+		bad:    {"bad.yaml:13:38: dispatch.max_delay:", "bad-car.yaml:4:10: signals[0].path:"},
 		badMap: {"bad-car.yaml:4:10: signals[0].path:"},
 	} {
 		err := Check(path)

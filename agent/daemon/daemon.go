@@ -6,6 +6,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/reader"
 	"rawstone/agent/internal/report"
+	"rawstone/agent/internal/rulebook"
 	"rawstone/agent/internal/seal"
 	"rawstone/agent/internal/spool"
 	"rawstone/agent/internal/status"
@@ -36,15 +38,16 @@ import (
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/can/dbc"
-	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
-// Places below the state directory. A factory reset wipes stateDir and never budgetDir nor its anchor.
+// Places below the state directory. A factory reset wipes stateDir, rulesDir and keysDir, and never budgetDir nor its anchor.
 const (
 	stateDir     = "state"
+	rulesDir     = "rules"
+	keysDir      = "keys"
 	budgetDir    = "budget"
 	budgetAnchor = "budget.anchor"
 )
@@ -75,6 +78,7 @@ type agent struct {
 	reports  string         // why, for the driver
 	spool    *spool.Spool
 	journal  *journal.Journal
+	book     *rulebook.Book
 	sealer   *seal.Sealer
 	uplink   *uplink.Uplink
 	status   *status.Status
@@ -99,6 +103,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.reader.Run(ctx) })
 	group.Go(func() error { return a.receive(ctx) })
+	group.Go(func() error { return a.book.Run(ctx) })
 	group.Go(func() error { return a.sealer.Run(ctx) })
 	group.Go(func() error { return a.uplink.Run(ctx) })
 	group.Go(func() error { return a.tell(ctx) })
@@ -132,13 +137,16 @@ func (a *agent) open() error {
 	if err := a.openReading(); err != nil {
 		return err
 	}
+	if err := a.openRules(p); err != nil {
+		return err
+	}
 	if err := a.openSealing(p); err != nil {
 		return err
 	}
 	a.uplink, err = uplink.New(uplink.Config{
 		URL: a.cfg.MQTT.URL, Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.sealer.HandleReceipt, Now: a.deps.Now,
 		ReceiptWait: a.cfg.MQTT.ReceiptWait, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax,
-		Logger: a.deps.Logger, Registerer: a.metrics,
+		OnNotice: a.hear, NewsDue: a.book.NewsDue, Logger: a.deps.Logger, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
@@ -204,25 +212,6 @@ func (a *agent) openVehicle() (*vehicle.Reader, error) {
 		return nil, fmt.Errorf("%s: %w", a.cfg.VehicleMap, err)
 	}
 	return r, nil
-}
-
-func (a *agent) openSealing(p *program) (err error) {
-	prover, err := claim.OpenProver(a.cfg.Program.ClaimKeys, p.lock)
-	if err != nil {
-		return err
-	}
-	c := seal.Config{
-		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ecu,
-		Charter: p.Charter, CharterID: p.CharterID, Policies: p.Policies, AgentVersion: Version, Prover: prover, Lock: p.lock,
-		EveryDays: a.cfg.Dispatch.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
-		RequestResend: a.reader.Request, OnSnapshot: a.compare, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
-		Logger: a.deps.Logger, Registerer: a.metrics,
-	}
-	if err := a.openReports(&c, &p.Charter.Usage); err != nil {
-		return err
-	}
-	a.sealer, err = seal.New(c)
-	return err
 }
 
 // consent returns the families of usage statistics that the driver has turned on.
@@ -349,6 +338,18 @@ func (a *agent) openStatus() (err error) {
 func (a *agent) snapshot() status.Snapshot {
 	sealing := a.sealer.Status()
 	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Reports: a.reports, Frames: a.reader.Received()}
+	switch sealing.Phase {
+	case seal.PhaseStarting, seal.PhaseUnruled, seal.PhaseKeys:
+		s.Reason = cmp.Or(s.Reason, a.book.Waiting())
+	}
+	if heard := a.book.Heard(); !heard.IsZero() {
+		s.RulesHeard = &heard
+	}
+	for _, u := range sealing.Policies {
+		s.Policies = append(s.Policies, status.Policy{
+			Serial: u.Policy.Serial, Kind: u.Policy.Kind, FromDay: u.Policy.FromDay, ToDay: u.Policy.ToDay, Unused: u.Idle,
+		})
+	}
 	if !sealing.Retry.IsZero() {
 		s.Retry = &sealing.Retry
 	}

@@ -30,21 +30,21 @@ func TestRunRefuses(t *testing.T) {
 		spoil func(*Config)
 		want  string
 	}{
-		"no root":             {func(c *Config) { c.Program.Root += "x" }, "cannot read program root: open " + w.path("root.pubx")},
-		"no program":          {func(c *Config) { c.Program.File += "x" }, "cannot read document: open " + w.path("program.cosex")},
-		"no charter":          {func(c *Config) { c.Program.Charter += "x" }, "cannot read document: open " + w.path("charter.cosex")},
-		"no policy":           {func(c *Config) { c.Program.Policies[0] += "x" }, "cannot read document: open " + w.path("policy.cosex")},
-		"no claim keys":       {func(c *Config) { c.Program.ClaimKeys += "x" }, w.path("claimx")},
-		"no identity":         {func(c *Config) { c.ECU.Identity += "x" }, "cannot read document: open " + w.path("ecu.pemx")},
-		"no vehicle map":      {func(c *Config) { c.VehicleMap += "x" }, w.path("car.yamlx")},
-		"map for another bus": {func(c *Config) { c.Buses[0].Name, c.ECU.Bus = "can1", "can1" }, w.path("car.yaml")},
-		"no device key":       {func(c *Config) { c.DeviceKey += "x" }, "device.keyx: no such file or directory; run agent init"},
-		"other root":          {func(c *Config) { c.Program.Root = other.path("root.pub") }, "cannot use program document " + w.path("program.cose")},
-		"other charter":       {func(c *Config) { c.Program.Charter = other.path("charter.cose") }, "cannot use charter"},
-		"other policy":        {func(c *Config) { c.Program.Policies = []string{other.path("policy.cose")} }, "cannot use policy"},
-		"other ECU":           {func(c *Config) { c.ECU.Identity = other.path("ecu.pem") }, "it belongs to another program"},
-		"not an identity":     {func(c *Config) { c.ECU.Identity = c.Program.File }, "cannot use ECU identity " + w.path("program.cose")},
-		"another environment": {func(c *Config) { c.Environment = wire.Production }, "it is for development and the configuration says production"},
+		"no root":              {func(c *Config) { c.Program.Root += "x" }, "cannot read program root: open " + w.path("root.pubx")},
+		"no program":           {func(c *Config) { c.Program.File += "x" }, "cannot read document: open " + w.path("program.cosex")},
+		"no charter":           {func(c *Config) { c.Program.Charter += "x" }, "cannot read document: open " + w.path("charter.cosex")},
+		"no collector's roots": {func(c *Config) { c.CollectorCA = w.path("ca.pem") }, "cannot read the collector's roots: open " + w.path("ca.pem")},
+		"no root in roots":     {func(c *Config) { c.CollectorCA = w.path("root.pub") }, "there is no certificate in it"},
+		"collector over http":  {func(c *Config) { c.CollectorURL = "http://127.0.0.1:1" }, "is not https://HOST:PORT"},
+		"no identity":          {func(c *Config) { c.ECU.Identity += "x" }, "cannot read document: open " + w.path("ecu.pemx")},
+		"no vehicle map":       {func(c *Config) { c.VehicleMap += "x" }, w.path("car.yamlx")},
+		"map for another bus":  {func(c *Config) { c.Buses[0].Name, c.ECU.Bus = "can1", "can1" }, w.path("car.yaml")},
+		"no device key":        {func(c *Config) { c.DeviceKey += "x" }, "device.keyx: no such file or directory; run agent init"},
+		"other root":           {func(c *Config) { c.Program.Root = other.path("root.pub") }, "cannot use program document " + w.path("program.cose")},
+		"other charter":        {func(c *Config) { c.Program.Charter = other.path("charter.cose") }, "cannot use charter"},
+		"other ECU":            {func(c *Config) { c.ECU.Identity = other.path("ecu.pem") }, "it belongs to another program"},
+		"not an identity":      {func(c *Config) { c.ECU.Identity = c.Program.File }, "cannot use ECU identity " + w.path("program.cose")},
+		"another environment":  {func(c *Config) { c.Environment = wire.Production }, "it is for development and the configuration says production"},
 	} {
 		cfg := w.load()
 		c.spoil(cfg)
@@ -59,12 +59,12 @@ func TestRunRefuses(t *testing.T) {
 
 func TestProductionRefusesDevelopmentKeys(t *testing.T) {
 	w := newWorld(t, wire.Production)
-	err := Run(t.Context(), w.load("environment: development", "environment: production"), w.deps())
-	if err == nil || !strings.Contains(err.Error(), "they are from a development setup") {
-		t.Errorf("%v", err)
-	}
-	if _, err := os.Stat(w.path("state")); err == nil {
-		t.Error("something was stored")
+	w.fetched()
+	a := w.opened("environment: development", "environment: production")
+	a.hear(w.notice)
+	s := a.snapshot()
+	if len(s.Policies) != 1 || !strings.Contains(s.Policies[0].Unused, "its keys are from a development setup, which production refuses") {
+		t.Errorf("%+v", s)
 	}
 }
 
@@ -88,9 +88,9 @@ func TestInit(t *testing.T) {
 }
 
 // opened opens the agent as Run does, closed when the test ends.
-func (w *world) opened() *agent {
+func (w *world) opened(oldnew ...string) *agent {
 	w.t.Helper()
-	a := &agent{cfg: w.load(), deps: w.deps(), metrics: prometheus.NewRegistry(), reports: "off"}
+	a := &agent{cfg: w.load(oldnew...), deps: w.deps(), metrics: prometheus.NewRegistry(), reports: "off"}
 	w.t.Cleanup(func() {
 		if err := a.close(); err != nil {
 			w.t.Error(err)
@@ -102,9 +102,10 @@ func (w *world) opened() *agent {
 	return a
 }
 
-// seal delivers the ECU's first messages and lets the sealer run until it has sealed a claim.
+// seal delivers a notice and the ECU's first messages and lets the sealer run until it has sealed a claim.
 func (w *world) seal(a *agent) {
 	w.t.Helper()
+	a.hear(w.notice)
 	for n := range uint32(3) {
 		w.setDay(firstDay + n)
 		if err := a.sealer.Deliver(w.t.Context(), must(w.message(n).Encode())); err != nil {
@@ -183,6 +184,7 @@ func TestCorruptBudgetStopsReportsAndNotClaims(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, wire.Development)
 			w.charge()
+			w.fetched()
 			c.damage(w)
 			before := w.evidence()
 			a := w.opened()
@@ -210,6 +212,7 @@ func TestCorruptBudgetStopsReportsAndNotClaims(t *testing.T) {
 func TestSoundBudgetReports(t *testing.T) {
 	w := newWorld(t, wire.Development)
 	w.charge()
+	w.fetched()
 	a := w.opened()
 	if s := a.snapshot(); s.Reports != "on" || s.BudgetLeft != 961 { // 50 of 52 releases
 		t.Errorf("%+v", s)

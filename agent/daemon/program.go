@@ -9,33 +9,23 @@ import (
 	"path/filepath"
 
 	"rawstone/pkg/attest"
-	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
-// program is everything that the configuration's files say of the program, checked.
+// program is what the configuration's files say of the program, checked.
 type program struct {
 	*terms.Documents
-	lock claim.Lock
-	ecu  wire.PublicKey
+	ecu wire.PublicKey
 }
 
 func openProgram(c *Config) (*program, error) {
 	p := new(program)
 	var err error
-	p.Documents, err = terms.Load(terms.Files{
-		Root: c.Program.Root, Program: c.Program.File, Charter: c.Program.Charter, Policies: c.Program.Policies,
-	}, c.Environment)
+	p.Documents, err = terms.Load(terms.Files{Root: c.Program.Root, Program: c.Program.File, Charter: c.Program.Charter}, c.Environment)
 	if err != nil {
 		return nil, err
-	}
-	if p.lock, err = claim.ReadLock(c.Program.ClaimKeys); err != nil {
-		return nil, err
-	}
-	if c.Environment == wire.Production && p.lock.Environment != wire.Production {
-		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup; run the ceremony", c.Program.ClaimKeys)
 	}
 	text, err := terms.ReadDocument(c.ECU.Identity)
 	if err != nil {

@@ -17,6 +17,8 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/notice"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -52,6 +54,7 @@ type world struct {
 	program wire.Hash
 	timing  terms.Timing
 	ecu     *ecdsa.PrivateKey
+	notice  []byte // of one policy under claimKeys
 	usage   terms.Usage
 	ahead   atomic.Int64 // of the host's clock, in nanoseconds
 	log     logged
@@ -71,8 +74,6 @@ program:
   root: root.pub
   file: program.cose
   charter: charter.cose
-  policies: [policy.cose]
-  claim_keys: claim
 buses:
   - {name: can0, url: "` + busURL + `"}
 vehicle_map: car.yaml
@@ -80,6 +81,7 @@ ecu: {bus: can0, identity: ecu.pem, answer_wait: 100ms}
 dispatch: {every_days: 1, max_delay: 1s}
 consent: [hours, speed]
 mqtt: {url: "tcp://127.0.0.1:1"}
+collector_url: https://127.0.0.1:1
 `
 
 // carYAML is the vehicle map that it names.
@@ -95,6 +97,7 @@ func newWorld(t *testing.T, env wire.Environment) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), timing: terms.Timing{DayS: 86400, DropS: 600}}
 	w.setDay(firstDay)
+	validator := must(ledger.GenerateValidatorKey("v"))
 	keys := make(map[string]*ecdsa.PrivateKey)
 	public := make(map[string]wire.PublicKey)
 	for _, name := range []string{"root", "receipt", "policy", "board", "ecu"} {
@@ -106,7 +109,7 @@ func newWorld(t *testing.T, env wire.Environment) *world {
 	signed := must(terms.SealProgram(keys["root"], &terms.Program{
 		Version: wire.Version, Name: "test", Environment: env, Timing: w.timing,
 		Receipt: wire.KeySet{public["receipt"]}, Policy: wire.KeySet{public["policy"]}, Board: wire.KeySet{public["board"]}, BoardQuorum: 1,
-		Validators: []terms.Validator{{Name: "v", Key: [32]byte{1}, VRF: [32]byte{2}}}, Quorum: 1, LogKey: "log",
+		Validators: []terms.Validator{validator.Public()}, Quorum: 1, LogKey: "log",
 	}))
 	w.write("program.cose", string(signed))
 	w.program = wire.ID(signed)
@@ -117,14 +120,14 @@ func newWorld(t *testing.T, env wire.Environment) *world {
 	lock := must(claim.ReadLock(claimKeys()))
 	row := wire.Row{B: 1000}
 	row.A[wire.OdometerM] = 1
-	w.write("policy.cose", string(must(terms.SealPolicy(keys["policy"], &terms.Policy{
+	policy := must(terms.SealPolicy(keys["policy"], &terms.Policy{
 		Version: wire.Version, Program: w.program, Serial: 1, Kind: terms.KindMileage, ToDay: 1 << 30, CapKm: 5000,
-		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, Lock: lock.ID(),
 		Tiers: []terms.Tier{{Km: 1, Rows: []wire.Row{row}}},
-	}))))
-	if err := os.Symlink(claimKeys(), w.path("claim")); err != nil {
-		t.Fatal(err)
-	}
+	}))
+	block := must(ledger.EncodePayload(&ledger.Block{Drop: 1, Program: w.program, Policies: ledger.ChainPolicy(wire.Hash{}, policy), Proofs: []ledger.Proof{{}}}))
+	sealed := ledger.Sealed{Payload: block, Cosignatures: []ledger.Cosignature{validator.Cosign(0, w.program, ledger.TypeBlock, block)}}
+	w.notice = must((&notice.Notice{Version: notice.Version, Block: must(sealed.Encode()), Documents: [][]byte{policy}}).Encode())
 	w.write("car.dbc", "BO_ 6 Odometer: 8 X\n SG_ Odometer : 0|32@1+ (1,0) [0|4294967294] \"m\" X\n"+
 		"BO_ 7 Motion: 8 X\n SG_ Speed : 0|16@1+ (0.01,0) [0|400] \"km/h\" X\n")
 	w.write("car.yaml", carYAML)
@@ -146,6 +149,27 @@ func (w *world) write(name, text string) string {
 		w.t.Fatal(err)
 	}
 	return w.path(name)
+}
+
+// keys returns the files that policies name, as a collector serves them.
+func keys() map[wire.Hash][]byte {
+	m := make(map[wire.Hash][]byte)
+	for _, name := range []string{"lock.json", "circuit.cs", "proving.key"} {
+		b := must(os.ReadFile(filepath.Join(claimKeys(), name)))
+		m[wire.ID(b)] = b
+	}
+	return m
+}
+
+// fetched puts what an earlier run fetched where the agent keeps it.
+func (w *world) fetched() {
+	w.t.Helper()
+	if err := os.MkdirAll(w.path("state/keys"), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	for h, b := range keys() {
+		w.write("state/keys/"+h.String(), string(b))
+	}
 }
 
 // load returns the configuration with each old text replaced by the new one.
@@ -179,13 +203,26 @@ func (w *world) deps() Deps {
 
 // logged keeps what was logged.
 type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	heard map[string]func()
+}
+
+// on has f called for each line that holds text.
+func (l *logged) on(text string, f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard = map[string]func(){text: f}
 }
 
 func (l *logged) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for text, f := range l.heard {
+		if bytes.Contains(b, []byte(text)) {
+			f()
+		}
+	}
 	return l.b.Write(b)
 }
 

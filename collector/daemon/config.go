@@ -21,6 +21,8 @@ type Config struct {
 	Program Program `yaml:"program"`
 	// MQTT is the broker's listener.
 	MQTT MQTT `yaml:"mqtt"`
+	// HTTPS is where agents fetch the files of the claim setup.
+	HTTPS HTTPS `yaml:"https"`
 	// Web is the address of the dashboard and metrics, on loopback until there is sign-in; default 127.0.0.1:8080.
 	Web string `yaml:"web"`
 }
@@ -35,6 +37,8 @@ type Program struct {
 	Policies []string `yaml:"policies"`
 	// ClaimKeys is the directory of the circuit and its verifying key. Required.
 	ClaimKeys string `yaml:"claim_keys"`
+	// ECUCA is the file with the certificates, in PEM, of the authorities that may certify attestation ECUs' keys. Required.
+	ECUCA string `yaml:"ecu_ca"`
 	// ReceiptKey, LogKey and ValidatorKey are secret key files, mode 0600: for receipts, the ledger's checkpoints, and the operator's
 	// own validator. Required.
 	ReceiptKey   string `yaml:"receipt_key"`
@@ -48,9 +52,18 @@ type MQTT struct {
 	Listen string `yaml:"listen"`
 }
 
+// HTTPS is a server with TLS 1.3.
+type HTTPS struct {
+	// Listen is its address; default 127.0.0.1:8443.
+	Listen string `yaml:"listen"`
+	// Certificate and Key are PEM files: the server's chain, and its secret key with mode 0600. Required.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
 // Defaults returns the configuration over which a file is read.
 func Defaults() Config {
-	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:1883"}}
+	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:1883"}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
 }
 
 // Load reads and checks a configuration file.
@@ -60,7 +73,7 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	p := &c.Program
-	config.Resolve(path, &c.StateDir, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey)
+	config.Resolve(path, &c.StateDir, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey, &c.HTTPS.Certificate, &c.HTTPS.Key)
 	for i := range p.Policies {
 		config.Resolve(path, &p.Policies[i])
 	}
@@ -73,7 +86,7 @@ func (c *Config) Validate(f *config.Faults) {
 		f.Add("$.environment", "%q is neither development nor production", c.Environment)
 	}
 	all := append(c.Program.documents(), c.Program.secrets()...)
-	for _, n := range append(all, named{"state_dir", c.StateDir}) {
+	for _, n := range append(all, named{"state_dir", c.StateDir}, named{"https.certificate", c.HTTPS.Certificate}, named{"https.key", c.HTTPS.Key}) {
 		if n.path == "" {
 			f.Add("$."+n.key, "must be set")
 		}
@@ -83,6 +96,9 @@ func (c *Config) Validate(f *config.Faults) {
 	}
 	if !loopback(c.MQTT.Listen) {
 		f.Add("$.mqtt.listen", "%q is not a loopback IP:port such as 127.0.0.1:1883: vehicles cannot enrol yet, so nobody else may reach the broker", c.MQTT.Listen)
+	}
+	if _, err := netip.ParseAddrPort(c.HTTPS.Listen); err != nil {
+		f.Add("$.https.listen", "%q is not IP:port such as 127.0.0.1:8443", c.HTTPS.Listen)
 	}
 	if !loopback(c.Web) {
 		f.Add("$.web", "%q is not a loopback IP:port such as 127.0.0.1:8080: there is no sign-in yet; put a proxy with one in front", c.Web)
@@ -102,6 +118,7 @@ type named struct{ key, path string }
 func (p *Program) documents() []named {
 	out := []named{
 		{"program.root", p.Root}, {"program.file", p.File}, {"program.charter", p.Charter}, {"program.claim_keys", p.ClaimKeys},
+		{"program.ecu_ca", p.ECUCA},
 	}
 	for i, path := range p.Policies {
 		out = append(out, named{fmt.Sprintf("program.policies[%d]", i), path})

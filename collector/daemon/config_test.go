@@ -18,9 +18,13 @@ func TestDemoConfig(t *testing.T) {
 	demo := func(name string) string { return filepath.Join("../../build/demo", name) }
 	want := &Config{
 		Environment: wire.Development, StateDir: demo("collector"), MQTT: MQTT{Listen: "127.0.0.1:18830"}, Web: "127.0.0.1:8088",
+		HTTPS: HTTPS{
+			Listen: "127.0.0.1:18443", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key"),
+		},
 		Program: Program{
 			Root: demo("program/root.pub"), File: demo("program/program.cose"), Charter: demo("program/charter.cose"),
-			Policies: []string{demo("program/policies/1.cose")}, ClaimKeys: demo("program/claim"),
+			Policies: []string{demo("program/policies/1.cose"), demo("program/policies/2.cose")}, ClaimKeys: demo("program/claim"),
+			ECUCA:      demo("ca/ecu-ca.pem"),
 			ReceiptKey: demo("program/receipt.key"), LogKey: demo("program/log.key"), ValidatorKey: demo("program/validator.key"),
 		},
 	}
@@ -31,9 +35,9 @@ func TestDemoConfig(t *testing.T) {
 
 func TestDefaultsAreLoopback(t *testing.T) {
 	w := &world{dir: t.TempDir()}
-	c := w.load(t, `mqtt: {listen: "127.0.0.1:0"}`, "", "web: 127.0.0.1:0", "")
-	if c.MQTT.Listen != "127.0.0.1:1883" || c.Web != "127.0.0.1:8080" {
-		t.Errorf("listens on %s and %s", c.MQTT.Listen, c.Web)
+	c := w.load(t, `mqtt: {listen: "127.0.0.1:0"}`, "", "web: 127.0.0.1:0", "", `listen: "127.0.0.1:0", certificate`, "certificate")
+	if c.MQTT.Listen != "127.0.0.1:1883" || c.Web != "127.0.0.1:8080" || c.HTTPS.Listen != "127.0.0.1:8443" {
+		t.Errorf("listens on %s, %s and %s", c.MQTT.Listen, c.Web, c.HTTPS.Listen)
 	}
 }
 
@@ -51,6 +55,7 @@ program:
 mqtt:
   listen: 0.0.0.0:1883
 web: example.org:80
+https: {listen: "localhost:1", key: server.key}
 `))
 	_, err := Load(w.path("collector.yaml"))
 	if err == nil {
@@ -59,7 +64,9 @@ web: example.org:80
 	file := w.path("collector.yaml")
 	want := []string{
 		"cannot use configuration:",
+		file + ": https.certificate: must be set",
 		file + ": program.claim_keys: must be set",
+		file + ": program.ecu_ca: must be set",
 		file + ": program.log_key: must be set",
 		file + ": state_dir: must be set",
 		file + `:1:14: environment: "staging" is neither development nor production`,
@@ -67,6 +74,7 @@ web: example.org:80
 		file + ":6:22: program.policies[1]: must be set",
 		file + `:10:11: mqtt.listen: "0.0.0.0:1883" is not a loopback IP:port`,
 		file + `:11:6: web: "example.org:80" is not a loopback IP:port`,
+		file + `:12:17: https.listen: "localhost:1" is not IP:port`,
 	}
 	got := strings.Split(err.Error(), "\n")
 	if len(got) != len(want) {

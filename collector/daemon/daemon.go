@@ -1,9 +1,9 @@
 // Package daemon is the collector as a whole: configuration, wiring and Run, the one importable seam of the collector.
 //
-// Everything runs in this process: broker, intake, settler with the operator's own validator, dashboard. When it is told to stop, the
-// intake finishes the batch in hand, the settler leaves off where it can resume, and the dashboard's readers get what they asked for.
-// Then the broker closes, whose queues keep what vehicles sent meanwhile, and last the ledger and the records. When something cannot
-// be opened, what was opened before it is closed.
+// Everything runs in this process: broker, intake, settler with the operator's own validator, bulletin of policies, dashboard, and the
+// server of the files that policies name. When it is told to stop, the intake finishes the batch in hand, the settler leaves off where it
+// can resume, and readers get what they asked for. Then the broker closes, whose queues keep what vehicles sent meanwhile, and last the
+// ledger and the records. When something cannot be opened, what was opened before it is closed.
 package daemon
 
 import (
@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,11 +22,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rawstone/collector/internal/analytics"
+	"rawstone/collector/internal/blob"
 	"rawstone/collector/internal/broker"
+	"rawstone/collector/internal/bulletin"
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/dashboard"
 	"rawstone/collector/internal/ingest"
+	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/settle"
+	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
 	"rawstone/pkg/terms"
@@ -44,8 +47,8 @@ const (
 )
 
 const (
-	shutdownTimeout  = 5 * time.Second
 	estimateInterval = 2 * time.Second
+	blobPatience     = 5 * time.Minute // 1 MB over a slow link
 )
 
 // Deps are what Run is given besides its configuration.
@@ -59,7 +62,7 @@ type Deps struct {
 }
 
 // Addresses are where a running collector can be reached.
-type Addresses struct{ MQTT, Web string }
+type Addresses struct{ MQTT, Web, HTTPS string }
 
 func (d *Deps) complete() error {
 	if d.Logger == nil {
@@ -85,8 +88,9 @@ type collector struct {
 	estimator *analytics.Estimator
 	broker    *broker.Broker
 	intake    *ingest.Intake
-	web       net.Listener
-	server    *http.Server
+	bulletin  *bulletin.Bulletin
+	web       *listener.Listener
+	https     *listener.Listener
 }
 
 // Run runs the collector until ctx is done or something fails.
@@ -109,25 +113,14 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.intake.Run(running) })
 	group.Go(func() error { return c.settler.Run(running) })
-	group.Go(func() error { return c.estimate(running) })
-	group.Go(func() error {
-		if err := c.server.Serve(c.web); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("cannot serve dashboard: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-running.Done()
-		stop, cancel := context.WithTimeout(life, shutdownTimeout)
-		defer cancel()
-		if err := c.server.Shutdown(stop); err != nil {
-			return c.server.Close() // a reader that does not end its request does not hold the collector
-		}
-		return nil
-	})
-	deps.Logger.Info("collector ready", "mqtt", c.broker.Addr().String(), "web", "http://"+c.web.Addr().String())
+	group.Go(func() error { c.estimator.Run(running, estimateInterval, deps.Logger); return nil })
+	group.Go(func() error { c.bulletin.Run(running); return nil })
+	group.Go(func() error { return c.web.Run(running) })
+	group.Go(func() error { return c.https.Run(running) })
+	at := Addresses{MQTT: c.broker.Addr().String(), Web: c.web.Addr(), HTTPS: c.https.Addr()}
+	deps.Logger.Info("collector ready", "mqtt", at.MQTT, "web", "http://"+at.Web, "https", "https://"+at.HTTPS)
 	if deps.OnReady != nil {
-		deps.OnReady(Addresses{MQTT: c.broker.Addr().String(), Web: c.web.Addr().String()})
+		deps.OnReady(at)
 	}
 	return group.Wait()
 }
@@ -160,6 +153,9 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := c.openNews(); err != nil {
+		return err
+	}
 	return c.openWeb()
 }
 
@@ -171,7 +167,7 @@ func (c *collector) openLedger(ctx, life context.Context) (err error) {
 		return err
 	}
 	own, err := validator.Open(validator.Config{
-		Key: c.program.validator, Root: c.program.Root, State: c.path(validatorFile), Openings: openings{c.records},
+		Key: c.program.validator, Root: c.program.Root, State: c.path(validatorFile), Openings: stones.Opener{DB: c.records},
 		Now: c.deps.Now, Logger: c.deps.Logger,
 	})
 	if err != nil {
@@ -188,12 +184,13 @@ func (c *collector) openIntake(ctx context.Context) (err error) {
 	judge, err := credit.New(credit.Config{
 		DB: c.records, Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.verifiers,
 		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.receipt,
+		Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
 	}
 	c.broker, err = broker.Start(ctx, broker.Config{
-		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Known: c.known, Logger: c.deps.Logger, Registerer: c.metrics,
+		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Known: c.records.Known, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
@@ -203,18 +200,6 @@ func (c *collector) openIntake(ctx context.Context) (err error) {
 		Queues: []ingest.Queue{{Stream: broker.StreamClaims, Kind: wire.KindClaim}, {Stream: broker.StreamReports, Kind: wire.KindReport}},
 	})
 	return err
-}
-
-// known reports whether a vehicle is registered.
-func (c *collector) known(ctx context.Context, vehicle string) (is bool, err error) {
-	err = c.records.View(ctx, func(tx *store.Tx) error {
-		_, err := tx.Vehicle(ctx, vehicle)
-		if is = err == nil; errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-	return is, err
 }
 
 func (c *collector) openWeb() (err error) {
@@ -227,38 +212,36 @@ func (c *collector) openWeb() (err error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", page)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{Registry: c.metrics}))
-	c.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(c.deps.Logger.Handler(), slog.LevelWarn),
-	}
-	if c.web, err = net.Listen("tcp", c.cfg.Web); err != nil {
-		return fmt.Errorf("cannot serve dashboard: %w; choose another address with the key web", err)
-	}
-	return nil
+	c.web, err = listener.Open(listener.Config{Address: c.cfg.Web, Key: "web", Handler: mux, Logger: c.deps.Logger})
+	return err
 }
 
-// estimate keeps the usage estimates current.
-func (c *collector) estimate(ctx context.Context) error {
-	tick := time.NewTicker(estimateInterval)
-	defer tick.Stop()
-	for {
-		if err := c.estimator.Refresh(ctx); err != nil && ctx.Err() == nil {
-			c.deps.Logger.Error("cannot refresh usage estimates", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+// openNews opens what agents get: the bulletin of policies, and the files that policies name.
+func (c *collector) openNews() (err error) {
+	c.bulletin, err = bulletin.New(bulletin.Config{
+		Store: c.records, Publisher: c.broker, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
+		Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
 	}
+	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.lock, Registerer: c.metrics})
+	if err != nil {
+		return err
+	}
+	c.https, err = listener.Open(listener.Config{
+		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Handler: files, Certificate: c.cfg.HTTPS.Certificate, PrivateKey: c.cfg.HTTPS.Key,
+		Patience: blobPatience, Logger: c.deps.Logger,
+	})
+	return err
 }
 
 // close closes what was opened, in reverse order.
 func (c *collector) close() error {
 	var errs []error
-	if c.web != nil {
-		if err := c.web.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
+	for _, l := range []*listener.Listener{c.web, c.https} {
+		if l != nil {
+			errs = append(errs, l.Close())
 		}
 	}
 	if c.broker != nil {

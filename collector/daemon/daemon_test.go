@@ -17,6 +17,8 @@ import (
 
 	"rawstone/collector/internal/analytics"
 	"rawstone/collector/internal/dashboard"
+	"rawstone/collector/internal/registry"
+	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/dp"
 	"rawstone/pkg/wire"
@@ -70,7 +72,7 @@ func TestRun(t *testing.T) {
 			c.Close()
 		}
 		r.end(t)
-		for _, addr := range []string{r.MQTT, r.Web} {
+		for _, addr := range []string{r.MQTT, r.Web, r.HTTPS} {
 			if c, err := net.Dial("tcp", addr); err == nil {
 				c.Close()
 				t.Errorf("%s is served after the end", addr)
@@ -95,6 +97,7 @@ func TestAddressInUse(t *testing.T) {
 	for key, c := range map[string]struct{ old, new, remedy string }{
 		"mqtt.listen": {"mqtt: {listen: \"127.0.0.1:0\"}", "mqtt: {listen: \"" + addr + "\"}", "configure another port"},
 		"web":         {"web: 127.0.0.1:0", "web: " + addr, "choose another address with the key web"},
+		"https":       {"listen: \"127.0.0.1:0\", certificate", "listen: \"" + addr + "\", certificate", "choose another address with the key https.listen"},
 	} {
 		text := refuses(t, w.load(t, c.old, c.new))
 		contains(t, text, addr, "address already in use", c.remedy)
@@ -241,7 +244,7 @@ func TestOpeningsOfTheOwnValidator(t *testing.T) {
 	if err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.NumberEntries(t.Context(), 9) }); err != nil {
 		t.Fatal(err)
 	}
-	o := openings{db}
+	o := stones.Opener{DB: db}
 	if b, ok := o.Binding(0); !ok || b.Vehicle != "CAR1" || b.Account != account {
 		t.Errorf("binding %+v, %t", b, ok)
 	}
@@ -260,8 +263,12 @@ func TestOpeningsOfTheOwnValidator(t *testing.T) {
 func TestVehicles(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	list := func() []Registered {
-		all, err := ListVehicles(t.Context(), cfg, time.Now)
+	list := func() []registry.Registered {
+		var all []registry.Registered
+		err := Administer(t.Context(), cfg, time.Now, func(d *registry.Desk) (err error) {
+			all, err = d.Vehicles(t.Context())
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,16 +293,18 @@ func TestVehicles(t *testing.T) {
 		v    Vehicle
 		want string
 	}{
+		"no certificate":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: w.path("none"), DeviceKey: second.DeviceKey}, "cannot use ECU certificate: "},
+		"another's":        {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: car.ECUCert, DeviceKey: second.DeviceKey}, "not of the ECU's"},
 		"same vehicle":     {car, "cannot add vehicle CAR1: it is already registered"},
-		"no identity":      {Vehicle{ID: "CAR2", ECUKey: w.path("none"), DeviceKey: second.DeviceKey}, w.path("none") + ": no such file or directory; give the file that the ECU"},
-		"garbled identity": {Vehicle{ID: "CAR2", ECUKey: w.path("garbage"), DeviceKey: second.DeviceKey}, "cannot use ECU identity " + w.path("garbage")},
-		"large identity":   {Vehicle{ID: "CAR2", ECUKey: w.path("big"), DeviceKey: second.DeviceKey}, w.path("big")},
-		"no device key":    {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, DeviceKey: w.path("none")}, "cannot use device key: "},
-		"garbled device":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, DeviceKey: w.path("garbage")}, w.path("garbage") + " does not hold 33 bytes in hexadecimal; give the file that the agent"},
-		"no curve point":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, DeviceKey: w.path("point.pub")}, "cannot use device key: " + w.path("point.pub")},
-		"same ECU":         {Vehicle{ID: "CAR2", ECUKey: car.ECUKey, DeviceKey: second.DeviceKey}, "already bound to vehicle CAR1"},
-		"bad name":         {Vehicle{ID: "car 2", ECUKey: second.ECUKey, DeviceKey: second.DeviceKey}, "car 2"},
-		"no such account":  {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, DeviceKey: second.DeviceKey, Account: "X"}, "there is no account X"},
+		"no identity":      {Vehicle{ID: "CAR2", ECUKey: w.path("none"), ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, w.path("none") + ": no such file or directory; give the file that the ECU"},
+		"garbled identity": {Vehicle{ID: "CAR2", ECUKey: w.path("garbage"), ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, "cannot use ECU identity " + w.path("garbage")},
+		"large identity":   {Vehicle{ID: "CAR2", ECUKey: w.path("big"), ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, w.path("big")},
+		"no device key":    {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: w.path("none")}, "cannot use device key: "},
+		"garbled device":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: w.path("garbage")}, w.path("garbage") + " does not hold 33 bytes in hexadecimal; give the file that the agent"},
+		"no curve point":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: w.path("point.pub")}, "cannot use device key: " + w.path("point.pub")},
+		"same ECU":         {Vehicle{ID: "CAR2", ECUKey: car.ECUKey, ECUCert: car.ECUCert, DeviceKey: second.DeviceKey}, "already bound to vehicle CAR1"},
+		"bad name":         {Vehicle{ID: "car 2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, "car 2"},
+		"no such account":  {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: second.DeviceKey, Account: "X"}, "there is no account X"},
 	} {
 		if _, err := AddVehicle(t.Context(), cfg, c.v, time.Now); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)

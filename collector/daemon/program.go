@@ -21,6 +21,7 @@ import (
 // program is everything that the configuration's files say of the program, checked.
 type program struct {
 	*terms.Documents
+	lock      claim.Lock
 	verifiers map[wire.Hash]credit.Verifier
 
 	receipt   *ecdsa.PrivateKey
@@ -46,11 +47,17 @@ func openProgram(c *Config) (*program, error) {
 	if c.Environment == wire.Production && lock.Environment != wire.Production {
 		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup; run the ceremony", c.Program.ClaimKeys)
 	}
+	for i, p := range documents.Policies {
+		if p.Lock != lock.ID() {
+			return nil, fmt.Errorf("cannot use policy %s with the keys in %s: it names those of another setup; build and sign it for these, or give the keys that it names",
+				c.Program.Policies[i], c.Program.ClaimKeys)
+		}
+	}
 	v, err := claim.OpenVerifier(c.Program.ClaimKeys, lock)
 	if err != nil {
 		return nil, err
 	}
-	return &program{Documents: documents, verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
+	return &program{Documents: documents, lock: lock, verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
 }
 
 // genesis is what the ledger begins with.

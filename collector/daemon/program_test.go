@@ -26,7 +26,7 @@ func TestMissingFilesAreNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	none := w.load(t, "program/", "nowhere/")
+	none := w.load(t, "program/", "nowhere/", "ca/ecu", "nowhere/ecu")
 	text := refuses(t, none)
 	if n := strings.Count(text, "\n") + 1; n != len(none.Program.documents()) {
 		t.Errorf("%d lines for %d missing documents:\n%s", n, len(none.Program.documents()), text)
@@ -66,7 +66,8 @@ func TestForeignKeys(t *testing.T) {
 		}
 	}
 	// The proving keys of another setup prove nothing that this program's policies ask for.
-	contains(t, refuses(t, w.load(t, "program/claim", other.path("program/claim"))), "no verifying key")
+	contains(t, refuses(t, w.load(t, "program/claim", other.path("program/claim"))),
+		"cannot use policy "+w.path("program/policies/1.cose"), "those of another setup")
 	start(t, w.load(t)).end(t) // nothing of all that is left behind
 }
 

@@ -86,34 +86,3 @@ func (r reports) Reports(ctx context.Context, charter wire.Hash, after int64,
 		})
 	})
 }
-
-// openings lets the operator's own validator see behind blinded entries, as they are at the moment.
-type openings struct{ db *store.DB }
-
-func opened[T any](o openings, read func(context.Context, *store.Tx) (T, error)) (v T, ok bool) {
-	ctx := context.Background()
-	err := o.db.View(ctx, func(tx *store.Tx) (err error) {
-		v, err = read(ctx, tx)
-		return err
-	})
-	return v, err == nil
-}
-
-// Credit implements audit.Opener.
-func (o openings) Credit(number uint64) (ledger.CreditOpening, bool) {
-	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.CreditOpening, error) {
-		return tx.CreditOpening(ctx, number)
-	})
-}
-
-// Binding implements audit.Opener.
-func (o openings) Binding(number uint64) (ledger.BindingOpening, bool) {
-	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.BindingOpening, error) {
-		return tx.BindingOpening(ctx, number)
-	})
-}
-
-// Secret implements audit.Opener.
-func (o openings) Secret(account string) ([32]byte, bool) {
-	return opened(o, func(ctx context.Context, tx *store.Tx) ([32]byte, error) { return tx.AccountSecret(ctx, account) })
-}

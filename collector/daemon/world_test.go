@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/wire"
@@ -37,11 +38,13 @@ program:
   charter: program/charter.cose
   policies: [program/policies/1.cose]
   claim_keys: program/claim
+  ecu_ca: ca/ecu-ca.pem
   receipt_key: program/receipt.key
   log_key: program/log.key
   validator_key: program/validator.key
 mqtt: {listen: "127.0.0.1:0"}
 web: 127.0.0.1:0
+https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}
 `
 )
 
@@ -53,6 +56,12 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.id = id
+	if err := ca.Init(w.path("ca"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ca.IssueServer(w.path("ca"), []string{"127.0.0.1"}, w.path("server.pem"), w.path("server.key"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -95,14 +104,20 @@ func (w *world) car(t *testing.T, id string) Vehicle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	identity, err := attest.EncodeIdentity(attest.Identity{Key: public, Program: w.id, Snapshot: snapshot})
+	who := attest.Identity{Key: public, Program: w.id, Snapshot: snapshot}
+	identity, err := attest.EncodeIdentity(who)
 	if err != nil {
 		t.Fatal(err)
 	}
+	certificate, err := ca.IssueECU(w.path("ca"), &who, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, id+".ecu.pem", certificate)
 	w.write(t, id+".pem", identity)
 	_, device := key(id + ".key")
 	w.write(t, id+".pub", []byte(hex.EncodeToString(device[:])+"\n"))
-	return Vehicle{ID: id, ECUKey: w.path(id + ".pem"), DeviceKey: w.path(id + ".pub")}
+	return Vehicle{ID: id, ECUKey: w.path(id + ".pem"), ECUCert: w.path(id + ".ecu.pem"), DeviceKey: w.path(id + ".pub")}
 }
 
 // A running is a collector that runs.

@@ -117,7 +117,7 @@ func (a *author) charter(serial uint16) []byte {
 
 func (a *author) mileage(serial uint16) []byte {
 	p := &terms.Policy{Version: wire.Version, Program: a.programID, Serial: serial, Kind: terms.KindMileage, ToDay: 1000, Circuit: wire.Hash{1},
-		ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, CapKm: 1000}
+		ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, Lock: wire.Hash{4}, CapKm: 1000}
 	row := wire.Row{B: 40_000}
 	row.A[wire.OdometerM] = 1
 	top := wire.Row{B: 100_000}

@@ -131,6 +131,15 @@ func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
 			return r.opened.Binding(e.Number, b)
 		}
 		return func() {}, nil
+	case ledger.TypeHandover:
+		h, err := e.Handover()
+		if err != nil {
+			return nil, err
+		}
+		if r.opened != nil {
+			return r.opened.Handover(e.Number, h)
+		}
+		return func() {}, nil
 	case ledger.TypeCredit:
 		c, err := e.Credit()
 		if err != nil {

@@ -4,8 +4,8 @@
 // it was. A stranger who pins the program root checks the order of entries, every signature on program, charter and policies, emission
 // and supply, the total weight against live credits, every VRF proof and seed, the schedule of drops with none left out, the chain of
 // blocks, the log's checkpoints and the quorum of cosignatures. Who holds the openings checks also whose each credit is, that it is
-// credited once and to the account its key is bound to, each account's weight of each day, the leaves, their order and root, and every
-// share.
+// credited once and to the account its key was bound to where it ends, each account's weight of each day, the leaves, their order and
+// root, and every share.
 //
 // It proves no claim again: that a credit has a valid proof behind it is for those who hold the claims. It knows no clock, so it cannot
 // tell a log that stops from one whose next drop is not due.

@@ -78,7 +78,7 @@ func forgeries(t testing.TB, good *wire.Claim) (list []forgery) {
 		c.From.Commitment = d[:]
 	})
 	altered("later commitment plus the modulus, signed by the ECU", func(c *wire.Claim) {
-		key, _ := fixedKey(t, "rawstone test vector: ecu")
+		key, _ := fixedKey(t, "ecu")
 		var err error
 		if c.To, err = attest.Sign(key, fixedProgram(), c.To.Seq, c.To.Day, plusModulus(c.To.Commitment)); err != nil {
 			t.Fatal(err)

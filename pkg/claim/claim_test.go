@@ -1,7 +1,6 @@
 package claim
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,8 +9,6 @@ import (
 
 	"rawstone/pkg/wire"
 )
-
-var update = flag.Bool("update", false, "rewrite the conformance vectors in testdata; refused where CI is set")
 
 // keyDir holds one setup for all tests; TestMain removes it.
 var keyDir = filepath.Join(os.TempDir(), fmt.Sprintf("rawstone-claim-test-%d", os.Getpid()))

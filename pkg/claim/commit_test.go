@@ -1,7 +1,6 @@
 package claim
 
 import (
-	"encoding/hex"
 	"math/big"
 	"path/filepath"
 	"testing"
@@ -10,20 +9,21 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/pkg/vectortest"
 	"rawstone/pkg/wire"
 )
 
-// A commitVector is one entry of testdata/commitment.json: bytes in hexadecimal.
+// A commitVector is one entry of testdata/commitment.json.
 type commitVector struct {
 	Counters   wire.Counters `json:"counters"`
-	Salt       string        `json:"salt"`
-	Packed     string        `json:"packed"`
-	Commitment string        `json:"commitment"`
+	Salt       octets        `json:"salt"`
+	Packed     octets        `json:"packed"`
+	Commitment octets        `json:"commitment"`
 }
 
 type commitVectors struct {
 	Comment string         `json:"comment"`
-	Tag     string         `json:"tag"`
+	Tag     octets         `json:"tag"`
 	Vectors []commitVector `json:"vectors"`
 }
 
@@ -41,21 +41,19 @@ func TestCommitVector(t *testing.T) {
 	got := commitVectors{
 		Comment: "Commitment = Poseidon2(tag, packed, salt) over BN254's scalar field: width 2, 6 full and 50 partial rounds, x^5, " +
 			"gnark-crypto's default round keys, Merkle-Damgard with compression P(state, block)[1] + block from state 0.",
-		Tag: hex.EncodeToString(tagBytes[:]),
+		Tag: tagBytes[:],
 	}
 	for _, o := range []wire.Opening{{}, {Counters: wire.Counters{1, 2, 3, 4, 5, 6, 7}}, from, to, ones} {
 		c, e := Commit(o), pack(o.Counters)
 		packed := e.Bytes()
-		got.Vectors = append(got.Vectors, commitVector{
-			o.Counters, hex.EncodeToString(o.Salt[:]), hex.EncodeToString(packed[:]), hex.EncodeToString(c[:]),
-		})
+		got.Vectors = append(got.Vectors, commitVector{o.Counters, o.Salt[:], packed[:], c[:]})
 	}
 	vector := filepath.Join("testdata", "commitment.json")
-	if *update {
-		writeVector(t, vector, got)
+	if vectortest.Update() {
+		vectortest.Write(t, vector, got)
 	}
 	var want commitVectors
-	readVector(t, vector, &want)
+	vectortest.Read(t, vector, &want)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("vector differs (-stored +made):\n%s", d)
 	}

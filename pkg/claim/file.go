@@ -12,8 +12,8 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// maxLockLen bounds a lock file in bytes.
-const maxLockLen = 4 << 10
+// MaxLockLen bounds a lock file in bytes.
+const MaxLockLen = 4 << 10
 
 // A Lock names the files of one setup by their SHA-256 and says how they came about.
 type Lock struct {
@@ -49,10 +49,27 @@ func (l Lock) encode() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// parseLock reads the exact text that encode makes.
+// ID returns the SHA-256 of the lock's file, by which policies refer to it.
+func (l Lock) ID() wire.Hash {
+	b, err := l.encode()
+	if err != nil {
+		return wire.Hash{} // which no policy may name
+	}
+	return wire.ID(b)
+}
+
+// ParseLock reads a lock's file: the exact text that setups write.
+func ParseLock(b []byte) (Lock, error) {
+	l, err := parseLock(b)
+	if err != nil {
+		return Lock{}, fmt.Errorf("cannot read lock: %w", err)
+	}
+	return l, nil
+}
+
 func parseLock(b []byte) (Lock, error) {
-	if len(b) > maxLockLen {
-		return Lock{}, fmt.Errorf("%d bytes, at most %d allowed", len(b), maxLockLen)
+	if len(b) > MaxLockLen {
+		return Lock{}, fmt.Errorf("%d bytes, at most %d allowed", len(b), MaxLockLen)
 	}
 	var t lockText
 	if err := json.Unmarshal(b, &t); err != nil {
@@ -86,7 +103,7 @@ func parseLock(b []byte) (Lock, error) {
 
 // ReadLock reads dir's lock file. Callers refuse a development lock where production is asked for.
 func ReadLock(dir string) (Lock, error) {
-	b, err := file.Read(dir, lockFile, maxLockLen)
+	b, err := file.Read(dir, lockFile, MaxLockLen)
 	if err != nil {
 		return Lock{}, err
 	}

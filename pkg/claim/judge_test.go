@@ -1,43 +1,28 @@
 package claim
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"testing"
 
 	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/vectortest"
 	"rawstone/pkg/wire"
 )
 
-// rfc6979 signs without randomness, so that a vector is the same whenever it is made.
-type rfc6979 struct{ *ecdsa.PrivateKey }
-
-func (k rfc6979) Sign(_ io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	return k.PrivateKey.Sign(nil, digest, o)
-}
-
-// fixedKey returns the key whose secret is the SHA-256 of name.
-func fixedKey(t testing.TB, name string) (rfc6979, wire.PublicKey) {
+// fixedKey returns a key of the vectors with its public half.
+func fixedKey(t testing.TB, name string) (vectortest.Signer, wire.PublicKey) {
 	t.Helper()
-	d := sha256.Sum256([]byte(name))
-	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d[:])
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := vectortest.Key(t, name)
 	pub, err := wire.NewPublicKey(k.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rfc6979{k}, pub
+	return k, pub
 }
 
-func fixedProgram() wire.Hash { return wire.ID([]byte("rawstone test vector: program")) }
+func fixedProgram() wire.Hash { return vectortest.Hash("program") }
 
 // A judge is what a verifier knows before it reads a claim; it plays the part of a collector's check that needs no state.
 type judge struct {
@@ -94,7 +79,7 @@ func fixedPolicy(lock Lock) *terms.Policy {
 	s, _, _ := week()
 	p := &terms.Policy{
 		Version: wire.Version, Program: fixedProgram(), Serial: 7, Kind: terms.KindMileage, FromDay: 19_900, ToDay: 20_100,
-		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, CapKm: 1500, Rows: s.Rows[1:3],
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, Lock: lock.ID(), CapKm: 1500, Rows: s.Rows[1:3],
 	}
 	for _, km := range []uint32{40, 60} {
 		r := wire.Row{B: int64(km) * 1000}
@@ -107,7 +92,7 @@ func fixedPolicy(lock Lock) *terms.Policy {
 // fixedSnapshots returns week's snapshots, signed by the ECU of the vectors.
 func fixedSnapshots(t testing.TB) (from, to wire.Snapshot) {
 	t.Helper()
-	key, _ := fixedKey(t, "rawstone test vector: ecu")
+	key, _ := fixedKey(t, "ecu")
 	_, a, b := week()
 	from, err := attest.Sign(key, fixedProgram(), 41, 19_993, Commit(a))
 	if err != nil {
@@ -123,7 +108,7 @@ func fixedSnapshots(t testing.TB) (from, to wire.Snapshot) {
 // fixedClaim returns the claim of a proof of tier 0, with the whole snapshot it begins with.
 func fixedClaim(t testing.TB, proof wire.Proof) *wire.Claim {
 	t.Helper()
-	_, ecu := fixedKey(t, "rawstone test vector: ecu")
+	_, ecu := fixedKey(t, "ecu")
 	from, to := fixedSnapshots(t)
 	return &wire.Claim{
 		Version: wire.Version, ECU: ecu.ID(), From: wire.NewOrigin(from), To: to,
@@ -149,7 +134,7 @@ func goodClaim(t testing.TB) (judge, *wire.Claim) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, ecu := fixedKey(t, "rawstone test vector: ecu")
+	_, ecu := fixedKey(t, "ecu")
 	first, _ := fixedSnapshots(t)
 	j, c := judge{openVerifier(t), ecu, first.Head(), policy}, fixedClaim(t, proof)
 	if err := j.check(encoded(t, c)); err != nil {

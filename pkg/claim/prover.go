@@ -26,20 +26,35 @@ type Prover struct {
 // OpenProver loads the circuit and the proving key from dir, whose hashes must be those of want; the verifying key and the
 // environment are not looked at. It turns off gnark's logger for the whole process.
 func OpenProver(dir string, want Lock) (*Prover, error) {
-	silence()
-	p := &Prover{system: new(constraint.R1CS), key: new(groth16.ProvingKey)}
-	b, err := file.ReadHashed(dir, circuitFile, want.Circuit, maxFileLen)
+	circuit, err := file.Read(dir, circuitFile, MaxFileLen)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.system.ReadFrom(bytes.NewReader(b)); err != nil {
-		return nil, fmt.Errorf("cannot decode %s: %w", circuitFile, err)
-	}
-	if b, err = file.ReadHashed(dir, provingFile, want.ProvingKey, maxFileLen); err != nil {
+	key, err := file.Read(dir, provingFile, MaxFileLen)
+	if err != nil {
 		return nil, err
 	}
+	return NewProver(circuit, key, want)
+}
+
+// NewProver makes a prover of the contents of a circuit's and a proving key's file, whose hashes must be those of want. It turns off
+// gnark's logger for the whole process.
+func NewProver(circuit, key []byte, want Lock) (*Prover, error) {
+	silence()
+	for _, part := range []struct {
+		name      string
+		got, want wire.Hash
+	}{{circuitFile, wire.ID(circuit), want.Circuit}, {provingFile, wire.ID(key), want.ProvingKey}} {
+		if part.got != part.want {
+			return nil, fmt.Errorf("cannot use %s: its SHA-256 is %s, want %s: fetch the file that the policy names", part.name, part.got, part.want)
+		}
+	}
+	p := &Prover{system: new(constraint.R1CS), key: new(groth16.ProvingKey)}
+	if _, err := p.system.ReadFrom(bytes.NewReader(circuit)); err != nil {
+		return nil, fmt.Errorf("cannot decode %s: %w", circuitFile, err)
+	}
 	// The hash vouches for the points: checking each would only cost time.
-	if _, err := p.key.UnsafeReadFrom(bytes.NewReader(b)); err != nil {
+	if _, err := p.key.UnsafeReadFrom(bytes.NewReader(key)); err != nil {
 		return nil, fmt.Errorf("cannot decode %s: %w", provingFile, err)
 	}
 	if !p.fits() {

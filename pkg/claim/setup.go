@@ -22,8 +22,8 @@ const (
 	lockFile      = "lock.json"
 )
 
-// maxFileLen bounds a key or circuit file in bytes.
-const maxFileLen = 4 << 20
+// MaxFileLen bounds a key or circuit file in bytes.
+const MaxFileLen = 4 << 20
 
 // Setup compiles the circuit, makes a key pair for it and writes both with their lock into dir, as Files.Write does. Whoever runs it
 // could keep the trapdoor and forge proofs, so the lock says development; package ceremony makes keys for production. It turns off

@@ -96,7 +96,7 @@ func TestOpenRefuses(t *testing.T) {
 		"altered verifying key": {func(t *testing.T, dir string, _ *Lock) {
 			alterFile(t, dir, verifyingFile, func(b []byte) []byte { b[99] ^= 1; return b })
 		}, "", "verifying.key: its SHA-256 is"},
-		"no wanted hashes": {func(_ *testing.T, _ string, want *Lock) { *want = Lock{} }, "no hash wanted", "no hash wanted"},
+		"no wanted hashes": {func(_ *testing.T, _ string, want *Lock) { *want = Lock{} }, "want 0000000000", "no hash wanted"},
 		"missing files": {func(t *testing.T, dir string, _ *Lock) {
 			for _, name := range []string{circuitFile, verifyingFile} {
 				if err := os.Remove(filepath.Join(dir, name)); err != nil {
@@ -106,7 +106,7 @@ func TestOpenRefuses(t *testing.T) {
 		}, "cannot read circuit.cs", "cannot read verifying.key"},
 		"oversized files": {func(t *testing.T, dir string, _ *Lock) {
 			for _, name := range []string{provingFile, verifyingFile} {
-				alterFile(t, dir, name, func(b []byte) []byte { return append(b, make([]byte, maxFileLen)...) })
+				alterFile(t, dir, name, func(b []byte) []byte { return append(b, make([]byte, MaxFileLen)...) })
 			}
 		}, "at most 4194304 bytes", "at most 4194304 bytes"},
 		// Hashes that vouch for rubbish must still not get it used.
@@ -191,7 +191,7 @@ func TestReadLockRefuses(t *testing.T) {
 		"short hash":          replace(lock.Circuit.String(), "00"),
 		"upper case":          replace(lock.Circuit.String(), strings.ToUpper(lock.Circuit.String())),
 		"missing hash":        replace("proving_key", "Proving_key"),
-		"too long":            strings.Repeat(" ", maxLockLen) + string(good),
+		"too long":            strings.Repeat(" ", MaxLockLen) + string(good),
 	} {
 		alterFile(t, dir, lockFile, func([]byte) []byte { return []byte(text) })
 		if got, err := ReadLock(dir); err == nil {

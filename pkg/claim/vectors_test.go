@@ -2,8 +2,6 @@ package claim
 
 import (
 	"bytes"
-	"encoding/hex"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,46 +10,11 @@ import (
 
 	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/vectortest"
 	"rawstone/pkg/wire"
 )
 
-// writeVector rewrites a file of testdata. CI compares with what is stored and must never store what it finds.
-func writeVector(t *testing.T, path string, v any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal("-update is refused where CI is set: rewrite the vectors on a machine of your own and review the difference")
-	}
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func readVector(t *testing.T, path string, v any) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-}
-
-// octets are bytes that JSON spells in hexadecimal.
-type octets []byte
-
-func (o octets) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(o)), nil }
-
-func (o *octets) UnmarshalText(text []byte) (err error) {
-	*o, err = hex.DecodeString(string(text))
-	return err
-}
+type octets = vectortest.Octets
 
 // A claimVector is testdata/claim.json; the README beside it says what the fields are.
 type claimVector struct {
@@ -102,8 +65,8 @@ type refusedVector struct {
 // makeClaimVector returns the vector around what a setup and a prover draw at random: a lock, a verifying key and two proofs.
 func makeClaimVector(t *testing.T, lock Lock, verifyingKey []byte, proof, rerandomised wire.Proof) claimVector {
 	t.Helper()
-	ecu, ecuKey := fixedKey(t, "rawstone test vector: ecu")
-	policyKey, policyPublic := fixedKey(t, "rawstone test vector: policy")
+	ecu, ecuKey := fixedKey(t, "ecu")
+	policyKey, policyPublic := fixedKey(t, "policy")
 	policy := fixedPolicy(lock)
 	signed, err := terms.SealPolicy(policyKey, policy)
 	if err != nil {
@@ -114,13 +77,6 @@ func makeClaimVector(t *testing.T, lock Lock, verifyingKey []byte, proof, rerand
 	c := fixedClaim(t, proof)
 	head := *c
 	head.From = wire.Origin{Seq: from.Seq}
-	secret := func(k rfc6979) octets {
-		raw, err := k.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return raw
-	}
 	snapshot := func(s wire.Snapshot, o wire.Opening) snapshotVector {
 		return snapshotVector{o.Counters, o.Salt[:], s.Commitment[:], s.Seq, s.Day, s.Signature[:]}
 	}
@@ -129,7 +85,7 @@ func makeClaimVector(t *testing.T, lock Lock, verifyingKey []byte, proof, rerand
 		Comment: "One claim of circuit claim/v1 with all that it is made of and checked against. Keys are the SHA-256 of a name, " +
 			"signatures by RFC 6979; setup and proof are random and so fixed here. See README.md.",
 		Circuit: lock.Circuit[:], ProvingKeyHash: lock.ProvingKey[:], VerifyingKey: verifyingKey, VerifyingKeyHash: lock.VerifyingKey[:],
-		Program: program[:], ECUSecret: secret(ecu), ECUKey: ecuKey[:], PolicySecret: secret(policyKey), PolicyKey: policyPublic[:],
+		Program: program[:], ECUSecret: ecu.Secret, ECUKey: ecuKey[:], PolicySecret: policyKey.Secret, PolicyKey: policyPublic[:],
 		Policy: signed, From: snapshot(from, a), To: snapshot(to, b), Serial: policy.Serial, Tier: 0,
 		Proof: proof[:], Rerandomised: rerandomised[:], Claim: encoded(t, c), ClaimID: id[:], FromHead: encoded(t, &head),
 	}
@@ -154,17 +110,17 @@ func makeClaimVector(t *testing.T, lock Lock, verifyingKey []byte, proof, rerand
 // TestClaimVector holds the stored vector to what this package makes of its inputs, and the stored bytes to what it accepts.
 func TestClaimVector(t *testing.T) {
 	path := filepath.Join("testdata", "claim.json")
-	if *update {
+	if vectortest.Update() {
 		j, c := goodClaim(t)
 		key, err := os.ReadFile(filepath.Join(keyDir, verifyingFile))
 		if err != nil {
 			t.Fatal(err)
 		}
 		proof := c.Proofs[0].Proof
-		writeVector(t, path, makeClaimVector(t, keys(t), key, proof, rerandomised(t, j.verifier, proof, 7, 11)))
+		vectortest.Write(t, path, makeClaimVector(t, keys(t), key, proof, rerandomised(t, j.verifier, proof, 7, 11)))
 	}
 	var want claimVector
-	readVector(t, path, &want)
+	vectortest.Read(t, path, &want)
 	lock := Lock{
 		Environment: wire.Development, Circuit: wire.Hash(want.Circuit), ProvingKey: wire.Hash(want.ProvingKeyHash),
 		VerifyingKey: wire.ID(want.VerifyingKey),

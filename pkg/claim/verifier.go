@@ -22,7 +22,7 @@ type Verifier struct {
 // at. It turns off gnark's logger for the whole process.
 func OpenVerifier(dir string, want Lock) (*Verifier, error) {
 	silence()
-	b, err := file.ReadHashed(dir, verifyingFile, want.VerifyingKey, maxFileLen)
+	b, err := file.ReadHashed(dir, verifyingFile, want.VerifyingKey, MaxFileLen)
 	if err != nil {
 		return nil, err
 	}

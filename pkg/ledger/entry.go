@@ -14,14 +14,15 @@ type Type uint8
 
 // The types of entries.
 const (
-	TypeProgram Type = iota + 1 // the signed program document, first of all entries
-	TypeCharter                 // a signed data charter
-	TypePolicy                  // a signed policy
-	TypeBinding                 // a Binding: an ECU key bound to a vehicle and an account
-	TypeCredit                  // a Credit
-	TypeLeaves                  // the set of a day's leaves, before any seed that orders them
-	TypeDay                     // the order of a day's leaves and its weights root
-	TypeBlock                   // the block of one drop
+	TypeProgram  Type = iota + 1 // the signed program document, first of all entries
+	TypeCharter                  // a signed data charter
+	TypePolicy                   // a signed policy
+	TypeBinding                  // a Binding: an ECU key bound to a vehicle and an account
+	TypeCredit                   // a Credit
+	TypeLeaves                   // the set of a day's leaves, before any seed that orders them
+	TypeDay                      // the order of a day's leaves and its weights root
+	TypeBlock                    // the block of one drop
+	TypeHandover                 // a Handover: a key's binding closed
 )
 
 // MaxBodyLen bounds the body of an entry in bytes.
@@ -49,7 +50,7 @@ func DecodeEntry(b []byte) (*Entry, error) {
 	if err := codec.Decode(b, &e, MaxBodyLen+32); err != nil {
 		return nil, err
 	}
-	if e.Type < TypeProgram || e.Type > TypeBlock {
+	if e.Type < TypeProgram || e.Type > TypeHandover {
 		return nil, fmt.Errorf("cannot accept entry: unknown type %d", e.Type)
 	}
 	if len(e.Body) > MaxBodyLen {
@@ -98,6 +99,23 @@ type BindingOpening struct {
 // Blind returns the hash that hides the opening.
 func (o *BindingOpening) Blind() (wire.Hash, error) { return blind("rawstone/binding/v1", o) }
 
+// A Handover is what the log publishes when an ECU key's binding is closed: a blinded hash.
+type Handover struct {
+	Blind wire.Hash `cbor:"0,keyasint"`
+}
+
+// A HandoverOpening says which key's binding was closed and where. A key that is revoked is never bound again.
+type HandoverOpening struct {
+	Salt [32]byte   `cbor:"0,keyasint"`
+	ECU  wire.KeyID `cbor:"1,keyasint"`
+	// Cut is the last sequence number that counts under the binding.
+	Cut     uint64 `cbor:"2,keyasint"`
+	Revoked bool   `cbor:"3,keyasint"`
+}
+
+// Blind returns the hash that hides the opening.
+func (o *HandoverOpening) Blind() (wire.Hash, error) { return blind("rawstone/handover/v1", o) }
+
 func blind(tag string, opening any) (wire.Hash, error) {
 	b, err := codec.Encode(opening)
 	if err != nil {
@@ -119,3 +137,6 @@ func (e *Entry) Credit() (c Credit, err error) { return c, e.decodeBody(TypeCred
 
 // Binding reads the body of an entry of TypeBinding.
 func (e *Entry) Binding() (b Binding, err error) { return b, e.decodeBody(TypeBinding, &b) }
+
+// Handover reads the body of an entry of TypeHandover.
+func (e *Entry) Handover() (h Handover, err error) { return h, e.decodeBody(TypeHandover, &h) }

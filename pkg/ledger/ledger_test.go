@@ -13,6 +13,7 @@ import (
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519/extra/ecvrf"
 
+	"rawstone/pkg/codec"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -314,6 +315,61 @@ func TestEntry(t *testing.T) {
 	}
 }
 
+// TestHandover holds that a hand-over is read from its own type alone and that its blind is of its own kind.
+func TestHandover(t *testing.T) {
+	o := HandoverOpening{Salt: [32]byte{1}, ECU: wire.KeyID{2}, Cut: 3, Revoked: true}
+	blind, err := o.Blind()
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := codec.Encode(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := sha256.Sum256(append([]byte("rawstone/handover/v1"), encoded...)); blind != want {
+		t.Errorf("blind is %s, want %x", blind, want)
+	}
+	for name, other := range map[string]HandoverOpening{
+		"salt": {[32]byte{2}, o.ECU, o.Cut, o.Revoked}, "key": {o.Salt, wire.KeyID{3}, o.Cut, o.Revoked},
+		"cut": {o.Salt, o.ECU, 4, o.Revoked}, "revocation": {o.Salt, o.ECU, o.Cut, false},
+	} {
+		if b, err := other.Blind(); err != nil || b == blind {
+			t.Errorf("the blind does not tell another %s apart (%v)", name, err)
+		}
+	}
+	body, err := codec.Encode(Handover{Blind: blind})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := (&Entry{Number: 5, Type: TypeHandover, Body: body}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := DecodeEntry(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := e.Handover(); err != nil || h.Blind != blind || e.Type.String() != "hand-over" {
+		t.Errorf("%v %+v, %v", e.Type, h, err)
+	}
+	if _, err := e.Binding(); err == nil {
+		t.Error("a hand-over is read as a binding")
+	}
+	e.Type = TypeBinding
+	if _, err := e.Handover(); err == nil {
+		t.Error("a binding is read as a hand-over")
+	}
+	if _, err := e.Sealed(); err == nil {
+		t.Error("a binding has cosignatures")
+	}
+	if b, err = (&Entry{Type: TypeHandover + 1}).Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeEntry(b); err == nil || !strings.Contains(err.Error(), "unknown type 10") {
+		t.Errorf("a type beyond the last: %v", err)
+	}
+}
+
 func TestChainPolicy(t *testing.T) {
 	a, b := ChainPolicy(wire.Hash{}, []byte("a")), ChainPolicy(wire.Hash{}, []byte("b"))
 	if a == b || ChainPolicy(a, []byte("b")) == ChainPolicy(b, []byte("a")) {
@@ -355,6 +411,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if k, err := DecodeBlock(b); err == nil {
 			same(EncodePayload(k))
+		}
+		if h, err := (&Entry{Type: TypeHandover, Body: b}).Handover(); err == nil {
+			same(codec.Encode(h))
 		}
 		if s, err := (&Entry{Type: TypeBlock, Body: b}).Sealed(); err == nil {
 			same(s.Encode())

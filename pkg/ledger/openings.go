@@ -22,6 +22,7 @@ type Openings struct {
 	secrets  map[string][32]byte
 	credits  map[uint64]CreditOpening
 	bindings map[uint64]BindingOpening
+	handed   map[uint64]HandoverOpening
 }
 
 // AddAccount adds an account's secret, which its pseudonyms are made from.
@@ -32,6 +33,9 @@ func (o *Openings) AddCredit(number uint64, c CreditOpening) { put(&o.credits, n
 
 // AddBinding adds the opening of the binding of that number.
 func (o *Openings) AddBinding(number uint64, b BindingOpening) { put(&o.bindings, number, b) }
+
+// AddHandover adds the opening of the hand-over of that number.
+func (o *Openings) AddHandover(number uint64, h HandoverOpening) { put(&o.handed, number, h) }
 
 func put[K comparable, V any](m *map[K]V, k K, v V) {
 	if *m == nil {
@@ -52,6 +56,12 @@ func (o *Openings) Binding(number uint64) (BindingOpening, bool) {
 	return b, ok
 }
 
+// Handover returns the opening of the hand-over of that number, and whether there is one.
+func (o *Openings) Handover(number uint64) (HandoverOpening, bool) {
+	h, ok := o.handed[number]
+	return h, ok
+}
+
 // Secret returns an account's secret, and whether there is one.
 func (o *Openings) Secret(account string) ([32]byte, bool) {
 	s, ok := o.secrets[account]
@@ -64,6 +74,8 @@ type (
 		Accounts []openedAccount `json:"accounts"`
 		Credits  []openedEntry   `json:"credits"`
 		Bindings []openedEntry   `json:"bindings"`
+		// Files of logs without hand-overs leave it out.
+		Handovers []openedEntry `json:"handovers,omitempty"`
 	}
 	openedAccount struct {
 		ID     string `json:"id"`
@@ -87,6 +99,9 @@ func (o *Openings) Write(w io.Writer) error {
 		return err
 	}
 	if f.Bindings, err = encodeOpenings(o.bindings); err != nil {
+		return err
+	}
+	if f.Handovers, err = encodeOpenings(o.handed); err != nil {
 		return err
 	}
 	enc := json.NewEncoder(w)
@@ -152,5 +167,8 @@ func ReadOpenings(r io.Reader) (*Openings, error) {
 	if err := decodeOpenings("credit", &o.credits, f.Credits); err != nil {
 		return nil, err
 	}
-	return o, decodeOpenings("binding", &o.bindings, f.Bindings)
+	if err := decodeOpenings("binding", &o.bindings, f.Bindings); err != nil {
+		return nil, err
+	}
+	return o, decodeOpenings("hand-over", &o.handed, f.Handovers)
 }

@@ -15,7 +15,21 @@ func openings() *Openings {
 	o.AddAccount("ben", [32]byte{2})
 	o.AddCredit(7, CreditOpening{Salt: [32]byte{3}, Account: "anna", ECU: wire.KeyID{4}, ToSeq: 1 << 63, Kind: terms.KindMileage})
 	o.AddBinding(3, BindingOpening{Salt: [32]byte{5}, Vehicle: "CAR1", Account: "anna", ECU: wire.PublicKey{6}, Head: wire.Head{Seq: 8, Day: 9}})
+	o.AddHandover(9, HandoverOpening{Salt: [32]byte{6}, ECU: wire.KeyID{4}, Cut: 1<<63 + 1, Revoked: true})
 	return o
+}
+
+// TestOldOpenings reads a file from before there were hand-overs, which is also how one without any is written.
+func TestOldOpenings(t *testing.T) {
+	o := openings()
+	o.handed = nil
+	var text bytes.Buffer
+	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") {
+		t.Fatalf("%v: %s", err, text.String())
+	}
+	if _, err := ReadOpenings(&text); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestOpenings(t *testing.T) {
@@ -36,6 +50,13 @@ func TestOpenings(t *testing.T) {
 	if want, _ := o.Binding(3); !ok || b != want {
 		t.Errorf("binding is %+v, want %+v", b, want)
 	}
+	h, ok := again.Handover(9)
+	if want, _ := o.Handover(9); !ok || h != want || !h.Revoked {
+		t.Errorf("hand-over is %+v, want %+v", h, want)
+	}
+	if _, ok := again.Handover(3); ok {
+		t.Error("a hand-over that is not there is opened")
+	}
 	if s, ok := again.Secret("ben"); !ok || s != [32]byte{2} {
 		t.Errorf("secret is %x", s)
 	}
@@ -50,11 +71,12 @@ func TestOpenings(t *testing.T) {
 	}
 	good := text.String()
 	for name, bad := range map[string]string{
-		"trailing text":    good + "{}",
-		"unknown key":      strings.Replace(good, `"accounts"`, `"owners"`, 1),
-		"short secret":     strings.Replace(good, `"secret": "01`, `"secret": "`, 1),
-		"account twice":    strings.Replace(good, `"ben"`, `"anna"`, 1),
-		"credit in pieces": strings.Replace(good, `"opening": "a5`, `"opening": "a6`, 1),
+		"trailing text":       good + "{}",
+		"unknown key":         strings.Replace(good, `"accounts"`, `"owners"`, 1),
+		"short secret":        strings.Replace(good, `"secret": "01`, `"secret": "`, 1),
+		"account twice":       strings.Replace(good, `"ben"`, `"anna"`, 1),
+		"credit in pieces":    strings.Replace(good, `"opening": "a5`, `"opening": "a6`, 1),
+		"hand-over in pieces": strings.Replace(good, `"opening": "a400582006`, `"opening": "a500582006`, 1),
 		"number twice": strings.Replace(good, `"credits": [`, `"credits": [`+good[strings.Index(good, `{
    "number": 7`):strings.Index(good, `],
  "bindings"`)]+",", 1),

@@ -174,7 +174,7 @@ func DecodeBlock(b []byte) (*Block, error) { k := new(Block); return k, decodePa
 // String is what messages call the type.
 func (t Type) String() string {
 	names := [...]string{TypeProgram: "program", TypeCharter: "charter", TypePolicy: "policy", TypeBinding: "binding", TypeCredit: "credit",
-		TypeLeaves: "leaves", TypeDay: "day", TypeBlock: "block"}
+		TypeLeaves: "leaves", TypeDay: "day", TypeBlock: "block", TypeHandover: "hand-over"}
 	if t == 0 || int(t) >= len(names) {
 		return fmt.Sprintf("type %d", uint8(t))
 	}

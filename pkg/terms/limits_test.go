@@ -112,12 +112,12 @@ func TestOneSpelling(t *testing.T) {
 		t.Fatal(err)
 	}
 	row := "\x82\x87\x00\x01\x33\x00\x00\x00\x00\x00" // [[0, 1, -20, 0, 0, 0, 0], 0]
-	if !strings.Contains(string(b), row) || b[0] != 0xac {
+	if !strings.Contains(string(b), row) || b[0] != 0xad {
 		t.Fatalf("%x", b)
 	}
 	withRows := func(rows string) string { // key 10 stands before key 11
 		at := strings.LastIndex(string(b), "\x0b\x81\xa2")
-		return "\xad" + string(b[1:at]) + "\x0a" + rows + string(b[at:])
+		return "\xae" + string(b[1:at]) + "\x0a" + rows + string(b[at:])
 	}
 	for name, text := range map[string]string{
 		"no common rows, spelt": withRows("\x80"),

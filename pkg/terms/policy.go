@@ -69,6 +69,8 @@ type Policy struct {
 	MinAgent string `cbor:"12,keyasint,omitempty"`
 	// Stop says that no claims of the kind are made on the policy's days, also under those that it succeeds.
 	Stop bool `cbor:"13,keyasint,omitempty"`
+	// Lock is the hash of the lock file of the setup that circuit and keys come from, which says whether a ceremony made them.
+	Lock wire.Hash `cbor:"14,keyasint"`
 }
 
 // Validate checks bounds: rows that the circuit can hold and a car can meet, ascending tiers, a plausible cap. The coefficients'
@@ -86,8 +88,8 @@ func (p *Policy) Validate() error {
 	if p.ToDay > MaxDay {
 		return fmt.Errorf("policy ends on day %d, at most %d allowed", p.ToDay, MaxDay)
 	}
-	if p.Program.IsZero() || p.Circuit.IsZero() || p.ProvingKey.IsZero() || p.VerifyingKey.IsZero() {
-		return errors.New("policy lacks the hash of its program, circuit or keys")
+	if p.Program.IsZero() || p.Circuit.IsZero() || p.ProvingKey.IsZero() || p.VerifyingKey.IsZero() || p.Lock.IsZero() {
+		return errors.New("policy lacks the hash of its program, circuit, keys or their lock")
 	}
 	if p.CapKm > MaxCapKm || p.Kind == KindMileage && p.CapKm == 0 {
 		return fmt.Errorf("cap of %d km a day is not within 1 to %d", p.CapKm, MaxCapKm)

@@ -39,7 +39,7 @@ func testPublic(t testing.TB, k crypto.Signer) wire.PublicKey {
 func testPolicy() *Policy {
 	p := &Policy{
 		Version: wire.Version, Program: wire.Hash{1}, Serial: 1, Kind: KindMileage, FromDay: 10, ToDay: 20,
-		Circuit: wire.Hash{2}, ProvingKey: wire.Hash{3}, VerifyingKey: wire.Hash{4}, CapKm: 100, MinAgent: "0.1.0",
+		Circuit: wire.Hash{2}, ProvingKey: wire.Hash{3}, VerifyingKey: wire.Hash{4}, Lock: wire.Hash{5}, CapKm: 100, MinAgent: "0.1.0",
 		Rows: []wire.Row{{A: [wire.NumCounters]int32{-1, 70}, B: 0}},
 	}
 	for _, km := range []uint32{1, 5, 40, 50} {
@@ -116,6 +116,7 @@ func TestPolicyRules(t *testing.T) {
 		"feature name":      func(p *Policy) { p.Kind = "feature/A B" },
 		"ends before":       func(p *Policy) { p.ToDay = p.FromDay - 1 },
 		"no key":            func(p *Policy) { p.VerifyingKey = wire.Hash{} },
+		"no lock":           func(p *Policy) { p.Lock = wire.Hash{} },
 		"cap":               func(p *Policy) { p.CapKm = MaxCapKm + 1 },
 		"tiers descend":     func(p *Policy) { p.Tiers[1], p.Tiers[2] = p.Tiers[2], p.Tiers[1] },
 		"too far":           func(p *Policy) { p.Tiers[3].Km = MaxTierKm + 1 },

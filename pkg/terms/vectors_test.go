@@ -2,16 +2,7 @@ package terms
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"flag"
-	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -19,27 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/codec"
+	"rawstone/pkg/vectortest"
 	"rawstone/pkg/wire"
 )
 
-var update = flag.Bool("update", false, "rewrite the conformance vectors in testdata; refused where CI is set")
-
-// rfc6979 signs without randomness, so that a vector is the same whenever it is made.
-type rfc6979 struct{ *ecdsa.PrivateKey }
-
-func (k rfc6979) Sign(_ io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	return k.PrivateKey.Sign(nil, digest, o)
-}
-
-// octets are bytes that JSON spells in hexadecimal.
-type octets []byte
-
-func (o octets) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(o)), nil }
-
-func (o *octets) UnmarshalText(text []byte) (err error) {
-	*o, err = hex.DecodeString(string(text))
-	return err
-}
+type octets = vectortest.Octets
 
 // policyVectors is testdata/policy.json; the README beside it says what the fields are.
 type policyVectors struct {
@@ -60,6 +35,7 @@ type policyVector struct {
 	Circuit      octets       `json:"circuit"`
 	ProvingKey   octets       `json:"proving_key"`
 	VerifyingKey octets       `json:"verifying_key"`
+	Lock         octets       `json:"lock"`
 	CapKm        uint32       `json:"cap_km"`
 	Rows         []rowVector  `json:"rows"`
 	Tiers        []tierVector `json:"tiers"`
@@ -95,7 +71,7 @@ func rowsOf(list []rowVector) (rows []wire.Row) {
 func (v policyVector) policy(program wire.Hash) *Policy {
 	p := &Policy{
 		Version: v.Version, Program: program, Serial: v.Serial, Kind: v.Kind, FromDay: v.FromDay, ToDay: v.ToDay,
-		Circuit: wire.Hash(v.Circuit), ProvingKey: wire.Hash(v.ProvingKey), VerifyingKey: wire.Hash(v.VerifyingKey), CapKm: v.CapKm,
+		Circuit: wire.Hash(v.Circuit), ProvingKey: wire.Hash(v.ProvingKey), VerifyingKey: wire.Hash(v.VerifyingKey), Lock: wire.Hash(v.Lock), CapKm: v.CapKm,
 		Rows: rowsOf(v.Rows), MinAgent: v.MinAgent, Stop: v.Stop,
 	}
 	for _, t := range v.Tiers {
@@ -106,10 +82,10 @@ func (v policyVector) policy(program wire.Hash) *Policy {
 
 // inputs returns the policies without any bytes that are made of them.
 func inputs() []policyVector {
-	hash := func(of string) octets { h := wire.ID([]byte("rawstone test vector: " + of)); return h[:] }
+	hash := func(of string) octets { h := vectortest.Hash(of); return h[:] }
 	policy := policyVector{
 		Version: 1, Serial: 7, Kind: KindMileage, FromDay: 19_900, ToDay: 20_100,
-		Circuit: hash("circuit"), ProvingKey: hash("proving key"), VerifyingKey: hash("verifying key"), CapKm: 1500,
+		Circuit: hash("circuit"), ProvingKey: hash("proving key"), VerifyingKey: hash("verifying key"), Lock: hash("lock"), CapKm: 1500,
 		Rows: []rowVector{
 			{A: [wire.NumCounters]int32{wire.DriveTimeS: 5, wire.OverspeedS: -100}},                 // overspeed under 5 % of drive time
 			{A: [wire.NumCounters]int32{wire.OdometerM: 2, wire.HardBrakeN: -100_000}},              // at most 2 hard brakes per 100 km
@@ -137,16 +113,11 @@ func inputs() []policyVector {
 
 func makePolicyVectors(t *testing.T) policyVectors {
 	t.Helper()
-	secret := sha256.Sum256([]byte("rawstone test vector: policy"))
-	raw, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, program := rfc6979{raw}, wire.ID([]byte("rawstone test vector: program"))
+	key, program := vectortest.Key(t, "policy"), wire.Hash(vectortest.Hash("program"))
 	public := testPublic(t, key)
 	v := policyVectors{
 		Comment: "Signed policies of version 1 (pkg/wire/wire.cddl): inputs and their exact bytes. See README.md.",
-		Secret:  secret[:], Key: public[:], Program: program[:],
+		Secret:  key.Secret, Key: public[:], Program: program[:],
 	}
 	for _, in := range inputs() {
 		p := in.policy(program)
@@ -175,6 +146,7 @@ func makePolicyVectors(t *testing.T) policyVectors {
 	refused("no circuit", func(p *Policy) { p.Circuit = wire.Hash{} })
 	refused("no proving key", func(p *Policy) { p.ProvingKey = wire.Hash{} })
 	refused("no verifying key", func(p *Policy) { p.VerifyingKey = wire.Hash{} })
+	refused("no lock", func(p *Policy) { p.Lock = wire.Hash{} })
 	refused("no cap", func(p *Policy) { p.CapKm = 0 })
 	refused("cap above 5,000 km", func(p *Policy) { p.CapKm = 5001 })
 	refused("no tiers", func(p *Policy) { p.Tiers = nil })
@@ -211,21 +183,11 @@ func makePolicyVectors(t *testing.T) policyVectors {
 // TestPolicyVectors holds the stored vectors to what this package makes of their inputs, and opens the stored bytes.
 func TestPolicyVectors(t *testing.T) {
 	path := filepath.Join("testdata", "policy.json")
-	if *update {
-		if os.Getenv("CI") != "" {
-			t.Fatal("-update is refused where CI is set: rewrite the vectors on a machine of your own and review the difference")
-		}
-		b := must(json.MarshalIndent(makePolicyVectors(t), "", "  "))
-		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if vectortest.Update() {
+		vectortest.Write(t, path, makePolicyVectors(t))
 	}
 	var want policyVectors
-	d := json.NewDecoder(bytes.NewReader(must(os.ReadFile(path))))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&want); err != nil {
-		t.Fatal(err)
-	}
+	vectortest.Read(t, path, &want)
 	if d := cmp.Diff(want, makePolicyVectors(t)); d != "" {
 		t.Errorf("vectors differ (-stored +made):\n%s", d)
 	}

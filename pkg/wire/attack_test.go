@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+
+	"rawstone/pkg/vectortest"
 )
 
 // A spelling is a message in other bytes.
@@ -163,7 +165,7 @@ func resign(b []byte) (list []spelling) {
 
 // TestOneSpelling refuses every other encoding of each message: identifiers are hashes of bytes.
 func TestOneSpelling(t *testing.T) {
-	key, _ := fixedKey(t, "collector and device")
+	key := vectortest.Key(t, "collector and device")
 	keys := KeySet{testPublic(t, key)}
 	v := fill(t, inputs())
 	check := func(name string, good []byte, list []spelling, accepts func([]byte) error) {
@@ -208,7 +210,7 @@ func TestOneSpelling(t *testing.T) {
 // for the promise.
 func TestHostileLengths(t *testing.T) {
 	const limit = 1 << 20
-	key, _ := fixedKey(t, "collector and device")
+	key := vectortest.Key(t, "collector and device")
 	keys := KeySet{testPublic(t, key)}
 	v := fill(t, inputs())
 	var most uint64

@@ -9,14 +9,16 @@
 // Snapshots, receipts and head belong to one ECU key: after a swap of the ECU the archive begins anew for the new key, and finds the old
 // one's again should it come back; cadence and reports go on.
 //
-// The package refuses a second snapshot under one number (ErrConflict) and records under another key or version. It verifies no
-// signature and no opening: its caller has. Its contents are the driver's raw counters, so nothing here may leave the car.
+// The package refuses a second snapshot under one number (ErrConflict), one whose salt another snapshot has used (ErrSalt: with equal
+// counters its commitment would be that one's again, and tell whoever sees both that the car stood still), and records under another
+// key or version. It verifies no signature and no opening: its caller has. Its contents are the driver's raw counters, so nothing here may leave the car.
 package archive
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -41,6 +43,9 @@ const (
 // ErrConflict says that the ECU signed two snapshots under one sequence number.
 var ErrConflict = errors.New("the ECU signed another snapshot under the same sequence number; the first is kept")
 
+// ErrSalt says that the ECU used a salt twice.
+var ErrSalt = errors.New("the ECU used the salt of another snapshot again, so its random numbers are broken; have it replaced")
+
 // Config says where the archive lives. Fields without a default are required.
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "seal/" are the archive's. The caller closes it.
@@ -58,7 +63,8 @@ type Archive struct {
 	cfg Config
 
 	mu    sync.Mutex
-	seqs  []uint64 // ascending
+	seqs  []uint64             // ascending
+	salts map[uint64]wire.Salt // of the snapshots in seqs
 	state State
 }
 
@@ -82,13 +88,14 @@ func open(cfg Config) (*Archive, error) {
 	case cfg.Max < MinMax:
 		return nil, fmt.Errorf("room for %d snapshots, want at least %d", cfg.Max, MinMax)
 	}
-	a := &Archive{cfg: cfg}
+	a := &Archive{cfg: cfg, salts: make(map[uint64]wire.Salt)}
 	list, err := a.scan(0)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range list {
 		a.seqs = append(a.seqs, m.Snapshot.Seq)
+		a.salts[m.Snapshot.Seq] = m.Opening.Salt
 	}
 	return a, a.loadState()
 }
@@ -112,6 +119,11 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 			return false, nil
 		}
 		// The record went bad since it was indexed: the ECU's repetition heals it.
+	}
+	for other, salt := range a.salts {
+		if salt == m.Opening.Salt && other != seq {
+			return false, ErrSalt
+		}
 	}
 	var surplus []uint64
 	for _, old := range a.seqs {
@@ -142,7 +154,8 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 	if !held {
 		a.seqs = slices.Insert(a.seqs, at, seq)
 	}
-	a.seqs = slices.DeleteFunc(a.seqs, func(s uint64) bool { return slices.Contains(surplus, s) })
+	a.salts[seq] = m.Opening.Salt
+	a.drop(func(s uint64) bool { return slices.Contains(surplus, s) })
 	return true, nil
 }
 
@@ -177,9 +190,23 @@ func (a *Archive) Since(seq uint64) ([]attest.Message, error) {
 		for _, m := range list {
 			good[m.Snapshot.Seq] = true
 		}
-		a.seqs = slices.DeleteFunc(a.seqs, func(s uint64) bool { return s >= seq && !good[s] })
+		a.drop(func(s uint64) bool { return s >= seq && !good[s] })
 	}
 	return list, nil
+}
+
+// drop takes what is no longer held from the index. The caller holds mu.
+func (a *Archive) drop(gone func(seq uint64) bool) {
+	a.seqs = slices.DeleteFunc(a.seqs, gone)
+	maps.DeleteFunc(a.salts, func(seq uint64, _ wire.Salt) bool { return gone(seq) })
+}
+
+// SinceHead returns the messages from the state's head on, all where there is no head.
+func (a *Archive) SinceHead() ([]attest.Message, error) {
+	if head := a.State().Head; head != nil {
+		return a.Since(head.Seq)
+	}
+	return a.Since(0)
 }
 
 func (a *Archive) scan(seq uint64) (list []attest.Message, err error) {

@@ -45,7 +45,7 @@ func (p *place) reopen(t *testing.T) {
 // message is a message of the ECU; the archive asks for no signature.
 func message(seq uint64) *attest.Message {
 	m := &attest.Message{Snapshot: wire.Snapshot{Seq: seq, Day: uint32(seq), Commitment: wire.Commitment{1}}}
-	m.Opening.Counters[wire.OdometerM] = uint32(seq)
+	m.Opening.Counters[wire.OdometerM], m.Opening.Salt[0], m.Opening.Salt[1] = uint32(seq), byte(seq), byte(seq>>8)
 	return m
 }
 
@@ -123,6 +123,49 @@ func TestTheFirstSnapshotStands(t *testing.T) {
 	}
 	if _, err := p.Get(2); !errors.Is(err, badger.ErrKeyNotFound) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+func TestSaltsAreUsedOnce(t *testing.T) {
+	p := newPlace(t)
+	p.put(t, 1, 2, 3)
+	again := func(seq, of uint64) *attest.Message {
+		m := message(seq)
+		m.Opening.Salt = message(of).Opening.Salt
+		return m
+	}
+	refused := func(when string) {
+		t.Helper()
+		for _, of := range []uint64{1, 2, 3} {
+			if fresh, err := p.Put(again(50, of)); fresh || !errors.Is(err, ErrSalt) {
+				t.Errorf("%s: salt of %d: new %v, %v", when, of, fresh, err)
+			}
+		}
+	}
+	refused("fresh")
+	p.reopen(t)
+	refused("reopened")
+	if d := cmp.Diff([]uint64{1, 2, 3}, p.held()); d != "" {
+		t.Error(d)
+	}
+	// A snapshot's own repetition is no reuse, also where its record has gone bad.
+	p.spoil(t, new(Archive).key(snapshotPrefix, 2))
+	p.put(t, 2)
+	p.put(t, 50)
+	// What the archive no longer holds is no longer compared with: the index stays within its bound.
+	for seq := uint64(51); len(p.held()) < MinMax; seq++ {
+		p.put(t, seq)
+	}
+	p.put(t, 300)
+	if n := len(p.salts); n != MinMax {
+		t.Errorf("%d salts are kept for %d snapshots", n, MinMax)
+	}
+	if _, err := p.Put(again(301, 1)); err != nil {
+		t.Errorf("salt of one that is gone: %v", err)
+	}
+	p.spoil(t, new(Archive).key(snapshotPrefix, 300))
+	if held := p.held(); len(p.salts) != len(held) {
+		t.Errorf("%d salts are kept for %d snapshots, one of which is damaged", len(p.salts), len(held))
 	}
 }
 

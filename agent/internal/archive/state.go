@@ -34,6 +34,12 @@ type State struct {
 	Since    int64       `cbor:"7,keyasint"`
 	// ECU is the key that Head and refusals belong to; the archive sets it.
 	ECU wire.KeyID `cbor:"8,keyasint"`
+	// Awaited is 1 more than the highest serial of a policy whose proving key claims waited for, AwaitedSince when that began, in Unix
+	// seconds; 0 where they never did.
+	Awaited      uint32 `cbor:"9,keyasint,omitempty"`
+	AwaitedSince int64  `cbor:"10,keyasint,omitempty"`
+	// SaltTold says that the driver has been told that the ECU used a salt twice.
+	SaltTold bool `cbor:"11,keyasint,omitempty"`
 }
 
 // errDamaged says that the record was read and is not one of the archive's.

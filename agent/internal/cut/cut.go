@@ -6,8 +6,8 @@
 // claim, one beyond the top tier ends earlier, at a stored snapshot. A claim begins at the head, or, where that cannot be opened,
 // forfeits and begins at the oldest snapshot after it that can.
 //
-// The package refuses policies that belong to another program, are stopped, ask for a newer agent or other keys, or that the charter
-// does not cover; it never ends a claim at a snapshot from the future. It proves nothing and keeps nothing.
+// The package refuses policies that belong to another program, are stopped, ask for a newer agent, cannot be proven on this car, or
+// that the charter does not cover; it never ends a claim at a snapshot from the future. It proves only with what it is given, and keeps nothing.
 package cut
 
 import (
@@ -23,16 +23,20 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// Rules are what claims are made under. All fields are required; without policies nothing is claimed.
+// Rules are what claims are made under; without policies nothing is claimed. Program, Charter and AgentVersion are required. Who holds
+// a Rules may believe that nothing in it changes: new rules are a new value.
 type Rules struct {
 	Program wire.Hash
 	// Charter and Policies are verified documents.
 	Charter  *terms.Charter
 	Policies []*terms.Policy
+	// Kinds are the kinds of policy beside mileage that the driver lets claims tell of. None by default.
+	Kinds []string
 	// AgentVersion is this program's version, major.minor.patch.
 	AgentVersion string
-	// Lock names the circuit and keys on this car; policies with others are not used.
-	Lock claim.Lock
+	// Provable says why proofs under a policy are not to be made on this car, such as keys of a development setup in production, or
+	// nil. A key that is only not here yet is no such reason: who proves waits for it. A nil function means that all may be proven.
+	Provable func(*terms.Policy) error
 }
 
 // A Pick is a tier that a span reaches.
@@ -153,15 +157,22 @@ func (r Rules) within(from attest.Message, list []attest.Message) (attest.Messag
 	return attest.Message{}, nil
 }
 
-// reach returns, for each policy in force at the end of a span, the highest tier whose statement holds.
+// reach returns, for each policy in force at the end of a span, the highest tier whose statement holds. A span that reaches no tier of the
+// mileage policy reaches none at all: a claim of other kinds alone would move the head and give its kilometres up.
 func (r Rules) reach(from, to attest.Message) (picks []Pick) {
+	mileage, credited := false, false
 	for _, p := range r.inForce(to.Snapshot.Day) {
+		mileage = mileage || p.Kind == terms.KindMileage
 		for tier := len(p.Tiers) - 1; tier >= 0; tier-- {
 			if statement(from, to, p, tier).Check(from.Opening, to.Opening) == nil {
 				picks = append(picks, Pick{p, tier})
+				credited = credited || p.Kind == terms.KindMileage
 				break
 			}
 		}
+	}
+	if mileage && !credited {
+		return nil
 	}
 	return picks
 }
@@ -174,7 +185,7 @@ func statement(from, to attest.Message, p *terms.Policy, tier int) claim.Stateme
 // this car can use it. Mileage comes first where there are more kinds than a claim holds.
 func (r Rules) inForce(day uint32) (list []*terms.Policy) {
 	for _, p := range r.Policies {
-		if terms.InForce(r.Policies, p.Kind, day) == p && r.Unusable(p) == nil {
+		if terms.InForce(r.Policies, p.Kind, day) == p && r.chosen(p) && r.Unusable(p) == nil {
 			list = append(list, p)
 		}
 	}
@@ -192,9 +203,13 @@ func (r Rules) inForce(day uint32) (list []*terms.Policy) {
 	return list
 }
 
+// chosen says whether the driver lets claims tell of a policy's kind.
+func (r Rules) chosen(p *terms.Policy) bool {
+	return p.Kind == terms.KindMileage || slices.Contains(r.Kinds, p.Kind)
+}
+
 // Unusable says why a policy may not be used, or nil.
 func (r Rules) Unusable(p *terms.Policy) error {
-	lock := r.Lock
 	switch {
 	case p.Program != r.Program:
 		return errors.New("it belongs to another program")
@@ -202,8 +217,19 @@ func (r Rules) Unusable(p *terms.Policy) error {
 		return errors.New("it is stopped")
 	case !p.Allows(r.AgentVersion):
 		return errors.New("it asks for a newer agent: update it")
-	case p.Circuit != lock.Circuit || p.ProvingKey != lock.ProvingKey || p.VerifyingKey != lock.VerifyingKey:
-		return errors.New("its circuit or keys are not the ones on this car: install the proving key that it names")
 	}
-	return r.Charter.Covers(p)
+	if err := r.Charter.Covers(p); err != nil || r.Provable == nil {
+		return err
+	}
+	return r.Provable(p)
+}
+
+// LastDay returns the day of the newest of list, ascending, that is not ahead.
+func LastDay(list []attest.Message, today uint32) (uint32, bool) {
+	for _, m := range slices.Backward(list) {
+		if !Ahead(m, today) {
+			return m.Snapshot.Day, true
+		}
+	}
+	return 0, false
 }

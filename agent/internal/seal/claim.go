@@ -2,12 +2,14 @@ package seal
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
 	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/attest"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -23,19 +25,15 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 		s.setPhase(PhaseStopped)
 		return retry, nil
 	}
-	list, err := s.sinceHead(st)
+	list, err := s.archive.SinceHead()
 	if err != nil {
 		return retry, err
 	}
-	plan := s.plan()
-	sp, ok := s.rules.Next(plan, st.Head, list, s.cfg.Clock.Today())
-	// An ECU that has not spoken yet may still hold what a forfeit would give up.
-	if !ok || sp.Forfeit && !s.asker.Spoke() {
-		s.setPhase(PhaseIdle)
-		return retry, nil
+	sp, provers, phase, err := s.next(st, list)
+	if s.setPhase(phase); err != nil || phase != PhaseSealing {
+		return retry, err
 	}
-	s.setPhase(PhaseSealing)
-	body, err := s.prove(sp)
+	body, err := s.prove(sp, provers)
 	if err != nil {
 		return retry, err
 	}
@@ -48,8 +46,8 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 		return retry, err
 	}
 	due := now
-	if b, ok := plan.Last(sp.To.Snapshot.Day); ok {
-		due = plan.Due(b, wire.KindClaim)
+	if b, ok := s.plan().Last(sp.To.Snapshot.Day); ok {
+		due = s.plan().Due(b, wire.KindClaim)
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindClaim, body, now, due)
 	if err != nil {
@@ -60,28 +58,48 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 	return retry, s.dropped(dropped)
 }
 
+// next cuts the next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a prover for
+// each pick, else the phase that says why not.
+func (s *Sealer) next(st archive.State, list []attest.Message) (cut.Span, []cut.Prover, Phase, error) {
+	rules, today := s.cfg.Rules(), s.cfg.Clock.Today()
+	uses := rules.Uses(today)
+	for _, u := range s.warnings.Fresh(uses) {
+		s.log.Warn("policy is not used", "policy", u.Policy.Serial, "reason", u.Idle)
+	}
+	sp, provers, waits, err := rules.Choose(cut.Keys{Prover: s.cfg.Prover, Await: s.await}, s.plan(), st.Head, list, today)
+	switch {
+	case err != nil || waits:
+		return sp, nil, PhaseKeys, err
+	// An ECU that has not spoken yet may still hold what a forfeit would give up.
+	case len(provers) > 0 && (!sp.Forfeit || s.asker.Spoke()):
+		return sp, provers, PhaseSealing, nil
+	case slices.ContainsFunc(uses, func(u cut.Use) bool { return u.Idle == "" }):
+		return sp, nil, PhaseIdle, nil
+	}
+	return sp, nil, PhaseUnruled, nil
+}
+
+// await says whether the claim waits for the keys of policies, durably.
+func (s *Sealer) await(lacking []*terms.Policy) (waits bool, err error) {
+	was, st := s.archive.State(), s.archive.State()
+	waits = verdict.Await(&st, lacking, s.cfg.Clock.Now(), time.Duration(s.cfg.Clock.DayS)*time.Second)
+	if st != was {
+		s.log.Info("a claim waits for a proving key")
+		err = s.archive.Commit(func(next *archive.State) { next.Awaited, next.AwaitedSince = st.Awaited, st.AwaitedSince })
+	}
+	return waits, err
+}
+
 // prove makes the claim of a span.
-func (s *Sealer) prove(sp cut.Span) ([]byte, error) {
+func (s *Sealer) prove(sp cut.Span, provers []cut.Prover) ([]byte, error) {
 	began := time.Now()
-	c := wire.Claim{
-		Version: wire.Version, ECU: s.ecu, From: wire.NewOrigin(sp.From.Snapshot), To: sp.To.Snapshot, Forfeit: sp.Forfeit,
-	}
-	var km uint32
-	for _, p := range sp.Picks {
-		proof, err := s.cfg.Prover.Prove(sp.Statement(p), sp.From.Opening, sp.To.Opening)
-		if err != nil {
-			return nil, err
-		}
-		c.Proofs = append(c.Proofs, wire.ClaimProof{Policy: p.Policy.Serial, Tier: uint8(p.Tier), Proof: proof})
-		km = max(km, p.Policy.Tiers[p.Tier].Km)
-	}
-	body, err := c.Encode()
+	body, err := sp.Prove(s.ecu, provers)
 	if err != nil {
 		return nil, err
 	}
 	took := time.Since(began)
 	s.metrics.proving.Observe(took.Seconds())
-	s.log.Info("proof made", "duration_ms", took.Milliseconds(), "claim_bytes", len(body), "tier_km", km)
+	s.log.Info("proof made", "duration_ms", took.Milliseconds(), "claim_bytes", len(body), "tier_km", sp.Km())
 	return body, nil
 }
 
@@ -98,12 +116,4 @@ func (s *Sealer) dropped(ids []wire.Hash) error {
 // retryAt returns the instant from which claims may be made again, the zero time where nothing holds them.
 func (s *Sealer) retryAt(st archive.State) time.Time {
 	return verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter)
-}
-
-// sinceHead returns the snapshots from the head on, all where there is none.
-func (s *Sealer) sinceHead(st archive.State) ([]attest.Message, error) {
-	if st.Head == nil {
-		return s.archive.Since(0)
-	}
-	return s.archive.Since(st.Head.Seq)
 }

@@ -83,10 +83,8 @@ func TestSpanWithoutTierIsCarried(t *testing.T) {
 }
 
 func TestNoSpanExceedsTheTopTier(t *testing.T) {
-	w := newWorld(t, func(c *Config) {
-		c.EveryDays = 31
-		c.Policies = []*terms.Policy{mileage(1, 50, 100)}
-	})
+	w := newWorld(t, every(31))
+	w.rule(mileage(1, 50, 100))
 	w.start()
 	w.drive(km(32, 30)...) // cut at 90 km, three days each; a boundary on the first day alone would reach no tier
 	w.exchange()
@@ -107,7 +105,7 @@ func TestNoSpanExceedsTheTopTier(t *testing.T) {
 	}
 }
 
-func TestSnapshotsFromTheFutureAreSkipped(t *testing.T) {
+func TestFutureDayIsSkipped(t *testing.T) {
 	w := newWorld(t, every(1))
 	w.start()
 	w.drive(10_000)
@@ -299,7 +297,7 @@ func TestArchiveHealsAndKeepsItsBound(t *testing.T) {
 
 func TestPolicyChoice(t *testing.T) {
 	foreign := mileage(9, 1)
-	foreign.Circuit = wire.ID([]byte("other"))
+	foreign.Program = wire.ID([]byte("other"))
 	newer := mileage(8, 1)
 	newer.MinAgent = "2.0.0"
 	feature := mileage(7, 1)
@@ -310,10 +308,8 @@ func TestPolicyChoice(t *testing.T) {
 	safe.Kind, safe.Tiers[0].Km = terms.KindSafe, 0
 	stopped := mileage(4, 1)
 	stopped.Kind, stopped.Stop, stopped.FromDay = terms.KindSafe, true, firstDay+2
-	w := newWorld(t, func(c *Config) {
-		c.EveryDays = 1
-		c.Policies = []*terms.Policy{feature, later, stopped, safe, mileage(1, 1), mileage(2, 5, 10)}
-	})
+	w := newWorld(t, every(1))
+	w.rule(feature, later, stopped, safe, mileage(1, 1), mileage(2, 5, 10))
 	w.start()
 	w.drive(km(13, 10)...)
 	w.exchange()
@@ -335,7 +331,7 @@ func TestPolicyChoice(t *testing.T) {
 		t.Error(d)
 	}
 	for _, p := range []*terms.Policy{foreign, newer, feature, stopped} {
-		if w.sealer.rules.Unusable(p) == nil {
+		if w.sealer.cfg.Rules().Unusable(p) == nil {
 			t.Errorf("policy %d is used", p.Serial)
 		}
 	}
@@ -348,12 +344,8 @@ func TestRealProofs(t *testing.T) {
 		t.Fatal(err)
 	}
 	verifier := must(claim.OpenVerifier(dir, real))
-	w := newWorld(t, func(c *Config) {
-		c.EveryDays, c.Lock, c.Prover = 1, real, must(claim.OpenProver(dir, real))
-		for _, p := range c.Policies {
-			p.Circuit, p.ProvingKey, p.VerifyingKey = real.Circuit, real.ProvingKey, real.VerifyingKey
-		}
-	})
+	w := newWorld(t, every(1))
+	w.prover = must(claim.OpenProver(dir, real))
 	w.col.verify = verifier.Verify
 	w.start()
 	w.drive(40_579, 3_000)

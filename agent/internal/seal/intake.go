@@ -11,7 +11,8 @@ import (
 )
 
 // Deliver takes one message from the ECU as it came over the bus. When it returns nil the snapshot is on flash. Errors: bytes that
-// are no message, a signature or an opening that does not hold, a second snapshot under one number, or a failure to write.
+// are no message, a signature or an opening that does not hold, a second snapshot under one number, a salt that another snapshot has
+// used, or a failure to write.
 func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -22,8 +23,13 @@ func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 		return fmt.Errorf("cannot accept snapshot: %w", err)
 	}
 	isNew, err := s.archive.Put(m)
-	if errors.Is(err, archive.ErrConflict) {
+	salt := errors.Is(err, archive.ErrSalt)
+	if salt || errors.Is(err, archive.ErrConflict) {
 		s.metrics.refused.Inc()
+	}
+	if salt {
+		s.metrics.salts.Inc()
+		err = errors.Join(err, s.tellSalt())
 	}
 	if err != nil {
 		return fmt.Errorf("cannot accept snapshot: %w", err)
@@ -36,7 +42,7 @@ func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 	if isNew && s.cfg.OnSnapshot != nil {
 		s.cfg.OnSnapshot(m, answer)
 	}
-	s.poke()
+	s.Wake()
 	return nil
 }
 
@@ -52,6 +58,19 @@ func (s *Sealer) accept(b []byte) (*attest.Message, error) {
 		return nil, errors.New("its opening does not match its commitment")
 	}
 	return m, nil
+}
+
+// tellSalt notes in the journal, once for each ECU, that it used a salt twice.
+func (s *Sealer) tellSalt() error {
+	if s.archive.State().SaltTold {
+		return nil
+	}
+	const note = "The attestation ECU used a random number twice. Such snapshots could tell more than they should and are not used, " +
+		"so their distance may not be credited; have the ECU checked."
+	if err := s.cfg.Journal.Note(s.cfg.Clock.Now(), note); err != nil {
+		return err
+	}
+	return s.archive.Commit(func(st *archive.State) { st.SaltTold = true })
 }
 
 // request asks the ECU for its last n snapshots.

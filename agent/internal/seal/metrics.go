@@ -1,13 +1,11 @@
 package seal
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	snapshots, refused, damaged, resends, failures, withheld prometheus.Counter
-	sealed, refusals                                         *prometheus.CounterVec
-	proving                                                  prometheus.Histogram
+	snapshots, refused, salts, damaged, resends, failures, withheld prometheus.Counter
+	sealed, refusals                                                *prometheus.CounterVec
+	proving                                                         prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -20,6 +18,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		snapshots: counter("snapshots", "Snapshots archived."),
 		refused:   counter("snapshots_refused", "Messages from the ECU that were refused."),
+		salts:     counter("salts_reused", "Snapshots refused because the ECU had used their salt before."),
 		damaged:   counter("damaged", "Damaged records passed over."),
 		resends:   counter("resend_requests", "Requests to the ECU to repeat snapshots."),
 		failures:  counter("failures", "Failed attempts to seal."),
@@ -33,7 +32,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.snapshots, m.refused, m.damaged, m.resends, m.failures, m.withheld, m.sealed, m.refusals, m.proving} {
+	for _, c := range []prometheus.Collector{m.snapshots, m.refused, m.salts, m.damaged, m.resends, m.failures, m.withheld, m.sealed, m.refusals, m.proving} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -3,7 +3,6 @@ package seal
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/verdict"
@@ -24,7 +23,7 @@ func (s *Sealer) HandleReceipt(ctx context.Context, kind wire.Kind, body []byte,
 	}
 	s.work.Lock()
 	defer s.work.Unlock()
-	defer s.poke()
+	defer s.Wake()
 	var err error
 	switch kind {
 	case wire.KindClaim:
@@ -56,6 +55,9 @@ func (s *Sealer) claimReceipt(body []byte, r *wire.Receipt, signed []byte) error
 	}
 	if why := s.archive.State().Reason; why != "" {
 		s.log.Warn("claims are refused and wait", "reason", string(why), "remedy", verdict.Remedy(why))
+	}
+	if r.Reason == wire.ReasonPolicy && s.cfg.News != nil {
+		s.cfg.News()
 	}
 	return s.finish(r)
 }
@@ -92,45 +94,4 @@ func (s *Sealer) finish(r *wire.Receipt) error {
 	s.last = now
 	s.mu.Unlock()
 	return nil
-}
-
-// A Phase says what the sealer is doing.
-type Phase string
-
-// The phases.
-const (
-	PhaseStarting Phase = "starting" // waits for the ECU's snapshots
-	PhaseIdle     Phase = "idle"     // nothing to claim yet
-	PhaseSealing  Phase = "sealing"  // makes a claim
-	PhaseWaiting  Phase = "waiting"  // a claim waits for its receipt
-	PhaseStopped  Phase = "stopped"  // claims are refused; see Reason
-)
-
-// Status is the sealer as the driver sees it.
-type Status struct {
-	Phase Phase
-	// Reason is why claims wait, empty where they do not; Remedy says what to do and Retry when it is tried again.
-	Reason wire.Reason
-	Remedy string
-	Retry  time.Time
-	// LastReceipt is when the last receipt of this process's life was acted upon, zero where there was none.
-	LastReceipt time.Time
-}
-
-// Status returns what the sealer is doing.
-func (s *Sealer) Status() Status {
-	st := s.archive.State()
-	s.mu.Lock()
-	status := Status{Phase: s.phase, LastReceipt: s.last}
-	s.mu.Unlock()
-	if st.Reason != "" {
-		status.Reason, status.Remedy, status.Retry = st.Reason, verdict.Remedy(st.Reason), s.retryAt(st)
-	}
-	return status
-}
-
-func (s *Sealer) setPhase(p Phase) {
-	s.mu.Lock()
-	s.phase = p
-	s.mu.Unlock()
 }

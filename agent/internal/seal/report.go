@@ -2,7 +2,6 @@ package seal
 
 import (
 	"context"
-	"slices"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
@@ -71,16 +70,9 @@ func (s *Sealer) withhold(why string, err error) {
 
 // ecuDay returns the day of the ECU's newest snapshot that is not ahead.
 func (s *Sealer) ecuDay() (uint32, bool, error) {
-	list, err := s.sinceHead(s.archive.State())
-	if err != nil {
-		return 0, false, err
-	}
-	for _, m := range slices.Backward(list) {
-		if !cut.Ahead(m, s.cfg.Clock.Today()) {
-			return m.Snapshot.Day, true, nil
-		}
-	}
-	return 0, false, nil
+	list, err := s.archive.SinceHead()
+	day, ok := cut.LastDay(list, s.cfg.Clock.Today())
+	return day, ok, err
 }
 
 // spoolReport hands a sealed report to journal and spool. It leaves on another program day than the last receipted one. After an error

@@ -9,13 +9,15 @@
 // Invariants:
 //   - One claim is in flight: the next is cut when the receipt of the last has been acted upon.
 //   - Nothing is sealed before the ECU was asked for what may be missing and had its time to answer.
+//   - A claim is made under the rules of one moment; rules that change while it is proven or in flight change nothing about it. One
+//     that would be made under a policy whose proving key is still being fetched waits for it (see verdict.Await).
 //   - Every durable step may be the last one before the power goes. Order of a claim: journal, spool. Of a report: charge, noise,
 //     budget store, usage consumed, journal, spool, state. Of a receipt: state with head and receipt, journal, spool freed.
 //     Repeating any tail of these orders does no harm: submissions are put by identifier, the collector answers one it knows with
 //     the receipt it stored, and a report that was charged and not stored is lost, never drawn again.
 //
-// The package refuses snapshots that the configured ECU did not sign or whose opening does not match, policies that the charter
-// does not cover, and reports without a budget that says yes. It never sends.
+// The package refuses snapshots that the configured ECU did not sign, whose opening does not match or whose salt was used before,
+// policies that the charter does not cover, and reports without a budget that says yes. It never sends.
 package seal
 
 import (
@@ -38,7 +40,6 @@ import (
 	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/resend"
 	"rawstone/pkg/attest"
-	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -64,17 +65,16 @@ type Spool interface {
 	Free(id wire.Hash) error
 }
 
-// A Journal records for the driver what leaves the car.
+// A Journal records for the driver what leaves the car, and what the car finds out.
 type Journal interface {
+	Note(at time.Time, contents string) error
 	Begin(id wire.Hash, at time.Time, kind wire.Kind, size int, contents, cost string) error
 	End(id wire.Hash, at time.Time, outcome string) error
 	Waiting() []wire.Hash
 }
 
 // A Prover makes proofs under one circuit and key.
-type Prover interface {
-	Prove(s claim.Statement, from, to wire.Opening) (wire.Proof, error)
-}
+type Prover = cut.Prover
 
 // Config says what the sealer works with. Fields without a default are required.
 type Config struct {
@@ -90,13 +90,14 @@ type Config struct {
 	// Charter is the verified data charter and CharterID its identifier.
 	Charter   *terms.Charter
 	CharterID wire.Hash
-	// Policies are the verified policies.
-	Policies []*terms.Policy
-	// AgentVersion is this program's version, major.minor.patch.
-	AgentVersion string
-	Prover       Prover
-	// Lock names the circuit and keys of Prover; policies with others are not used.
-	Lock claim.Lock
+	// Rules returns the rules of the moment; Wake tells that they changed.
+	Rules func() cut.Rules
+	// Prover returns what makes proofs under a policy, false while its keys are not on this car. Neither it nor Rules may block or
+	// call the Sealer.
+	Prover func(*terms.Policy) (Prover, bool)
+	// News is told that the collector refused a claim because this car's rules are out of date. It may not block or call the Sealer.
+	// nil means nobody is told.
+	News func()
 
 	// Families are what the driver consented to; 0 means no reports. With any, Device, Budget and Usage are required.
 	Families wire.Family
@@ -129,8 +130,8 @@ func (c *Config) complete() error {
 	switch {
 	case c.Spool == nil || c.Journal == nil:
 		return errors.New("no spool or journal given")
-	case c.Logger == nil || c.Clock.Now == nil || c.RequestResend == nil || c.Prover == nil:
-		return errors.New("no logger, clock, prover or way to ask the ECU given")
+	case c.Logger == nil || c.Clock.Now == nil || c.RequestResend == nil || c.Rules == nil || c.Prover == nil:
+		return errors.New("no logger, clock, rules, prover or way to ask the ECU given")
 	case c.Charter == nil || c.Charter.Program != c.Program:
 		return errors.New("no charter of this program given")
 	case c.ResendWait < 0 || c.RetryAfter < 0:
@@ -154,13 +155,13 @@ type Sealer struct {
 	archive *archive.Archive
 	asker   *resend.Asker
 	cadence dispatch.Cadence
-	rules   cut.Rules
 	reports *report.Maker
 	metrics *metrics
 	wake    chan struct{}
 	askedOn uint32 // the program day on which todays asked; of Run's goroutine
 
-	work sync.Mutex // held while sealing or acting on a receipt
+	work     sync.Mutex // held while sealing or acting on a receipt
+	warnings cut.Warnings
 
 	mu    sync.Mutex // guards what follows
 	phase Phase
@@ -184,10 +185,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer{
-		cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting,
-		rules: cut.Rules{Program: cfg.Program, Charter: cfg.Charter, Policies: cfg.Policies, AgentVersion: cfg.AgentVersion, Lock: cfg.Lock},
-	}
+	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting}
 	if s.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
@@ -207,11 +205,6 @@ func newSealer(cfg Config) (*Sealer, error) {
 	}
 	if s.archive, err = archive.Open(archive.Config{DB: cfg.DB, ECU: s.ecu, Max: cfg.MaxSnapshots, Damaged: s.damaged}); err != nil {
 		return nil, err
-	}
-	for _, p := range cfg.Policies {
-		if why := s.rules.Unusable(p); why != nil {
-			s.log.Warn("policy is not used", "policy", p.Serial, "error", why)
-		}
 	}
 	// An entry of the journal without a submission in the spool: the power went between the two.
 	for _, id := range cfg.Journal.Waiting() {
@@ -257,7 +250,8 @@ func (s *Sealer) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Sealer) poke() {
+// Wake has the sealer look for work, such as under rules or with keys that have just come.
+func (s *Sealer) Wake() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

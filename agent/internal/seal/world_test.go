@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
 	"rawstone/agent/internal/budget"
+	"rawstone/agent/internal/cut"
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/report"
@@ -50,7 +52,7 @@ func newKey() (*ecdsa.PrivateKey, wire.PublicKey) {
 
 func mileage(serial uint16, km ...uint32) *terms.Policy {
 	p := &terms.Policy{Version: wire.Version, Program: program, Serial: serial, Kind: terms.KindMileage, ToDay: 1 << 30,
-		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, CapKm: 5000}
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, Lock: lock.ID(), CapKm: 5000}
 	for _, k := range km {
 		r := wire.Row{B: int64(k) * 1000}
 		r.A[wire.OdometerM] = 1
@@ -217,6 +219,12 @@ type world struct {
 	asked  []uint8
 	mute   bool // the ECU does not answer requests
 	guard  *crash
+	// What the car knows of the rules, and how often it asked for news.
+	policies []*terms.Policy
+	provable func(*terms.Policy) error
+	prover   Prover
+	lacking  []uint16 // serials of the policies whose key is not here
+	news     int
 
 	db, budgetDB *badger.DB
 	spool        *spool.Spool
@@ -226,7 +234,8 @@ type world struct {
 }
 
 func newWorld(t *testing.T, change func(*Config)) *world {
-	w := &world{t: t, dir: t.TempDir(), ecu: &ecu{at: wire.Counters{100_000_000}}, use: &usage{}, change: change, guard: &crash{}}
+	w := &world{t: t, dir: t.TempDir(), ecu: &ecu{at: wire.Counters{100_000_000}}, use: &usage{}, change: change, guard: &crash{},
+		policies: []*terms.Policy{mileage(1, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640)}, prover: quickProver{}}
 	w.ecu.key, w.ecu.pub = newKey()
 	var devicePub wire.PublicKey
 	w.device, devicePub = newKey()
@@ -259,8 +268,13 @@ func (w *world) config() Config {
 		DB: w.db, Spool: crashSpool{w.spool, w.guard}, Journal: crashJournal{w.journal, w.guard},
 		Clock:   terms.Clock{Timing: w.timing(), Now: func() time.Time { return w.now }},
 		Program: program, Vehicle: carID, ECU: w.ecu.pub, Charter: charter(), CharterID: wire.ID([]byte("charter")),
-		Policies: []*terms.Policy{mileage(1, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640)}, AgentVersion: "1.0.0",
-		Prover: crashProver{quickProver{}, w.guard}, Lock: lock,
+		Rules: func() cut.Rules {
+			return cut.Rules{Program: program, Charter: charter(), Policies: w.policies, Kinds: []string{terms.KindSafe, "feature/assist"}, AgentVersion: "1.0.0", Provable: w.provable}
+		},
+		Prover: func(p *terms.Policy) (Prover, bool) {
+			return crashProver{w.prover, w.guard}, !slices.Contains(w.lacking, p.Serial)
+		},
+		News:   func() { w.news++ },
 		Device: crashSigner{w.device, w.guard}, Budget: w.ledger, MaxDelay: 1, Usage: crashUsage{w.use, w.guard},
 		RequestResend: func(_ context.Context, n uint8) error {
 			w.asked = append(w.asked, n)
@@ -289,12 +303,17 @@ func (w *world) open() {
 	w.journal = must(journal.Open(journal.Config{DB: w.db, Logger: log}))
 	limit := must(budget.YearLimit(report.Cost(&charter().Usage), 52))
 	w.ledger = must(budget.New(budget.Config{DB: w.budgetDB, Anchor: filepath.Join(w.dir, "anchor"), Limit: limit}))
-	cfg := w.config()
-	w.col.policies = cfg.Policies
+	w.col.policies = w.policies
 	var err error
-	if w.sealer, err = New(cfg); err != nil {
+	if w.sealer, err = New(w.config()); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// rule has the car and the collector go by other policies.
+func (w *world) rule(policies ...*terms.Policy) {
+	w.policies, w.col.policies = policies, policies
+	w.sealer.Wake()
 }
 
 func (w *world) close() {

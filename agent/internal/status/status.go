@@ -37,10 +37,14 @@ const (
 type Snapshot struct {
 	// State says in one word what the agent is doing.
 	State string `json:"state"`
-	// Reason and Remedy say why it does not go on and what the driver can do, Retry when it is tried again.
+	// Reason and Remedy say why it does not go on and what the driver can do, Retry when it is tried again. There is a remedy without
+	// a reason where claims wait for rules or for a proving key.
 	Reason string     `json:"reason,omitempty"`
 	Remedy string     `json:"remedy,omitempty"`
 	Retry  *time.Time `json:"retry,omitempty"`
+	// RulesHeard is when the program's rules were last heard of, and Policies are those that the car has.
+	RulesHeard *time.Time `json:"rules_heard,omitempty"`
+	Policies   []Policy   `json:"policies,omitempty"`
 	// LastReceipt is when the collector last answered.
 	LastReceipt *time.Time `json:"last_receipt,omitempty"`
 	// SpoolItems and SpoolBytes are what waits for a receipt.
@@ -58,6 +62,17 @@ type Snapshot struct {
 	Odometer []Doubt `json:"odometer_doubts,omitempty"`
 	// RSSBytes is the process's resident memory, 0 where the system does not tell.
 	RSSBytes int64 `json:"rss_bytes"`
+}
+
+// A Policy is one rule under which claims are made, or not.
+type Policy struct {
+	Serial uint16 `json:"serial"`
+	Kind   string `json:"kind"`
+	// FromDay and ToDay are program days, both included.
+	FromDay uint32 `json:"from_day"`
+	ToDay   uint32 `json:"to_day"`
+	// Unused says why it is not used today, empty where it is.
+	Unused string `json:"unused,omitempty"`
 }
 
 // A Bus is one bus of the car.

@@ -48,6 +48,7 @@ func get(t *testing.T, s *Status, method, path string) (int, string) {
 func TestPages(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0).UTC()
 	want := Snapshot{State: "stopped", Reason: "unknown_vehicle", Remedy: "ask", Retry: &at, LastReceipt: &at, SpoolItems: 2, SpoolBytes: 800,
+		RulesHeard: &at, Policies: []Policy{{Serial: 3, Kind: "mileage", FromDay: 1, ToDay: 2, Unused: "its days are over"}},
 		Reports: "on", BudgetLeft: 900, Frames: 12345, Buses: []Bus{{Name: "can0", Up: true}},
 		Odometer: []Doubt{{Source: "PID A6", Event: "rollback", Meaning: "it went back", Count: 2, Last: at}}}
 	s := newStatus(t, want, nil)

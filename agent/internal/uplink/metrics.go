@@ -3,8 +3,8 @@ package uplink
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	sessions, failures      prometheus.Counter
-	sent, receipts, ignored *prometheus.CounterVec
+	sessions, failures, notices, newsless prometheus.Counter
+	sent, receipts, ignored               *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -17,14 +17,16 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		sessions: counter("sessions", "Connections made to the broker."),
 		failures: counter("failures", "Sessions that failed."),
+		notices:  counter("notices", "Notices of the program's rules that were handed over."),
+		newsless: counter("news_failures", "Sessions in which news was due and did not come, or was not believed."),
 		sent:     vec("sent", "Submissions published, repetitions included, by kind.", "kind"),
 		receipts: vec("receipts", "Receipts acted upon, by outcome.", "outcome"),
-		ignored:  vec("ignored", "Messages ignored: forged, foreign, unknown (for nothing in flight), overflow.", "reason"),
+		ignored:  vec("ignored", "Messages ignored: forged, foreign, unknown (for nothing in flight), oversized, overflow.", "reason"),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.sessions, m.failures, m.sent, m.receipts, m.ignored} {
+	for _, c := range []prometheus.Collector{m.sessions, m.failures, m.notices, m.newsless, m.sent, m.receipts, m.ignored} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -12,12 +12,18 @@ import (
 )
 
 const (
-	qosReceipt = 0 // the broker keeps no state for the vehicle; a lost receipt is asked for by sending again
+	// The broker keeps no state for the vehicle: a lost receipt is asked for by sending again, a lost notice at the next subscription.
+	qosReceipt = 0
+	qosNotice  = 0
 	qosSubmit  = 1
 	// refused is the SUBACK code of a forbidden subscription (MQTT 3.1.1 §3.9.3).
 	refused = 0x80
 	// inboxLen bounds the receipts that wait; more are dropped, and come again.
 	inboxLen = 16
+	// noticesLen bounds the notices that wait, maxNotices those that are handed over in one session; more are dropped, and the next
+	// session gets the newest.
+	noticesLen = 2
+	maxNotices = 16
 	// quiesce is the time for a DISCONNECT to leave, in milliseconds.
 	quiesce = 100
 )
@@ -41,12 +47,22 @@ type session struct {
 	client  mqtt.Client
 	lost    chan error
 	inbox   chan []byte
+	notices chan []byte
 	flights [len(kinds)]*flight
+
+	// sent says that something was published, handed counts the notices that were handed over.
+	sent   bool
+	handed int
+	// wanted says that news was due when the session began and has not come.
+	wanted bool
 }
 
-// session connects and delivers until nothing is due (no error) or something fails. It says whether a receipt was acted upon.
+// session connects and delivers until nothing is due (no error) or something fails. It says whether a receipt was acted upon, or
+// news that was due came.
 func (u *Uplink) session(ctx context.Context) (progress bool, err error) {
-	s := &session{Uplink: u, lost: make(chan error, 1), inbox: make(chan []byte, inboxLen)}
+	s := &session{
+		Uplink: u, lost: make(chan error, 1), inbox: make(chan []byte, inboxLen), notices: make(chan []byte, noticesLen), wanted: u.newsDue(),
+	}
 	s.client = mqtt.NewClient(s.options())
 	if err := s.wait(ctx, s.client.Connect()); err != nil {
 		s.client.Disconnect(0)
@@ -57,7 +73,11 @@ func (u *Uplink) session(ctx context.Context) (progress bool, err error) {
 	if err := s.subscribe(ctx); err != nil {
 		return false, fmt.Errorf("cannot subscribe to receipts: %w", err)
 	}
-	return s.deliver(ctx)
+	progress, err = s.deliver(ctx)
+	if s.wanted && err == nil {
+		u.noNews()
+	}
+	return progress, err
 }
 
 func (s *session) options() *mqtt.ClientOptions {
@@ -87,12 +107,20 @@ func (s *session) options() *mqtt.ClientOptions {
 
 // receive takes a message from the broker; it must not block.
 func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
-	if m.Topic() != wire.Topic(s.cfg.Vehicle, wire.KindReceipt) || len(m.Payload()) > wire.MaxReceiptLen {
+	inbox := s.inbox
+	switch {
+	case m.Topic() == wire.PolicyTopic && s.cfg.OnNotice != nil:
+		if len(m.Payload()) > MaxNoticeLen {
+			s.ignore("oversized")
+			return
+		}
+		inbox = s.notices
+	case m.Topic() != wire.Topic(s.cfg.Vehicle, wire.KindReceipt) || len(m.Payload()) > wire.MaxReceiptLen:
 		s.ignore("foreign")
 		return
 	}
 	select {
-	case s.inbox <- m.Payload():
+	case inbox <- m.Payload():
 	default:
 		s.ignore("overflow")
 	}
@@ -118,7 +146,11 @@ func (s *session) wait(ctx context.Context, t mqtt.Token) error {
 
 func (s *session) subscribe(ctx context.Context) error {
 	topic := wire.Topic(s.cfg.Vehicle, wire.KindReceipt)
-	token := s.client.Subscribe(topic, qosReceipt, s.receive)
+	filters := map[string]byte{topic: qosReceipt}
+	if s.cfg.OnNotice != nil {
+		filters[wire.PolicyTopic] = qosNotice
+	}
+	token := s.client.SubscribeMultiple(filters, s.receive)
 	if err := s.wait(ctx, token); err != nil {
 		return err
 	}
@@ -128,6 +160,9 @@ func (s *session) subscribe(ctx context.Context) error {
 	}
 	if code, ok := granted.Result()[topic]; !ok || code == refused {
 		return fmt.Errorf("the broker forbids it (code %#x): is this vehicle allowed there?", code)
+	}
+	if code, ok := granted.Result()[wire.PolicyTopic]; s.cfg.OnNotice != nil && (!ok || code == refused) {
+		s.log.Warn("the broker forbids the subscription to the program's rules; deliveries go on", "code", code)
 	}
 	return nil
 }
@@ -154,6 +189,13 @@ func (s *session) deliver(ctx context.Context) (progress bool, err error) {
 			var acted bool
 			if acted, err = s.receipt(ctx, signed); acted {
 				progress, idle = true, time.Now().Add(s.cfg.Linger)
+			}
+		case b := <-s.notices:
+			if s.notice(b) {
+				progress = true
+			}
+			if !s.sent {
+				idle = time.Now() // nothing else to stay for, unless something has become due
 			}
 		case <-timer.C:
 			var over bool
@@ -183,9 +225,25 @@ func (s *session) publish() (sent bool) {
 		s.flights[i] = &flight{id: id, body: body, deadline: time.Now().Add(s.cfg.ReceiptWait), token: token}
 		s.metrics.sent.WithLabelValues(string(kind)).Inc()
 		s.log.Info(sentMessages[i], "bytes", len(body))
-		sent = true
+		sent, s.sent = true, true
 	}
 	return sent
+}
+
+// notice hands a notice over and says whether it was the news that was due. It does not prolong the session.
+func (s *session) notice(b []byte) (news bool) {
+	if s.handed++; s.handed > maxNotices {
+		s.ignore("overflow")
+		return false
+	}
+	s.metrics.notices.Inc()
+	s.cfg.OnNotice(b)
+	if s.newsDue() {
+		return false
+	}
+	news = s.wanted
+	s.wanted, s.newsless, s.retryNews = false, 0, time.Time{}
+	return news
 }
 
 // done returns the channel of a flight's token, nil where there is none to wait for.

@@ -7,9 +7,15 @@
 // and sends the same bytes again: that covers cut and half-open links, brokers that acknowledge what they drop, and collectors
 // that are down.
 //
+// The same session brings the retained notice of the program's rules, where Config.OnNotice is given, and one is made for that alone
+// when news is due. Whether a notice is believed, and so when news is due next, is OnNotice's to say. News that does not come is no
+// failure of deliveries, and a broker that forbids the subscription to notices does not stop them; news alone backs off then, with
+// jitter, until it has come.
+//
 // The package never frees anything: a PUBACK proves custody at best (and a token of the MQTT client not even that). It ignores and
-// counts receipts that are forged, for another vehicle, or for what is not in flight. It holds no password, never looks inside a
-// submission and must not learn how: it may not import can, trip, dp or seal.
+// counts receipts that are forged, for another vehicle, or for what is not in flight, and notices that are too long or too many. It
+// holds no password, never looks inside a submission or a notice and must not learn how: it may not import can, trip, dp, seal, terms,
+// notice or rulebook.
 package uplink
 
 import (
@@ -35,6 +41,8 @@ const (
 	DefaultBackoffMax  = time.Hour
 	DefaultTimeout     = 15 * time.Second
 	DefaultKeepAlive   = 30 * time.Second
+	// MaxNoticeLen bounds a notice in bytes; longer ones are ignored.
+	MaxNoticeLen = 32 << 10
 	// maxPoll bounds a wait for a due time, so that a clock that jumps is noticed.
 	maxPoll = time.Minute
 )
@@ -63,6 +71,12 @@ type Config struct {
 	// OnReceipt acts on a verified receipt: body is the submission it answers, signed the receipt's bytes. It frees the
 	// submission. An error leaves the submission to be sent again.
 	OnReceipt func(ctx context.Context, kind wire.Kind, body []byte, r *wire.Receipt, signed []byte) error
+	// OnNotice takes the bytes of a notice of the program's rules, at most MaxNoticeLen, on the goroutine of Run: deliveries wait for
+	// it. nil means that there is no subscription to notices.
+	OnNotice func(b []byte)
+	// NewsDue returns when the next notice is wanted, the zero time for never. Where it still returns an instant that has passed after
+	// OnNotice, the notice is taken for none. Only with OnNotice; nil means never.
+	NewsDue func() time.Time
 	// Now is the source of time that due instants are compared with.
 	Now func() time.Time
 
@@ -89,6 +103,8 @@ func (c *Config) complete() error {
 		return errors.New("no receipt keys given")
 	case c.Spool == nil || c.OnReceipt == nil || c.Now == nil || c.Logger == nil:
 		return errors.New("no spool, receipt handler, clock or logger given")
+	case c.NewsDue != nil && c.OnNotice == nil:
+		return errors.New("nobody to take a notice given")
 	}
 	for _, d := range []struct {
 		v   *time.Duration
@@ -118,6 +134,10 @@ type Uplink struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
+	wake    chan struct{}
+	// newsless counts the sessions in a row in which news was due and did not come, retryNews is when it is tried again. Of Run.
+	newsless  int
+	retryNews time.Time
 }
 
 // New checks cfg. It does not connect.
@@ -129,10 +149,18 @@ func New(cfg Config) (*Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make uplink: %w", err)
 	}
-	return &Uplink{cfg: cfg, log: cfg.Logger, metrics: m}, nil
+	return &Uplink{cfg: cfg, log: cfg.Logger, metrics: m, wake: make(chan struct{}, 1)}, nil
 }
 
-// Run delivers what is due until ctx is done, which is no error.
+// Wake tells that NewsDue may have changed.
+func (u *Uplink) Wake() {
+	select {
+	case u.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run delivers what is due, and brings news when that is, until ctx is done, which is no error.
 func (u *Uplink) Run(ctx context.Context) error {
 	fails := 0
 	for u.await(ctx) {
@@ -157,24 +185,53 @@ func (u *Uplink) Run(ctx context.Context) error {
 	return nil
 }
 
-// await returns true once something is due, false when ctx is done.
+// await returns true once something or news is due, false when ctx is done.
 func (u *Uplink) await(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		wait := maxPoll
 		if due, ok := u.cfg.Spool.NextDue(); ok {
-			if wait = min(wait, due.Sub(u.cfg.Now())); wait <= 0 {
-				return true
-			}
+			wait = min(wait, due.Sub(u.cfg.Now()))
+		}
+		if until, ok := u.untilNews(); ok {
+			wait = min(wait, max(until, time.Until(u.retryNews)))
+		}
+		if wait <= 0 {
+			return true
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-u.cfg.Spool.Changed():
+		case <-u.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 	return false
+}
+
+// untilNews returns the time until news is due, not above 0 where it is, false where it never is.
+func (u *Uplink) untilNews() (time.Duration, bool) {
+	if u.cfg.NewsDue == nil {
+		return 0, false
+	}
+	due := u.cfg.NewsDue()
+	return due.Sub(u.cfg.Now()), !due.IsZero()
+}
+
+// newsDue reports whether news is due now.
+func (u *Uplink) newsDue() bool {
+	until, ok := u.untilNews()
+	return ok && until <= 0
+}
+
+// noNews notes that a session brought no news although it was due.
+func (u *Uplink) noNews() {
+	wait := u.backoff(u.newsless, rand.Float64())
+	u.newsless++
+	u.retryNews = time.Now().Add(wait)
+	u.metrics.newsless.Inc()
+	u.log.Warn("no news of the program's rules came", "retry_ms", wait.Milliseconds())
 }
 
 // backoff returns the wait after the given number of failed sessions before this one: half of it fixed, half by chance, so that a

@@ -404,6 +404,7 @@ func TestNewRefuses(t *testing.T) {
 		"vehicle":   func(c *Config) { c.Vehicle = "a/b" },
 		"no keys":   func(c *Config) { c.ReceiptKeys = nil },
 		"no spool":  func(c *Config) { c.Spool = nil },
+		"no taker":  func(c *Config) { c.NewsDue = time.Now },
 		"negative":  func(c *Config) { c.Linger = -1 },
 		"back-offs": func(c *Config) { c.BackoffMin, c.BackoffMax = 2, 1 },
 	} {

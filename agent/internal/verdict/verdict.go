@@ -6,6 +6,8 @@
 // costs a message; not trying would cost kilometres once the cause (a vehicle not yet registered, a key wrongly revoked, an agent
 // since updated) is gone. A clock set back never lengthens the wait.
 //
+// Await is the other thing that claims wait for: a proving key.
+//
 // The package is arithmetic on archive.State; it believes its caller that a receipt was verified.
 package verdict
 
@@ -61,6 +63,26 @@ func RetryAt(st archive.State, now time.Time, after time.Duration) time.Time {
 	return since.Add(after << min(max(st.Refusals, 1)-1, maxDoublings))
 }
 
+// Await says whether the next claim waits for the proving keys of policies, lacking, that it would be made under; it notes in st since
+// when, and st is to be kept where it changed.
+//
+// The kinds that a claim leaves out of its span are lost, so it waits: a program day (day) for each new policy, over restarts, after
+// which the other kinds go on without it. Kilometres are never given up for another kind: for the key of a mileage policy claims wait
+// until it is here, and lose nothing by it, since the span is carried.
+func Await(st *archive.State, lacking []*terms.Policy, now time.Time, day time.Duration) bool {
+	var serial uint32
+	mileage := false
+	for _, p := range lacking {
+		serial, mileage = max(serial, uint32(p.Serial)), mileage || p.Kind == terms.KindMileage
+	}
+	since := time.Unix(st.AwaitedSince, 0)
+	if serial >= st.Awaited || since.After(now) {
+		st.Awaited, st.AwaitedSince = max(st.Awaited, serial+1), now.Unix()
+		return true
+	}
+	return mileage || now.Before(since.Add(day))
+}
+
 // Outcome tells the driver how a submission ended.
 func Outcome(r *wire.Receipt, t terms.Timing) string {
 	if !r.Accepted {
@@ -85,11 +107,13 @@ func Remedy(r wire.Reason) string {
 	case wire.ReasonUnknownKey:
 		return "the attestation ECU is not bound to this vehicle; ask the workshop to register it"
 	case wire.ReasonRevoked:
-		return "the attestation ECU's key was revoked; ask the workshop to replace or reinstate it"
+		return "the attestation ECU in this car is no longer the one registered for it: it was replaced, released or revoked; ask the workshop to register the one that is installed"
 	case wire.ReasonFuture:
 		return "a clock in the car runs ahead; it will be tried again later"
-	case wire.ReasonPolicy, wire.ReasonCharter:
-		return "the rules on this car are out of date; update them"
+	case wire.ReasonPolicy:
+		return "the rules on this car are out of date; it asks for new ones and tries again later"
+	case wire.ReasonCharter:
+		return "the data charter on this car is out of date; update it"
 	case wire.ReasonEpoch:
 		return "the vehicle has already reported for that time"
 	}

@@ -65,11 +65,43 @@ func TestOutcomeTellsTheDriver(t *testing.T) {
 	}
 	seen := make(map[string]bool)
 	for _, r := range []wire.Reason{wire.ReasonGap, wire.ReasonUnknownVehicle, wire.ReasonUnknownKey, wire.ReasonRevoked, wire.ReasonFuture,
-		wire.ReasonPolicy, wire.ReasonEpoch, wire.ReasonProof} {
+		wire.ReasonPolicy, wire.ReasonCharter, wire.ReasonEpoch, wire.ReasonProof} {
 		text := Outcome(&wire.Receipt{Reason: r}, timing)
 		if !strings.HasPrefix(text, "refused ("+string(r)+"): ") || seen[Remedy(r)] {
 			t.Errorf("%s: %q", r, text)
 		}
 		seen[Remedy(r)] = true
+	}
+}
+
+func TestClaimsWaitForAKeyADayForEachPolicy(t *testing.T) {
+	key := func(serial uint16, kind string) *terms.Policy { return &terms.Policy{Serial: serial, Kind: kind} }
+	const day = time.Hour
+	var st archive.State
+	for i, c := range []struct {
+		at      time.Duration
+		lacking []*terms.Policy
+		waits   bool
+	}{
+		{0, []*terms.Policy{key(4, terms.KindSafe)}, true},
+		{day - 1, []*terms.Policy{key(4, terms.KindSafe)}, true},
+		{day, []*terms.Policy{key(4, terms.KindSafe)}, false},
+		{day, []*terms.Policy{key(3, terms.KindSafe)}, false}, // no newer than what was waited for
+		{day, []*terms.Policy{key(3, terms.KindMileage), key(4, terms.KindSafe)}, true},
+		{9 * day, []*terms.Policy{key(3, terms.KindMileage)}, true},
+		{9 * day, []*terms.Policy{key(4, terms.KindSafe), key(5, "feature/x")}, true}, // 5 is new
+		{10*day - time.Second, []*terms.Policy{key(5, "feature/x")}, true},
+		{10 * day, []*terms.Policy{key(5, "feature/x")}, false},
+	} {
+		if got := Await(&st, c.lacking, now.Add(c.at), day); got != c.waits {
+			t.Errorf("step %d: waits %v, want %v; %+v", i, got, c.waits, st)
+		}
+	}
+	// A clock set back begins the wait again rather than making it years long.
+	if !Await(&st, []*terms.Policy{key(5, "feature/x")}, now, day) || Await(&st, []*terms.Policy{key(5, "feature/x")}, now.Add(day), day) {
+		t.Errorf("after the clock was set back: %+v", st)
+	}
+	if !Await(&st, []*terms.Policy{key(4, terms.KindSafe)}, now.Add(-day), day) || Await(&st, []*terms.Policy{key(5, "feature/x")}, now, day) {
+		t.Errorf("a clock set back makes a policy new that was waited for: %+v", st)
 	}
 }

@@ -8,8 +8,11 @@
 // subscribe to its receipts and to the policy. Nothing yet proves that a client is the vehicle that it says, and so the listener
 // refuses every address but loopback.
 //
-// What MQTT has the server keep besides (retained messages, sessions that outlive their connection, halves of QoS 2 exchanges) is of no
-// use here. The server cannot be told to refuse it; it is bounded apart from the queues, so that it takes nothing from them.
+// The policy topic carries one retained message, which the collector publishes through Retain and every vehicle gets as soon as it
+// subscribes, also after a restart. Its publisher is admitted by a secret of this process.
+//
+// What MQTT has the server keep besides (what vehicles retain, sessions that outlive their connection, halves of QoS 2 exchanges) is of
+// no use here. The server cannot be told to refuse it; it is bounded apart from the queues, so that it takes nothing from them.
 package broker
 
 import (
@@ -34,9 +37,13 @@ const (
 	StreamClaims  = "CLAIMS"
 	StreamReports = "REPORTS"
 
-	// MaxPayload bounds a message in bytes, with the some 100 that the server adds in headers. A connection that sends more is cut.
-	MaxPayload = 4 << 10
+	// MaxPayload bounds a message in bytes, with the headers that the server adds: the retained policies must fit. A connection that
+	// sends more is cut.
+	MaxPayload = 32 << 10
+	// MaxMessage bounds what the queues take. What is larger gets lost like what finds a full queue: without a receipt.
+	MaxMessage = 4 << 10
 
+	headerBytes        = 512 // at most, of the server's headers in a message
 	defaultStreamBytes = 256 << 20
 	memoryBytes        = 16 << 20
 	maxConnections     = 4096
@@ -66,6 +73,7 @@ type Broker struct {
 	server *server.Server
 	conn   *nats.Conn
 	addr   netip.AddrPort
+	secret secret
 }
 
 // Start starts the broker and returns when it takes connections and its queues are there.
@@ -76,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.StreamBytes == 0 {
 		cfg.StreamBytes = defaultStreamBytes
 	}
-	auth := newAuthenticator(cfg.Known, cfg.Logger)
+	auth := newAuthenticator(cfg.Known, newSecret(), cfg.Logger)
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(auth.refused); err != nil {
 			return nil, fmt.Errorf("cannot start broker: %w", err)
@@ -103,7 +111,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	opts.MQTT.Port = int(addr.Port())
 	opts.MQTT.ConsumerInactiveThreshold = consumerIdle
 	log := &logger{slog: cfg.Logger}
-	b := &Broker{addr: addr}
+	b := &Broker{addr: addr, secret: auth.secret}
 	if b.server, err = server.NewServer(opts); err != nil {
 		return nil, fmt.Errorf("cannot start broker: %w", err)
 	}
@@ -162,7 +170,7 @@ func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 			Retention:  jetstream.WorkQueuePolicy,
 			Storage:    jetstream.FileStorage,
 			MaxBytes:   limit,
-			MaxMsgSize: MaxPayload,
+			MaxMsgSize: MaxMessage,
 			Discard:    jetstream.DiscardNew,
 			Duplicates: dedupeWindow,
 		})

@@ -123,14 +123,15 @@ func TestLargePayloadCutsTheConnection(t *testing.T) {
 	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
-	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxPayload-128))
+	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxMessage-128))
+	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxMessage+1)) // lost, as in a full queue
 	c.Publish(wire.Topic("V1", wire.KindClaim), 1, false, make([]byte, MaxPayload))
 	select {
 	case <-lost:
 	case <-time.After(time.Minute):
 		t.Error("the connection survived a payload over the bound")
 	}
-	queued(t, b, StreamClaims, 1) // the one within the bound
+	queued(t, b, StreamClaims, 1) // the one within the queue's bound
 }
 
 func TestFullQueueKeepsWhatItHas(t *testing.T) {

@@ -26,11 +26,13 @@ const (
 	refusedID      = "client_id"
 	refusedUnknown = "unknown_vehicle"
 	refusedLookup  = "lookup_failed"
+	refusedSecret  = "publisher"
 )
 
-// authenticator admits this process's own connection and MQTT clients that are named like a registered vehicle, each to that
-// vehicle's topics.
+// authenticator admits this process's own connection, its publisher of policies, and MQTT clients that are named like a registered
+// vehicle, each to that vehicle's topics.
 type authenticator struct {
+	secret  secret
 	known   func(context.Context, string) (bool, error)
 	logger  *slog.Logger
 	now     func() time.Time
@@ -40,15 +42,15 @@ type authenticator struct {
 	reported map[string]time.Time // by reason
 }
 
-func newAuthenticator(known func(context.Context, string) (bool, error), logger *slog.Logger) *authenticator {
+func newAuthenticator(known func(context.Context, string) (bool, error), own secret, logger *slog.Logger) *authenticator {
 	a := &authenticator{
-		known: known, logger: logger, now: time.Now, reported: make(map[string]time.Time),
+		secret: own, known: known, logger: logger, now: time.Now, reported: make(map[string]time.Time),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_broker_refused_connects_total",
-			Help: "MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed.",
+			Help: "MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []string{refusedID, refusedUnknown, refusedLookup} {
+	for _, reason := range []string{refusedID, refusedUnknown, refusedLookup, refusedSecret} {
 		a.refused.WithLabelValues(reason)
 	}
 	return a
@@ -64,6 +66,14 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		return false
 	}
 	vehicle, ok := clientID(s.String())
+	if ok && vehicle == publisherID {
+		if !a.secret.admits(c.GetOpts().Password) {
+			a.refuse(refusedSecret, nil, "connect refused: its client id is this process's own: find out which program on this host uses it")
+			return false
+		}
+		c.RegisterUser(publisher())
+		return true
+	}
 	if !ok || wire.CheckVehicle(vehicle) != nil {
 		a.refuse(refusedID, nil, "connect refused: its client id is no vehicle's name: use the name that the vehicle is registered with")
 		return false
@@ -84,11 +94,13 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 			wire.Subject(vehicle, wire.KindClaim), wire.Subject(vehicle, wire.KindReport),
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{
-			wire.Subject(vehicle, wire.KindReceipt), strings.ReplaceAll(wire.PolicyTopic, "/", "."),
+			wire.Subject(vehicle, wire.KindReceipt), policySubject(),
 		}},
 	}})
 	return true
 }
+
+func policySubject() string { return strings.ReplaceAll(wire.PolicyTopic, "/", ".") }
 
 // refuse counts a refused connect and logs it, at most once a minute for each reason: anybody can connect as often as they like.
 func (a *authenticator) refuse(reason string, err error, sentence string) {

@@ -8,7 +8,7 @@ import (
 
 // The bounds of the server's own MQTT state, in bytes on disk; stateBytes is their sum.
 const (
-	retainedBytes = 4 << 20  // nobody reads retained messages: a vehicle may not subscribe to what a vehicle may publish
+	retainedBytes = 4 << 20  // the policies, and what vehicles retain, which nobody may subscribe to and Retain removes
 	sessionBytes  = 32 << 20 // some 300 bytes each, one for each client id
 	deliveryBytes = 8 << 20  // of each of the two streams to clients
 	qos2Bytes     = 8 << 20  // messages whose release has not come
@@ -16,6 +16,9 @@ const (
 
 	// consumerIdle is when the server forgets the delivery to a session that has no connection.
 	consumerIdle = time.Hour
+
+	retainedStream   = "$MQTT_rmsgs"
+	retainedSubjects = "$MQTT.rmsgs."
 )
 
 // stateStreams returns the streams in which nats-server keeps its MQTT state, as it would make them itself (server/mqtt.go,
@@ -24,7 +27,7 @@ const (
 func stateStreams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{
-			Name: "$MQTT_rmsgs", Subjects: []string{"$MQTT.rmsgs.>"}, Retention: jetstream.LimitsPolicy,
+			Name: retainedStream, Subjects: []string{retainedSubjects + ">"}, Retention: jetstream.LimitsPolicy,
 			MaxMsgsPerSubject: 1, MaxBytes: retainedBytes, Discard: jetstream.DiscardNew,
 		},
 		{

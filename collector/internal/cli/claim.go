@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/evidence"
 	"rawstone/collector/internal/policy"
 	"rawstone/pkg/claim"
@@ -37,7 +39,7 @@ func newRegistry() *cobra.Command {
 			return fmt.Errorf("cannot export registry: there are no records: %w; correct state_dir in the configuration", err)
 		}
 		var b bytes.Buffer
-		if err := evidence.Export(cmd.Context(), cfg.Records(), program, &b); err != nil {
+		if err := evidence.ExportRegistry(cmd.Context(), cfg.Records(), program, &b); err != nil {
 			return err
 		}
 		return writeDocument(*out, b.Bytes())
@@ -47,9 +49,33 @@ func newRegistry() *cobra.Command {
 }
 
 func newClaim() *cobra.Command {
-	cmd := &cobra.Command{Use: "claim", Short: "Check claims from files alone, and say what they tell"}
-	cmd.AddCommand(newClaimVerify(), newClaimExplain())
+	cmd := &cobra.Command{Use: "claim", Short: "Hand out accepted claims, check claims from files alone, and say what they tell"}
+	cmd.AddCommand(newClaimExport(), newClaimVerify(), newClaimExplain())
 	return cmd
+}
+
+func newClaimExport() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "export --config FILE --out DIR",
+		Short:   "Write each accepted claim to a file named by its identifier, as `collector claim verify` reads it",
+		Example: "  collector claim export --config collector.yaml --out claims",
+		Args:    cobra.NoArgs,
+	}
+	out := cmd.Flags().String("out", "", "directory to write; claims that are there already are left (required)")
+	vehicle := cmd.Flags().String("vehicle", "", "a vehicle's claims only; all by default")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load(cmd)
+		if err != nil {
+			return err
+		}
+		n, err := evidence.ExportClaims(cmd.Context(), cfg.Records(), *out, *vehicle)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d claims in %s\n", n, *out)
+		return err
+	}
+	return command.WithConfig(command.Require(cmd, "out"))
 }
 
 func readClaim(path string) (*wire.Claim, error) {
@@ -62,7 +88,7 @@ func readClaim(path string) (*wire.Claim, error) {
 
 func newClaimVerify() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "verify --root FILE --program FILE --keys DIR --policy FILE... --registry FILE CLAIM...",
+		Use:   "verify --root FILE --program FILE --keys DIR --policy FILE... --registry FILE [--ca FILE] CLAIM...",
 		Short: "Check claims against signed policies, the verifying key and a registry; one line each",
 		Example: "  collector claim verify --root program/root.pub --program program/program.cose --keys program/claim \\\n" +
 			"    --policy program/policies/1.cose --registry registry.json *.claim",
@@ -72,12 +98,13 @@ func newClaimVerify() *cobra.Command {
 	keys := cmd.Flags().String("keys", "", "directory with the verifying key and its lock file (required)")
 	policies := cmd.Flags().StringArray("policy", nil, "a signed policy; give every one that is or was in force (required)")
 	registry := cmd.Flags().String("registry", "", "what `collector registry export` wrote (required)")
+	authority := cmd.Flags().String("ca", "", "authorities of ECU certificates, in PEM; checks that one certified each claim's key")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := open()
 		if err != nil {
 			return err
 		}
-		checker, err := newChecker(p, *keys, *policies, *registry)
+		checker, err := newChecker(p, *keys, *policies, *registry, *authority)
 		if err != nil {
 			return err
 		}
@@ -114,7 +141,7 @@ func newClaimVerify() *cobra.Command {
 	return command.Require(cmd, "keys", "policy", "registry")
 }
 
-func newChecker(p *policy.Program, keys string, policies []string, registry string) (*evidence.Checker, error) {
+func newChecker(p *policy.Program, keys string, policies []string, registry, authority string) (*evidence.Checker, error) {
 	docs, err := p.Verify(policies)
 	if err != nil {
 		return nil, err
@@ -139,9 +166,16 @@ func newChecker(p *policy.Program, keys string, policies []string, registry stri
 	if err != nil {
 		return nil, err
 	}
-	return evidence.New(evidence.Config{
+	cfg := evidence.Config{
 		Program: p.ID, Policies: docs, Registry: r, Verifiers: map[wire.Hash]evidence.Verifier{lock.VerifyingKey: v},
-	})
+	}
+	if authority != "" {
+		if cfg.ECUCA, err = ca.Pool(authority); err != nil {
+			return nil, err
+		}
+		cfg.At = time.Now()
+	}
+	return evidence.New(cfg)
 }
 
 // line says what a claim proves.

@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
 	"rawstone/collector/daemon"
+	"rawstone/collector/internal/cli/fleet"
+	"rawstone/collector/internal/registry"
 	"rawstone/pkg/command"
 )
 
@@ -22,12 +23,22 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
 	}
-	root.AddCommand(newServe(), newInit(), newVehicle(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
+	root.AddCommand(newServe(), newInit(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
+	root.AddCommand(fleet.Commands(administer)...)
 	root.AddCommand(newPolicy(), newClaim(), newRegistry())
 	return command.Main(root, args, stdout, stderr)
 }
 
 func load(cmd *cobra.Command) (*daemon.Config, error) { return daemon.Load(command.ConfigPath(cmd)) }
+
+// administer does an errand in the registry of the configuration that the command names.
+func administer(cmd *cobra.Command, do func(*registry.Desk) error) error {
+	cfg, err := load(cmd)
+	if err != nil {
+		return err
+	}
+	return daemon.Administer(cmd.Context(), cfg, time.Now, do)
+}
 
 func newServe() *cobra.Command {
 	return command.WithConfig(&cobra.Command{
@@ -68,68 +79,6 @@ func newInit() *cobra.Command {
 		return err
 	}
 	return command.Require(cmd, "source", "dir")
-}
-
-func newVehicle() *cobra.Command {
-	cmd := &cobra.Command{Use: "vehicle", Short: "Register vehicles and list them"}
-	cmd.AddCommand(newVehicleAdd(), newVehicleList())
-	return cmd
-}
-
-func newVehicleAdd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "add --config FILE --id ID --ecu-key FILE --device-key FILE",
-		Short:   "Bind an attestation ECU and a device key to a vehicle; its first head is logged",
-		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --device-key CAR1.device.pub",
-		Args:    cobra.NoArgs,
-	}
-	var v daemon.Vehicle
-	cmd.Flags().StringVar(&v.ID, "id", "", "the vehicle's id, 1 to 32 characters of A-Z and 0-9 (required)")
-	cmd.Flags().StringVar(&v.ECUKey, "ecu-key", "", "file with the ECU's identity (required)")
-	cmd.Flags().StringVar(&v.DeviceKey, "device-key", "", "file with the device key's public half (required)")
-	cmd.Flags().StringVar(&v.Account, "account", "", "an existing account; a new one by default")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load(cmd)
-		if err != nil {
-			return err
-		}
-		account, err := daemon.AddVehicle(cmd.Context(), cfg, v, time.Now)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "vehicle %s earns for account %s\n", v.ID, account)
-		return err
-	}
-	return command.WithConfig(command.Require(cmd, "id", "ecu-key", "device-key"))
-}
-
-func newVehicleList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list --config FILE", Short: "List the registered vehicles", Args: cobra.NoArgs}
-	asJSON := cmd.Flags().Bool("json", false, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := load(cmd)
-		if err != nil {
-			return err
-		}
-		all, err := daemon.ListVehicles(cmd.Context(), cfg, time.Now)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
-		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "VEHICLE\tACCOUNT\tADDED ON DAY\tLAST SEEN")
-		for _, v := range all {
-			seen := "never"
-			if !v.LastSeen.IsZero() {
-				seen = v.LastSeen.Format(time.RFC3339)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", v.ID, v.Account, v.AddedDay, seen)
-		}
-		return w.Flush()
-	}
-	return command.WithConfig(cmd)
 }
 
 func newOpenings() *cobra.Command {

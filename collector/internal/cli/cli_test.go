@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/policy"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
@@ -22,7 +24,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"collector": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 		"car":       func() { exit(car(os.Args[1])) },
+		"final":     func() { exit(final(os.Args[1:])) },
 		"drive":     func() { exit(drive(os.Args[1:])) },
+		"judge":     func() { exit(judge(os.Args[1:])) },
 		"cut":       func() { exit(change(os.Args[1], func(b []byte) []byte { return b[:len(b)-1] })) },
 		"lengthen":  func() { exit(change(os.Args[1], func(b []byte) []byte { return append(b, 0) })) },
 		"flip":      func() { exit(change(os.Args[1], func(b []byte) []byte { b[len(b)/2] ^= 1; return b })) },
@@ -36,7 +40,7 @@ func exit(err error) {
 	}
 }
 
-// car makes the identity of an ECU of the program in ./program, and a device key.
+// car makes the identity of an ECU of the program in ./program, its certificate from the authority in ./ca, and a device key.
 func car(id string) error {
 	_, program, err := terms.LoadProgram("program/root.pub", "program/program.cose")
 	if err != nil {
@@ -56,11 +60,16 @@ func car(id string) error {
 	if err := errors.Join(err, err2, err3); err != nil {
 		return err
 	}
-	identity, err := attest.EncodeIdentity(attest.Identity{Key: public, Program: program, Snapshot: snapshot})
+	born := attest.Identity{Key: public, Program: program, Snapshot: snapshot}
+	identity, err := attest.EncodeIdentity(born)
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(id+".pem", identity, 0o644),
+	certificate, err := ca.IssueECU("ca", &born, time.Now())
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(id+".pem", identity, 0o644), os.WriteFile(id+".cert", certificate, 0o644),
 		os.WriteFile(id+".pub", []byte(hex.EncodeToString(devicePublic[:])+"\n"), 0o644))
 }
 
@@ -69,6 +78,34 @@ func opening(seq uint64, km uint32) wire.Opening {
 	var o wire.Opening
 	o.Counters[wire.OdometerM], o.Counters[wire.DriveTimeS], o.Salt[0] = km*1000, km*50, byte(seq)
 	return o
+}
+
+// final writes the identity that an ECU makes later to a file: FILE CAR SEQ DAY KM.
+func final(args []string) error {
+	var n [3]uint64
+	for i := range n {
+		if _, err := fmt.Sscan(args[2+i], &n[i]); err != nil {
+			return err
+		}
+	}
+	_, program, err := terms.LoadProgram("program/root.pub", "program/program.cose")
+	if err != nil {
+		return err
+	}
+	ecu, err := keyfile.Load(args[1] + ".ecu")
+	if err != nil {
+		return err
+	}
+	public, err := wire.NewPublicKey(ecu.Public())
+	snapshot, err2 := attest.Sign(ecu, program, n[0], uint32(n[1]), claim.Commit(opening(n[0], uint32(n[2]))))
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	text, err := attest.EncodeIdentity(attest.Identity{Key: public, Program: program, Snapshot: snapshot})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(args[0], text, 0o644)
 }
 
 // drive writes a claim to a file: FILE CAR FROM TO DAY KM PROVEN TIER [head], where snapshot FROM is on day FROM+1 at FROM−1 km, snapshot
@@ -156,15 +193,20 @@ program:
   charter: program/charter.cose
   policies: [program/policies/1.cose]
   claim_keys: program/claim
+  ecu_ca: ca/ecu-ca.pem
   receipt_key: program/receipt.key
   log_key: program/log.key
   validator_key: program/validator.key
 mqtt: {listen: "127.0.0.1:0"}
 web: 127.0.0.1:0
+https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}
 `
+			in := func(name string) string { return filepath.Join(env.WorkDir, name) }
 			return errors.Join(
-				os.WriteFile(filepath.Join(env.WorkDir, "source.yaml"), []byte(source), 0o644),
-				os.WriteFile(filepath.Join(env.WorkDir, "collector.yaml"), []byte(config), 0o644),
+				ca.Init(in("ca"), time.Now()),
+				ca.IssueServer(in("ca"), []string{"127.0.0.1"}, in("server.pem"), in("server.key"), time.Now()),
+				os.WriteFile(in("source.yaml"), []byte(source), 0o644),
+				os.WriteFile(in("collector.yaml"), []byte(config), 0o644),
 			)
 		},
 	})

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"rawstone/collector/internal/store"
-	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -16,7 +15,7 @@ import (
 // claim returns the candidate of a claim's bytes.
 func (j *Judge) claim(vehicle string, body []byte) *candidate {
 	c, malformed := wire.DecodeClaim(body)
-	return &candidate{
+	x := &candidate{
 		read: func(ctx context.Context, tx *store.Tx) (state, error) {
 			s, err := j.vehicleState(ctx, tx, vehicle)
 			if err != nil || !s.known || malformed != nil {
@@ -25,13 +24,13 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 			if s.earliest, s.latest, err = j.effective(ctx, tx); err != nil {
 				return s, err
 			}
-			s.key, err = tx.Key(ctx, c.ECU)
-			if errors.Is(err, store.ErrNotFound) {
-				return s, nil
-			} else if err != nil {
+			all, err := tx.KeyBindings(ctx, c.ECU)
+			if err != nil {
 				return s, err
 			}
-			s.keyed = s.key.Vehicle == vehicle
+			if s.binding, s.bound = bindingOf(all, vehicle, c.To.Seq); !s.bound {
+				return s, nil
+			}
 			s.span, err = tx.Span(ctx, c.ECU, c.To.Seq)
 			if errors.Is(err, store.ErrNotFound) {
 				return s, nil
@@ -46,48 +45,62 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 			}
 			return s, err
 		},
-		decide: func(s state) verdict {
+		decide: func(s state, checks *checks) verdict {
 			switch {
 			case !s.known:
 				return verdict{reason: wire.ReasonUnknownVehicle}
 			case malformed != nil:
 				return verdict{reason: wire.ReasonMalformed}
-			case !s.keyed:
+			case !s.bound:
 				return verdict{reason: wire.ReasonUnknownKey}
 			}
-			v := j.decideClaim(vehicle, c, s)
+			v := j.decideClaim(vehicle, c, s, checks)
 			if v.reason == "" && !v.again {
 				v.head = &v.span.To
 			} else {
-				v.head = &s.key.Head
+				v.head = &s.binding.Head
 			}
 			return v
 		},
 	}
+	if malformed == nil {
+		x.begin = c.From.Seq
+	}
+	return x
 }
 
-// decideClaim judges the claim of a key that is bound to its vehicle.
-func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state) (v verdict) {
-	if s.key.Revoked {
+// bindingOf returns the binding under which a vehicle's claim that ends at a sequence number falls, of all that its key has: the last one
+// of the vehicle that begins before. A claim that ends before all of them is stale under the first.
+func bindingOf(all []store.Binding, vehicle string, to uint64) (found store.Binding, ok bool) {
+	for _, b := range all {
+		if b.Vehicle == vehicle && (!ok || b.First.Seq < to) {
+			found, ok = b, true
+		}
+	}
+	return found, ok
+}
+
+// decideClaim judges the claim of a key that is or was bound to its vehicle.
+func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state, checks *checks) (v verdict) {
+	if s.binding.Revoked || s.binding.Closed && c.To.Seq > s.binding.Cut {
 		return verdict{reason: wire.ReasonRevoked}
 	}
-	pub, err := s.key.Public.Key()
-	if err != nil || attest.Verify(pub, j.cfg.Program, c.To) != nil {
+	if !checks.signed(signed{s.binding.ECU, c.To}) {
 		return verdict{reason: wire.ReasonSignature}
 	}
 	whole, ok := c.From.Snapshot()
-	if ok && attest.Verify(pub, j.cfg.Program, whole) != nil {
+	if ok && !checks.signed(signed{s.binding.ECU, whole}) {
 		return verdict{reason: wire.ReasonSignature}
 	}
 	// A sequence number alone stands for the head, or for the begin of the span that this claim repeats.
 	from := whole.Head()
 	if !ok {
 		switch {
-		case c.From.Seq == s.key.Head.Seq:
-			from = s.key.Head
+		case c.From.Seq == s.binding.Head.Seq:
+			from = s.binding.Head
 		case s.spanned && c.From.Seq == s.span.From.Seq:
 			from = s.span.From
-		case c.From.Seq > s.key.Head.Seq:
+		case c.From.Seq > s.binding.Head.Seq:
 			return verdict{reason: wire.ReasonGap}
 		default:
 			return verdict{reason: wire.ReasonStale}
@@ -100,7 +113,7 @@ func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state) (v verdict) 
 	} else if r := fits(v.span, c.Forfeit, s); r != "" {
 		return verdict{reason: r}
 	}
-	if r := j.prove(c, s, &v); r != "" {
+	if r := j.prove(c, s, checks, &v); r != "" {
 		return verdict{reason: r}
 	}
 	return v
@@ -108,7 +121,7 @@ func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state) (v verdict) 
 
 // fits checks a new span against the head and the clock.
 func fits(span store.Span, forfeit bool, s state) wire.Reason {
-	head := s.key.Head
+	head := s.binding.Head
 	switch {
 	case span.From.Seq > head.Seq && !forfeit:
 		return wire.ReasonGap
@@ -128,7 +141,7 @@ func fits(span store.Span, forfeit bool, s state) wire.Reason {
 func (s state) has(kind string) bool { return slices.Contains(strings.Split(s.credited, "\n"), kind) }
 
 // prove checks every proof against the statement that policy and tier make of the span, and sets what the claim earns.
-func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
+func (j *Judge) prove(c *wire.Claim, s state, checks *checks, v *verdict) wire.Reason {
 	for _, p := range c.Proofs {
 		policy := j.policies[p.Policy]
 		if policy == nil || int(p.Tier) >= len(policy.Tiers) {
@@ -142,7 +155,7 @@ func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 	for _, p := range c.Proofs {
 		policy, tier := j.policies[p.Policy], int(p.Tier)
 		statement := claim.Statement{From: v.span.From.Commitment, To: v.span.To.Commitment, Rows: policy.Statement(tier)}
-		if j.cfg.Verifiers[policy.VerifyingKey].Verify(statement, p.Proof) != nil {
+		if !checks.proves(proved{policy.VerifyingKey, claim.Item{Statement: statement, Proof: p.Proof}}) {
 			return wire.ReasonProof
 		}
 		if v.again && s.has(policy.Kind) {
@@ -151,7 +164,7 @@ func (j *Judge) prove(c *wire.Claim, s state, v *verdict) wire.Reason {
 		km := policy.Credit(tier, v.span.To.Day-v.span.From.Day)
 		v.km += km
 		v.credits = append(v.credits, store.Credit{
-			Account: s.account, Vehicle: v.span.Vehicle, ECU: c.ECU, ToSeq: c.To.Seq,
+			Account: s.binding.Account, Vehicle: v.span.Vehicle, ECU: c.ECU, ToSeq: c.To.Seq,
 			Policy: p.Policy, Kind: policy.Kind, Km: km, Effective: min(max(s.today+1, s.earliest), s.latest),
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/collector/internal/store"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
 
@@ -328,13 +329,8 @@ func TestTwoClaimsCheckedAgainstOneHead(t *testing.T) {
 	birth, _ := r.add("V1", e)
 	a, b := e.at(t, 1, 98, 1_020_000), e.at(t, 2, 99, 1_040_000)
 	one, two, three := r.encode(r.span(e, birth, a)), r.encode(r.span(e, birth, b)), r.encode(r.span(e, a, b))
-	p1, err1 := r.judge.Prepare(t.Context(), "V1", wire.KindClaim, one)
-	p2, err2 := r.judge.Prepare(t.Context(), "V1", wire.KindClaim, two)
-	p3, err3 := r.judge.Prepare(t.Context(), "V1", wire.KindClaim, three)
-	p4, err4 := r.judge.Prepare(t.Context(), "V1", wire.KindClaim, one)
-	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
-		t.Fatal(err1, err2, err3, err4)
-	}
+	p1, p2 := r.prepare("V1", wire.KindClaim, one), r.prepare("V1", wire.KindClaim, two)
+	p3, p4 := r.prepare("V1", wire.KindClaim, three), r.prepare("V1", wire.KindClaim, one)
 	got, first := r.apply("V1", one, p1)
 	r.accepted(got, 10)
 	got, _ = r.apply("V1", two, p2)
@@ -350,11 +346,10 @@ func TestRevokedKey(t *testing.T) {
 	r, e := newRig(t), newECU(t)
 	birth, _ := r.add("V1", e)
 	body := r.encode(r.span(e, birth, e.at(t, 1, 99, 1_020_000)))
-	apply, err := r.judge.Prepare(t.Context(), "V1", wire.KindClaim, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = r.db.Update(t.Context(), func(tx *store.Tx) error { return tx.RevokeKey(t.Context(), e.pub.ID()) })
+	apply := r.prepare("V1", wire.KindClaim, body)
+	err := r.db.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.CloseBinding(t.Context(), ledger.HandoverOpening{ECU: e.pub.ID(), Cut: birth.Seq, Revoked: true})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,11 +396,8 @@ func TestUnknownVehicle(t *testing.T) {
 func TestNameThatNoVehicleHas(t *testing.T) {
 	r := newRig(t)
 	for _, vehicle := range []string{"", "v1", "V/1"} {
-		apply, err := r.judge.Prepare(t.Context(), vehicle, wire.KindClaim, []byte("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = r.db.Update(t.Context(), func(tx *store.Tx) error {
+		apply := r.prepare(vehicle, wire.KindClaim, []byte("x"))
+		err := r.db.Update(t.Context(), func(tx *store.Tx) error {
 			s, _, err := apply(t.Context(), tx)
 			if s.Receipt != nil || s.Accepted || s.Reason != wire.ReasonUnknownVehicle {
 				t.Errorf("vehicle %q: %+v", vehicle, s)

@@ -2,14 +2,22 @@
 // kept, and what the signed receipt says.
 //
 // A claim is accepted whole or refused whole. It must come from a registered vehicle, under an ECU key bound to it and not revoked;
-// both snapshots must carry that key's signature; it must begin exactly at the key's head, unless it forfeits what lies between, and
+// both snapshots must carry that key's signature; it must begin exactly at the binding's head, unless it forfeits what lies between, and
 // end on a later day that is at most one day ahead; and every proof must hold for the statement that the collector rebuilds from its
-// own policy, the one in force for its kind on the day on which the claim ends. Nothing of the statement is taken from the sender. A span is credited once for each kind: the same bytes get the stored
-// receipt, and another proof over the same span gets the original credit, because Groth16 proofs can be re-randomised by anyone. A kind
-// that a claim lost its proof of on the way is credited when the span comes again.
+// own policy, the one in force for its kind on the day on which the claim ends. Nothing of the statement is taken from the sender. A
+// span is credited once for each kind: the same bytes get the stored receipt, and another proof over the same span gets the original
+// credit, because Groth16 proofs can be re-randomised by anyone. A kind that a claim lost its proof of on the way is credited when
+// the span comes again.
 //
-// Signatures and proofs are checked before the write transaction, against the last committed state; the transaction decides again
-// when that state has moved. The package publishes nothing and refuses to guess: an error of the database is no decision.
+// Submissions come in batches. What they ask of signatures and proofs is planned first, then checked together on all cores, signatures
+// before proofs, and proofs in few calls that each check many; the decisions follow from the answers. All this happens before the write
+// transaction, against the last committed state; the transaction decides again when that state has moved. A plan saves time and
+// decides nothing: what it did not foresee is checked when it is asked.
+//
+// A key speaks for a vehicle over a range of its snapshots, its binding, and is credited by the head of each. A revoked key earns
+// nothing, whatever it signed before. The bytes of accepted claims are kept for auditors.
+//
+// The package publishes nothing and refuses to guess: an error of the database is no decision.
 package credit
 
 import (
@@ -17,6 +25,9 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/audit"
@@ -26,10 +37,12 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// A Verifier checks one proof.
+// A Verifier checks proofs under one verifying key; it must be safe for concurrent use.
 type Verifier interface {
-	// Verify returns nil when p proves s; it must be safe for concurrent use.
+	// Verify returns nil when p proves s.
 	Verify(s claim.Statement, p wire.Proof) error
+	// VerifyBatch returns for each item what Verify would.
+	VerifyBatch(items []claim.Item) []error
 }
 
 // Config says by what to judge.
@@ -47,12 +60,17 @@ type Config struct {
 	CharterID wire.Hash
 	// Receipt signs receipts with one of the program's receipt keys.
 	Receipt crypto.Signer
+	// Workers is how many goroutines check a batch; the number of cores when zero.
+	Workers int
+	// Registerer takes the package's metrics; none when nil.
+	Registerer prometheus.Registerer
 }
 
 // A Judge decides about submissions. It may be used from several goroutines.
 type Judge struct {
 	cfg      Config
 	policies map[uint16]*terms.Policy
+	batches  prometheus.Histogram
 }
 
 // New returns a judge, or says what is missing or contradicts itself.
@@ -62,6 +80,12 @@ func New(cfg Config) (*Judge, error) {
 	}
 	if (cfg.Charter == nil) != cfg.CharterID.IsZero() {
 		return nil, errors.New("cannot judge submissions: data charter and its identifier do not come together")
+	}
+	if cfg.Workers < 0 {
+		return nil, errors.New("cannot judge submissions: number of workers is negative")
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
 	}
 	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies))}
 	for _, p := range cfg.Policies {
@@ -79,6 +103,16 @@ func New(cfg Config) (*Judge, error) {
 		}
 		j.policies[p.Serial] = p
 	}
+	j.batches = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "rawstone_credit_batch_proofs",
+		Help:    "Proofs that were verified together.",
+		Buckets: prometheus.ExponentialBuckets(1, 2, 9), // to maxPiece
+	})
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(j.batches); err != nil {
+			return nil, fmt.Errorf("cannot judge submissions: %w", err)
+		}
+	}
 	return j, nil
 }
 
@@ -95,79 +129,17 @@ type verdict struct {
 	report *wire.Report // an accepted report
 }
 
-// Prepare does what needs no write transaction: decoding, signatures, proofs. The function that it returns makes the decision in a
-// transaction and returns the submission with its receipt to be published, and whether the same bytes were answered before; it writes
-// nothing in that case, nor for a vehicle that is not registered, whose refusal is only counted. An error is no decision: the
-// caller tries the submission again later.
-func (j *Judge) Prepare(ctx context.Context, vehicle string, kind wire.Kind, body []byte) (
-	apply func(context.Context, *store.Tx) (s store.Submission, repeated bool, err error), err error) {
-
-	sub := store.Submission{ID: wire.ID(body), Vehicle: vehicle, Kind: kind}
-	var c *candidate
-	switch kind {
-	case wire.KindClaim:
-		c = j.claim(vehicle, body)
-	case wire.KindReport:
-		c = j.report(vehicle, body)
-	default:
-		return nil, fmt.Errorf("cannot judge a submission of kind %q", kind)
-	}
-	var before state
-	var v verdict
-	err = j.cfg.DB.View(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Submission(ctx, sub.ID, vehicle, kind); err == nil {
-			before.answered = true
-			return nil
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		var err error
-		before, err = c.read(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !before.answered {
-		v = c.decide(before)
-	}
-	return func(ctx context.Context, tx *store.Tx) (store.Submission, bool, error) {
-		if old, err := tx.Submission(ctx, sub.ID, vehicle, kind); err == nil {
-			return old, true, nil
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return store.Submission{}, false, err
-		}
-		now, err := c.read(ctx, tx)
-		if err != nil {
-			return store.Submission{}, false, err
-		}
-		v := v
-		if now != before {
-			v = c.decide(now)
-		}
-		s, err := j.write(ctx, tx, sub, now, v)
-		return s, false, err
-	}, nil
-}
-
-// A candidate is a submission that is being judged: what to read of the records, and what follows from that and its bytes alone.
-type candidate struct {
-	read   func(context.Context, *store.Tx) (state, error)
-	decide func(state) verdict
-}
-
 // state is what a decision depends on besides the submission and the policies. Equal states give equal decisions.
 type state struct {
 	answered bool // the same bytes were answered before
 	today    uint32
 	earliest uint32 // the first day from which a credit may count
 	latest   uint32 // the last one
-	known    bool   // the vehicle is registered, with this account and device key
-	account  string
+	known    bool   // the vehicle is registered, with this device key
 	device   wire.PublicKey
 	added    uint32 // the day of the vehicle's registration
-	keyed    bool   // the ECU key is bound to the vehicle
-	key      store.Key
+	bound    bool   // the ECU key is or was bound to the vehicle, and the claim falls under this binding
+	binding  store.Binding
 	spanned  bool // a span of the key ends where the claim ends
 	span     store.Span
 	credited string // the kinds that the span was credited for, each with a line feed after it
@@ -181,7 +153,7 @@ func (j *Judge) vehicleState(ctx context.Context, tx *store.Tx, id string) (s st
 	if errors.Is(err, store.ErrNotFound) {
 		return s, nil
 	}
-	s.known, s.account, s.device, s.added = true, v.Account, v.Device, v.AddedDay
+	s.known, s.device, s.added = true, v.Device, v.AddedDay
 	return s, err
 }
 
@@ -206,68 +178,4 @@ func (j *Judge) effective(ctx context.Context, tx *store.Tx) (earliest, latest u
 	}
 	// The next block may wait for cosignatures and come before this credit; then its successor's day is the log's.
 	return max(day(last.Drop)+1, day(last.Drop+2)), day(last.Drop+1) + audit.MaxAhead, nil
-}
-
-// write puts the decision and its receipt into the records.
-func (j *Judge) write(ctx context.Context, tx *store.Tx, sub store.Submission, s state, v verdict) (store.Submission, error) {
-	r := wire.Receipt{Version: wire.Version, Submission: sub.ID, Vehicle: sub.Vehicle, Accepted: v.reason == "", Reason: v.reason, Head: v.head}
-	sub.Accepted, sub.Reason, sub.Day = r.Accepted, v.reason, s.today
-	switch {
-	case !r.Accepted:
-		if err := tx.CountRefusal(ctx, sub.Kind, v.reason); err != nil {
-			return sub, err
-		}
-	case v.again:
-		for _, c := range v.credits {
-			c.Submission = sub.ID
-			if err := tx.AddCredit(ctx, c); err != nil {
-				return sub, err
-			}
-		}
-		sub.Km = v.km
-		all, err := tx.SpanCredits(ctx, v.span.ECU, v.span.To.Seq)
-		if err != nil {
-			return sub, err
-		}
-		sub.Original, r.Original = &v.span.Submission, &v.span.Submission
-		r.Credits = receiptCredits(all)
-	case sub.Kind == wire.KindClaim:
-		v.span.Submission = sub.ID
-		for i := range v.credits {
-			v.credits[i].Submission = sub.ID
-		}
-		if err := tx.AddSpan(ctx, v.span, s.key.Head.Seq, v.credits); err != nil {
-			return sub, err
-		}
-		sub.Km = v.km
-		r.Credits = receiptCredits(v.credits)
-	default:
-		p := v.report
-		if err := tx.AddReport(ctx, store.Report{
-			Vehicle: sub.Vehicle, Epoch: p.Epoch, Families: p.Families, Vector: p.Vector, Charter: p.Charter, Submission: sub.ID,
-		}); err != nil {
-			return sub, err
-		}
-	}
-	// A name that no vehicle can have has no topic to answer on, and unregistered ones get no room in the records.
-	if wire.CheckVehicle(sub.Vehicle) != nil {
-		return sub, nil
-	}
-	var err error
-	if sub.Receipt, err = wire.SealReceipt(j.cfg.Receipt, &r); err != nil || !s.known {
-		return sub, err
-	}
-	if r.Accepted {
-		if err := tx.SetSeen(ctx, sub.Vehicle, j.cfg.Clock.Now()); err != nil {
-			return sub, err
-		}
-	}
-	return sub, tx.AddSubmission(ctx, &sub)
-}
-
-func receiptCredits(cs []store.Credit) (out []wire.Credit) {
-	for _, c := range cs {
-		out = append(out, wire.Credit{Policy: c.Policy, Km: c.Km, Effective: c.Effective})
-	}
-	return out
 }

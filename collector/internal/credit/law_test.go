@@ -21,6 +21,13 @@ func (v twin) Verify(s claim.Statement, p wire.Proof) error {
 	return s.Check(v.e.openings[s.From], v.e.openings[s.To])
 }
 
+func (v twin) VerifyBatch(items []claim.Item) (errs []error) {
+	for _, i := range items {
+		errs = append(errs, v.Verify(i.Statement, i.Proof))
+	}
+	return errs
+}
+
 // TestNothingTwice sends claims over arbitrary spans, true and false, in any order and repeatedly: what is credited never exceeds what
 // was driven, no metre is credited twice, and the head only rises.
 func TestNothingTwice(t *testing.T) {

@@ -22,16 +22,15 @@ func (j *Judge) report(vehicle string, body []byte) *candidate {
 			s.reported, err = tx.HasReport(ctx, vehicle, r.Epoch)
 			return s, err
 		},
-		decide: func(s state) verdict {
+		decide: func(s state, checks *checks) verdict {
 			switch {
 			case !s.known:
 				return verdict{reason: wire.ReasonUnknownVehicle}
 			case r == nil:
 				return verdict{reason: wire.ReasonMalformed}
 			}
-			r, err := wire.OpenReport(s.device, vehicle, body)
 			switch {
-			case err != nil:
+			case !checks.sealed(sealed{s.device, vehicle, string(body)}):
 				return verdict{reason: wire.ReasonSignature}
 			case j.cfg.Charter == nil || r.Charter != j.cfg.CharterID || r.Families&^j.cfg.Charter.Usage.Families != 0:
 				return verdict{reason: wire.ReasonCharter}

@@ -1,6 +1,7 @@
 package credit
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -86,7 +87,7 @@ func (e *ecu) at(t testing.TB, seq uint64, day uint32, metres uint32) wire.Snaps
 func policies(lock claim.Lock) []*terms.Policy {
 	base := terms.Policy{
 		Version: wire.Version, Program: testProgram, Kind: terms.KindMileage, FromDay: 10, ToDay: 1000, CapKm: 100,
-		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, Lock: lock.ID(),
 	}
 	for _, km := range []uint32{1, 10, 20, 40, 50, 400} {
 		r := wire.Row{B: int64(km) * 1000}
@@ -106,6 +107,7 @@ func policies(lock claim.Lock) []*terms.Policy {
 // A rig is a judge over a real database, with real proofs.
 type rig struct {
 	t        testing.TB
+	path     string // of the records
 	db       *store.DB
 	cfg      Config
 	judge    *Judge
@@ -119,7 +121,8 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "records.db")})
+	path := filepath.Join(t.TempDir(), "records.db")
+	db, err := store.Open(t.Context(), store.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +131,7 @@ func newRig(t testing.TB) *rig {
 			t.Error(err)
 		}
 	})
-	r := &rig{t: t, db: db, day: today}
+	r := &rig{t: t, path: path, db: db, day: today}
 	signer, pub := newKey(t)
 	r.receipts = wire.KeySet{pub}
 	charter := &terms.Charter{
@@ -158,18 +161,45 @@ func (r *rig) restart() {
 func (r *rig) add(vehicle string, e *ecu) (wire.Snapshot, *ecdsa.PrivateKey) {
 	r.t.Helper()
 	birth := e.at(r.t, 0, 50, 1_000_000)
-	device, devicePub := newKey(r.t)
-	reg, err := identity.New(identity.Config{DB: r.db, Program: testProgram, Clock: r.cfg.Clock})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	_, err = reg.Add(r.t.Context(), identity.Vehicle{
-		ID: vehicle, Identity: attest.Identity{Key: e.pub, Program: testProgram, Snapshot: birth}, Device: devicePub,
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	device, public := newKey(r.t)
+	r.register(vehicle, public)
+	r.bind(vehicle, e, birth.Head())
 	return birth, device
+}
+
+// register adds a vehicle without an ECU, of an account of its own.
+func (r *rig) register(vehicle string, device wire.PublicKey) {
+	r.t.Helper()
+	r.update(func(ctx context.Context, tx *store.Tx) error {
+		return errors.Join(tx.AddAccount(ctx, "account of "+vehicle),
+			tx.AddVehicle(ctx, store.Vehicle{ID: vehicle, Account: "account of " + vehicle, Device: device, AddedDay: r.cfg.Clock.Today()}))
+	})
+}
+
+// bind lets an ECU speak for a vehicle from a head on.
+func (r *rig) bind(vehicle string, e *ecu, first wire.Head) {
+	r.t.Helper()
+	r.update(func(ctx context.Context, tx *store.Tx) error {
+		return errors.Join(tx.AddECU(ctx, e.pub, nil),
+			tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: vehicle, Account: "account of " + vehicle, ECU: e.pub, Head: first}))
+	})
+}
+
+// release closes the binding of an ECU at a cut.
+func (r *rig) release(e *ecu, cut uint64) { r.handOver(e, cut, false) }
+
+func (r *rig) handOver(e *ecu, cut uint64, revoked bool) {
+	r.t.Helper()
+	r.update(func(ctx context.Context, tx *store.Tx) error {
+		return tx.CloseBinding(ctx, ledger.HandoverOpening{ECU: e.pub.ID(), Cut: cut, Revoked: revoked})
+	})
+}
+
+func (r *rig) update(fn func(context.Context, *store.Tx) error) {
+	r.t.Helper()
+	if err := r.db.Update(r.t.Context(), func(tx *store.Tx) error { return fn(r.t.Context(), tx) }); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // A proof asks for a tier of a policy.
@@ -210,6 +240,12 @@ func (r *rig) claim(e *ecu, from wire.Origin, to wire.Snapshot, begin wire.Snaps
 	return c
 }
 
+// forge returns a claim of a span with a proof of something else.
+func (r *rig) forge(e *ecu, from, to wire.Snapshot, policy uint16, tier uint8, p wire.Proof) *wire.Claim {
+	return &wire.Claim{Version: wire.Version, ECU: e.pub.ID(), From: wire.NewOrigin(from), To: to,
+		Proofs: []wire.ClaimProof{{Policy: policy, Tier: tier, Proof: p}}}
+}
+
 // span is claim for a span that begins with a whole snapshot.
 func (r *rig) span(e *ecu, from, to wire.Snapshot, ps ...proof) *wire.Claim {
 	r.t.Helper()
@@ -228,14 +264,34 @@ func (r *rig) encode(c *wire.Claim) []byte {
 // submit has a submission judged and returns its receipt, opened, and its bytes.
 func (r *rig) submit(vehicle string, kind wire.Kind, body []byte) (*wire.Receipt, []byte) {
 	r.t.Helper()
-	apply, err := r.judge.Prepare(r.t.Context(), vehicle, kind, body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return r.apply(vehicle, body, apply)
+	return r.apply(vehicle, body, r.prepare(vehicle, kind, body))
 }
 
-func (r *rig) apply(vehicle string, body []byte, apply func(context.Context, *store.Tx) (store.Submission, bool, error)) (*wire.Receipt, []byte) {
+// An apply decides in a transaction.
+type apply = func(context.Context, *store.Tx) (store.Submission, bool, error)
+
+// prepare has one submission checked.
+func (r *rig) prepare(vehicle string, kind wire.Kind, body []byte) apply {
+	r.t.Helper()
+	return r.prepareAll(kind, Submission{Vehicle: vehicle, Body: body})[0]
+}
+
+// prepareAll has submissions checked in one batch.
+func (r *rig) prepareAll(kind wire.Kind, subs ...Submission) (out []apply) {
+	r.t.Helper()
+	for _, p := range r.judge.Prepare(r.t.Context(), kind, subs) {
+		if p.Err != nil || p.Apply == nil {
+			r.t.Fatal(p.Err)
+		}
+		out = append(out, p.Apply)
+	}
+	if len(out) != len(subs) {
+		r.t.Fatalf("%d of %d submissions prepared", len(out), len(subs))
+	}
+	return out
+}
+
+func (r *rig) apply(vehicle string, body []byte, apply apply) (*wire.Receipt, []byte) {
 	r.t.Helper()
 	var s store.Submission
 	err := r.db.Update(r.t.Context(), func(tx *store.Tx) (err error) {
@@ -274,12 +330,33 @@ func (r *rig) summary() (s store.Summary) {
 	return s
 }
 
+// claims returns the bytes of the claims that are kept.
+func (r *rig) claims() (kept [][]byte) {
+	r.t.Helper()
+	err := r.db.View(r.t.Context(), func(tx *store.Tx) error {
+		return tx.EachClaim(r.t.Context(), 0, func(_ int64, id wire.Hash, body []byte) error {
+			if id != wire.ID(body) {
+				r.t.Errorf("claim %s is kept as %s", wire.ID(body), id)
+			}
+			kept = append(kept, bytes.Clone(body))
+			return nil
+		})
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return kept
+}
+
 // head returns the head of an ECU key.
 func (r *rig) head(e *ecu) wire.Head {
 	r.t.Helper()
-	var k store.Key
+	var k store.Binding
 	err := r.db.View(r.t.Context(), func(tx *store.Tx) (err error) {
-		k, err = tx.Key(r.t.Context(), e.pub.ID())
+		all, err := tx.KeyBindings(r.t.Context(), e.pub.ID())
+		if err == nil {
+			k = all[len(all)-1]
+		}
 		return err
 	})
 	if err != nil {

@@ -142,9 +142,13 @@ func (r *rig) fill(t *testing.T) {
 			tx.AddAccount(ctx, "SECRETOWNER"),
 			tx.AddVehicle(ctx, store.Vehicle{ID: "SECRETCAR1", Account: "SECRETOWNER", Device: wire.PublicKey{2, 1}}),
 			tx.AddVehicle(ctx, store.Vehicle{ID: "SECRETCAR2", Account: "SECRETOWNER", Device: wire.PublicKey{2, 3}}),
+			tx.AddECU(ctx, ecu, nil),
 			tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: "SECRETCAR1", Account: "SECRETOWNER", ECU: ecu, Head: birth}),
 			tx.AddSubmission(ctx, &claim), tx.AddSubmission(ctx, &report),
-			tx.AddSpan(ctx, store.Span{ECU: ecu.ID(), From: birth, To: wire.Head{Seq: 2, Day: 2}, Vehicle: "SECRETCAR1", Submission: claim.ID}, 1,
+		)
+		b, noBinding := tx.OpenBinding(ctx, "SECRETCAR1")
+		err = errors.Join(err, noBinding,
+			tx.AddSpan(ctx, store.Span{ECU: ecu.ID(), From: birth, To: wire.Head{Seq: 2, Day: 2}, Vehicle: "SECRETCAR1", Submission: claim.ID}, b.Entry, 1,
 				[]store.Credit{{Account: "SECRETOWNER", Vehicle: "SECRETCAR1", ECU: ecu.ID(), ToSeq: 2, Policy: 1, Kind: terms.KindMileage,
 					Km: 12000, Effective: 3, Submission: claim.ID}}),
 			tx.SetSeen(ctx, "SECRETCAR1", time.Unix(1_800_000_001, 0)),

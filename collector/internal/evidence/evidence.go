@@ -1,19 +1,23 @@
-// Package evidence checks claims from files alone, as an auditor does who has no collector: the signed policies, the program that they
-// belong to, the verifying key and the registry of ECU keys. It also says in plain words what a claim tells and what it does not.
+// Package evidence checks claims, and the ledger, from files alone, as an auditor does who has no collector: the signed policies, the
+// program that they belong to, the verifying key and the registry of ECU keys. It also says in plain words what a claim tells and what
+// it does not, and writes the files that an auditor needs out of a collector's records.
 //
 // A claim holds when a registered key signed both of its snapshots for the program, its span lies within one binding of the key to a
-// vehicle, each policy is in force on its last day, and each proof proves the statement that policy and tier make of the span: nothing
-// that is proven is taken from the claim itself. A claim that begins at the collector's head carries that snapshot's number alone; the
-// snapshot is then looked for in the registry and among the claims given beside it.
+// vehicle and before its cut, each policy is in force on its last day, and each proof proves the statement that policy and tier make of
+// the span: nothing that is proven is taken from the claim itself. A claim that begins at the collector's head carries that snapshot's
+// number alone; the snapshot is then looked for in the registry and among the claims given beside it.
 //
 // The package judges each claim by itself and has no clock. Whether two claims tell of the same kilometres, and whether one was
 // credited, is the ledger's question.
 package evidence
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
@@ -25,13 +29,17 @@ type Verifier interface {
 	Verify(claim.Statement, wire.Proof) error
 }
 
-// Config says what claims are checked against; every field is required.
+// Config says what claims are checked against; what is not said to be optional is required.
 type Config struct {
 	Program  wire.Hash
 	Policies []*terms.Policy
 	Registry *Registry
 	// Verifiers holds a verifier by the hash of each policy's verifying key.
 	Verifiers map[wire.Hash]Verifier
+	// ECUCA is optional: with it, a claim holds only when an authority in it certified its ECU's key (ca.CheckECU) and the certificate is
+	// valid at the time At.
+	ECUCA *x509.CertPool
+	At    time.Time
 }
 
 // A Checker checks claims.
@@ -47,6 +55,9 @@ func New(cfg Config) (*Checker, error) {
 	}
 	if cfg.Registry.Program != cfg.Program {
 		return nil, errors.New("cannot check claims: the registry belongs to another program: export it from this one's collector")
+	}
+	if (cfg.ECUCA == nil) != cfg.At.IsZero() {
+		return nil, errors.New("cannot check claims: authorities of ECU certificates and a time do not come together")
 	}
 	if err := terms.CheckPolicies(cfg.Policies); err != nil {
 		return nil, fmt.Errorf("cannot check claims: %w", err)
@@ -104,10 +115,9 @@ func (s snapshots) add(ecu wire.KeyID, h wire.Head) {
 func (c *Checker) Check(claims []*wire.Claim) ([]Finding, []error) {
 	all := make(snapshots)
 	for id, e := range c.cfg.Registry.ecus {
-		// An unchanged head stands in both places.
-		all.add(id, e.head)
 		for _, b := range e.bindings {
 			all.add(id, b.first)
+			all.add(id, b.head) // which may be the same
 		}
 	}
 	errs := make([]error, len(claims))
@@ -128,6 +138,11 @@ func (c *Checker) signatures(m *wire.Claim, all snapshots) error {
 	e, ok := c.cfg.Registry.ecus[m.ECU]
 	if !ok {
 		return fmt.Errorf("the registry does not know ECU key %s", m.ECU)
+	}
+	if c.cfg.ECUCA != nil {
+		if err := ca.CheckECU(c.cfg.ECUCA, e.certificate, e.key, c.cfg.At); err != nil {
+			return err
+		}
 	}
 	pub, err := e.key.Key()
 	if err != nil {
@@ -182,23 +197,23 @@ func (c *Checker) check(m *wire.Claim, all snapshots) (f Finding, err error) {
 	return f, nil
 }
 
-// vehicle returns the vehicle that the claim's key was bound to over the whole span.
+// vehicle returns the vehicle that the claim's key was bound to over the whole span. Bindings of a key do not overlap, so that only the last
+// one that begins before the claim's end can hold for it.
 func (c *Checker) vehicle(m *wire.Claim) (string, error) {
 	e := c.cfg.Registry.ecus[m.ECU]
-	if e.revoked && m.To.Seq > e.head.Seq {
-		return "", fmt.Errorf("its ECU key is revoked and earns nothing behind snapshot %d", e.head.Seq)
-	}
-	if m.From.Seq < e.bindings[0].first.Seq {
-		return "", fmt.Errorf("it begins before snapshot %d, with which its ECU key was bound", e.bindings[0].first.Seq)
-	}
-	last := e.bindings[0]
+	at := e.bindings[0]
 	for _, b := range e.bindings[1:] {
-		switch {
-		case b.first.Seq <= m.From.Seq:
-			last = b
-		case b.first.Seq < m.To.Seq:
-			return "", fmt.Errorf("it reaches across snapshot %d, with which its ECU key was bound to another vehicle", b.first.Seq)
+		if b.first.Seq < m.To.Seq {
+			at = b
 		}
 	}
-	return last.vehicle, nil
+	switch {
+	case m.From.Seq < at.first.Seq:
+		return "", fmt.Errorf("it begins before snapshot %d, with which its ECU key was bound to vehicle %s", at.first.Seq, at.vehicle)
+	case at.closed && m.To.Seq > at.cut && e.revoked:
+		return "", fmt.Errorf("its ECU key is revoked and earns nothing behind snapshot %d", at.cut)
+	case at.closed && m.To.Seq > at.cut:
+		return "", fmt.Errorf("its ECU key was handed over at snapshot %d and earns nothing behind it", at.cut)
+	}
+	return at.vehicle, nil
 }

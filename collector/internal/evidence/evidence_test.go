@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -43,8 +45,9 @@ func proof(s claim.Statement) (p wire.Proof) {
 }
 
 type ecuKey struct {
-	key *ecdsa.PrivateKey
-	pub wire.PublicKey
+	key         *ecdsa.PrivateKey
+	pub         wire.PublicKey
+	certificate []byte
 }
 
 func newECU(t testing.TB) ecuKey {
@@ -57,7 +60,7 @@ func newECU(t testing.TB) ecuKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ecuKey{k, pub}
+	return ecuKey{key: k, pub: pub}
 }
 
 // at returns snapshot seq, on day seq+1.
@@ -97,14 +100,17 @@ func head(c *wire.Claim) *wire.Claim {
 	return c
 }
 
-// register returns the registry of a key that is at head 40 and was bound to CAR1 from snapshot 10 on and to CAR2 from 30 on.
+// register returns the registry of a key that was bound to CAR1 from snapshot 10 on, credited up to 20 and handed over at 30, and to CAR2
+// from 30 on and credited up to 40. When it is revoked, CAR1 had its cut at 20.
 func register(t testing.TB, e ecuKey, revoked bool) *Registry {
 	t.Helper()
 	r := &Registry{Program: testProgram, ecus: map[wire.KeyID]ecu{}}
-	r.ecus[e.pub.ID()] = ecu{
-		key: e.pub, revoked: revoked, head: e.at(t, 40).Head(),
-		bindings: []binding{{"CAR1", e.at(t, 10).Head()}, {"CAR2", e.at(t, 30).Head()}},
+	one := binding{vehicle: "CAR1", first: e.at(t, 10).Head(), head: e.at(t, 20).Head(), closed: true, cut: 30}
+	two := binding{vehicle: "CAR2", first: e.at(t, 30).Head(), head: e.at(t, 40).Head()}
+	if revoked {
+		one.cut, two.closed, two.cut = 20, true, 42
 	}
+	r.ecus[e.pub.ID()] = ecu{key: e.pub, revoked: revoked, bindings: []binding{one, two}}
 	return r
 }
 
@@ -171,9 +177,11 @@ func TestCheck(t *testing.T) {
 			c.Proofs[0].Proof = proof(st)
 		}), nil, "cannot verify proof"},
 		{"before the binding", false, span(at(9), at(20), e, mileage), nil, "it begins before snapshot 10"},
-		{"across the binding", false, span(at(20), at(31), e, mileage), nil, "reaches across snapshot 30"},
+		{"across the binding", false, span(at(20), at(31), e, mileage), nil, "it begins before snapshot 30, with which its ECU key was bound to vehicle CAR2"},
 		{"revoked, before", true, span(at(30), at(40), e, mileage), nil, "CAR2"},
-		{"revoked, behind", true, span(at(30), at(41), e, mileage), nil, "revoked and earns nothing behind snapshot 40"},
+		{"revoked, up to the cut", true, span(at(30), at(42), e, mileage), nil, "CAR2"},
+		{"revoked, behind", true, span(at(30), at(43), e, mileage), nil, "revoked and earns nothing behind snapshot 42"},
+		{"revoked, behind the first cut", true, span(at(20), at(21), e, mileage), nil, "revoked and earns nothing behind snapshot 20"},
 		{"no day", false, head(span(at(10), func() wire.Snapshot {
 			s, err := attest.Sign(e.key, testProgram, 11, 11, wire.Commitment{7})
 			if err != nil {
@@ -230,34 +238,120 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestExport takes a registered and a revoked key through the file.
-func TestExport(t *testing.T) {
+func testTime() time.Time { return time.Unix(86400*100, 0) }
+
+// TestCertificates checks claims of a certified key, of one without and of one whose certificate is another authority's.
+func TestCertificates(t *testing.T) {
+	dir, other, mileage := filepath.Join(t.TempDir(), "ca"), filepath.Join(t.TempDir(), "other"), testPolicy(1, terms.KindMileage)
+	if err := errors.Join(ca.Init(dir, testTime()), ca.Init(other, testTime())); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := ca.Pool(filepath.Join(dir, "ecu-ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Program: testProgram, Policies: []*terms.Policy{mileage}, Verifiers: map[wire.Hash]Verifier{testKey: accept{}}, ECUCA: pool}
+	for name, c := range map[string]struct {
+		dir  string
+		at   time.Time
+		want string
+	}{
+		"certified":         {dir, testTime(), ""},
+		"years later":       {dir, testTime().AddDate(90, 0, 0), ""},
+		"before":            {dir, testTime().AddDate(-1, 0, 0), "not yet valid"},
+		"another authority": {other, testTime(), "unknown authority"},
+		"no certificate":    {"", testTime(), "there is none"},
+	} {
+		e := newECU(t)
+		id := attest.Identity{Key: e.pub, Program: testProgram, Snapshot: e.at(t, 7)}
+		cfg.Registry, cfg.At = register(t, e, false), c.at
+		if c.dir != "" {
+			held := cfg.Registry.ecus[e.pub.ID()]
+			if held.certificate, err = ca.IssueECU(c.dir, &id, testTime()); err != nil {
+				t.Fatal(err)
+			}
+			cfg.Registry.ecus[e.pub.ID()] = held
+		}
+		checker, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, errs := checker.Check([]*wire.Claim{span(e.at(t, 10), e.at(t, 20), e, mileage)})
+		if c.want == "" && errs[0] != nil || c.want != "" && (errs[0] == nil || !strings.Contains(errs[0].Error(), c.want)) {
+			t.Errorf("%s: got %v, want %q in it", name, errs[0], c.want)
+		}
+	}
+	cfg.At = time.Time{}
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "do not come together") {
+		t.Errorf("authorities without a time: %v", err)
+	}
+}
+
+// TestGapBetweenBindings holds that what a key counted between two bindings is nobody's.
+func TestGapBetweenBindings(t *testing.T) {
+	e, mileage := newECU(t), testPolicy(1, terms.KindMileage)
+	r := register(t, e, false)
+	r.ecus[e.pub.ID()].bindings[0].cut = 25
+	checker, err := New(Config{Program: testProgram, Policies: []*terms.Policy{mileage}, Registry: r, Verifiers: map[wire.Hash]Verifier{testKey: accept{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		from, to uint64
+		want     string
+	}{
+		{20, 25, ""}, {20, 26, "handed over at snapshot 25"}, {26, 30, "handed over at snapshot 25"}, {28, 31, "it begins before snapshot 30"}, {30, 31, ""},
+	} {
+		_, errs := checker.Check([]*wire.Claim{span(e.at(t, c.from), e.at(t, c.to), e, mileage)})
+		if c.want == "" && errs[0] != nil || c.want != "" && (errs[0] == nil || !strings.Contains(errs[0].Error(), c.want)) {
+			t.Errorf("%d to %d: got %v, want %q in it", c.from, c.to, errs[0], c.want)
+		}
+	}
+}
+
+// TestExportRegistry takes a registered and a revoked key through the file.
+func TestExportRegistry(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.db")
 	db, err := store.Open(t.Context(), store.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := identity.New(identity.Config{DB: db, Program: testProgram,
-		Clock: terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(86400*100, 0) }}})
+	dir := filepath.Join(t.TempDir(), "ca")
+	if err := ca.Init(dir, testTime()); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := ca.Pool(filepath.Join(dir, "ecu-ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := identity.New(identity.Config{DB: db, Program: testProgram, ECUCA: pool,
+		Clock: terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: testTime}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys := map[string]ecuKey{"CAR1": newECU(t), "CAR2": newECU(t)}
 	for id, k := range keys {
-		if _, err := r.Add(t.Context(), identity.Vehicle{ID: id, Identity: attest.Identity{Key: k.pub, Program: testProgram, Snapshot: k.at(t, 7)},
-			Device: newECU(t).pub}); err != nil {
+		v := identity.Vehicle{ID: id, Identity: attest.Identity{Key: k.pub, Program: testProgram, Snapshot: k.at(t, 7)}, Device: newECU(t).pub}
+		if v.Certificate, err = ca.IssueECU(dir, &v.Identity, testTime()); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := r.Add(t.Context(), v); err != nil {
+			t.Fatal(err)
+		}
+		k.certificate = v.Certificate
+		keys[id] = k
 	}
 	gone := keys["CAR2"].pub.ID()
-	if err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.RevokeKey(t.Context(), gone) }); err != nil {
+	if err := db.Update(t.Context(), func(tx *store.Tx) error {
+		return tx.CloseBinding(t.Context(), ledger.HandoverOpening{ECU: gone, Cut: 7, Revoked: true})
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := Export(t.Context(), path, testProgram, &b); err != nil {
+	if err := ExportRegistry(t.Context(), path, testProgram, &b); err != nil {
 		t.Fatal(err)
 	}
 	text := b.String()
@@ -270,7 +364,8 @@ func TestExport(t *testing.T) {
 	}
 	for id, k := range keys {
 		e := reg.ecus[k.pub.ID()]
-		if first := k.at(t, 7).Head(); e.key != k.pub || e.head != first || e.bindings[0] != (binding{id, first}) || e.revoked != (id == "CAR2") {
+		if first := k.at(t, 7).Head(); e.key != k.pub || !bytes.Equal(e.certificate, k.certificate) || e.revoked != (id == "CAR2") ||
+			e.bindings[0] != (binding{vehicle: id, first: first, head: first, closed: e.revoked, cut: map[string]uint64{"CAR2": 7}[id]}) {
 			t.Errorf("%s: %+v", id, e)
 		}
 	}
@@ -285,7 +380,9 @@ func TestExport(t *testing.T) {
 		"no bindings":     {`"bindings": [`, `"bindings": [], "x": [`, "unknown field"},
 		"commitment":      {`"commitment": "07`, `"commitment": "`, "a commitment is not 32 bytes"},
 		"vehicle":         {`"CAR1"`, `"car"`, "vehicle id"},
-		"head":            {`"seq": 7`, `"seq": 6`, "does not begin between"},
+		"head":            {`"seq": 7`, `"seq": 8`, "snapshots are not in order"},
+		"open":            {`"cut": 7`, `"cut": null`, "is open and its key is revoked"},
+		"cut":             {`"cut": 7`, `"cut": 6`, "snapshots are not in order"},
 	} {
 		if !strings.Contains(text, c.old) {
 			t.Fatalf("%s: nothing to spoil", name)
@@ -301,7 +398,7 @@ func TestExport(t *testing.T) {
 	}
 	k := keys["CAR1"]
 	h := spell(k.at(t, 7).Head())
-	again := ecuFile{Key: hexKey(k.pub), Head: h, Bindings: []bindingFile{{"CAR1", h}}}
+	again := ecuFile{Key: hexKey(k.pub), Bindings: []bindingFile{{Vehicle: "CAR1", First: h, Head: h}}}
 	if err := reg.add(again); err == nil || !strings.Contains(err.Error(), "stands twice") {
 		t.Errorf("twice: %v", err)
 	}
@@ -309,11 +406,15 @@ func TestExport(t *testing.T) {
 	if err := reg.add(again); err == nil || !strings.Contains(err.Error(), "bound to no vehicle") {
 		t.Errorf("unbound: %v", err)
 	}
-	later := h
-	later.Seq = 6
-	again.Bindings = []bindingFile{{"CAR1", h}, {"CAR2", later}}
-	if err := reg.add(again); err == nil || !strings.Contains(err.Error(), "binding 1 does not begin") {
-		t.Errorf("misordered: %v", err)
+	for _, cut := range []*uint64{nil, new(uint64(8))} {
+		again.Bindings = []bindingFile{{Vehicle: "CAR1", First: h, Head: h, Cut: cut}, {Vehicle: "CAR2", First: h, Head: h}}
+		if err := reg.add(again); err == nil || !strings.Contains(err.Error(), "binding 1 begins before the end") {
+			t.Errorf("overlapping: %v", err)
+		}
+	}
+	again.Bindings[0].Cut = new(uint64(7))
+	if err := reg.add(again); err != nil {
+		t.Errorf("handed over: %v", err)
 	}
 }
 

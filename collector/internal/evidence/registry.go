@@ -24,16 +24,18 @@ type Registry struct {
 
 // An ecu is a key with its bindings in the order in which they were made.
 type ecu struct {
-	key      wire.PublicKey
-	revoked  bool
-	head     wire.Head
-	bindings []binding
+	key         wire.PublicKey
+	certificate []byte // in PEM; empty for a key that was registered without one
+	revoked     bool
+	bindings    []binding
 }
 
-// A binding holds for what lies behind its first head and, when it has a successor, not behind that one's.
+// A binding holds for what lies behind its first head and, when it is closed, not behind its cut.
 type binding struct {
-	vehicle string
-	first   wire.Head
+	vehicle     string
+	first, head wire.Head
+	closed      bool
+	cut         uint64
 }
 
 // The file is JSON with bytes in hexadecimal.
@@ -43,14 +45,16 @@ type (
 		ECUs    []ecuFile `json:"ecus"`
 	}
 	ecuFile struct {
-		Key      string        `json:"key"`
-		Revoked  bool          `json:"revoked"`
-		Head     headFile      `json:"head"`
-		Bindings []bindingFile `json:"bindings"`
+		Key         string        `json:"key"`
+		Certificate string        `json:"certificate,omitempty"` // in PEM
+		Revoked     bool          `json:"revoked"`
+		Bindings    []bindingFile `json:"bindings"`
 	}
 	bindingFile struct {
 		Vehicle string   `json:"vehicle"`
 		First   headFile `json:"first"`
+		Head    headFile `json:"head"`
+		Cut     *uint64  `json:"cut,omitempty"` // of a closed binding
 	}
 	headFile struct {
 		Seq        uint64 `json:"seq"`
@@ -78,8 +82,8 @@ func fill(to []byte, what, text string) error {
 	return nil
 }
 
-// Export writes the registry in a collector's records, in the order of the keys' identifiers.
-func Export(ctx context.Context, records string, program wire.Hash, w io.Writer) (err error) {
+// ExportRegistry writes the registry in a collector's records, in the order of the keys' identifiers.
+func ExportRegistry(ctx context.Context, records string, program wire.Hash, w io.Writer) (err error) {
 	db, err := store.Open(ctx, store.Config{Path: records})
 	if err != nil {
 		return err
@@ -88,15 +92,26 @@ func Export(ctx context.Context, records string, program wire.Hash, w io.Writer)
 	f := registryFile{Program: program.String(), ECUs: []ecuFile{}}
 	err = db.View(ctx, func(tx *store.Tx) error {
 		all, err := tx.Bindings(ctx)
+		if err != nil {
+			return err
+		}
 		for _, b := range all {
 			key := hex.EncodeToString(b.ECU[:])
 			if n := len(f.ECUs); n == 0 || f.ECUs[n-1].Key != key {
-				f.ECUs = append(f.ECUs, ecuFile{Key: key, Revoked: b.Revoked, Head: spell(b.Head)})
+				e, err := tx.ECU(ctx, b.ECU.ID())
+				if err != nil {
+					return err
+				}
+				f.ECUs = append(f.ECUs, ecuFile{Key: key, Certificate: string(e.Certificate), Revoked: b.Revoked})
+			}
+			one := bindingFile{Vehicle: b.Vehicle, First: spell(b.First), Head: spell(b.Head)}
+			if b.Closed {
+				one.Cut = &b.Cut
 			}
 			e := &f.ECUs[len(f.ECUs)-1]
-			e.Bindings = append(e.Bindings, bindingFile{b.Vehicle, spell(b.First)})
+			e.Bindings = append(e.Bindings, one)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err
@@ -109,8 +124,8 @@ func Export(ctx context.Context, records string, program wire.Hash, w io.Writer)
 	return nil
 }
 
-// ReadRegistry reads what Export wrote, at most 1 GiB. Unknown keys, a key named twice and a binding that begins before the one before
-// it are refused.
+// ReadRegistry reads what ExportRegistry wrote, at most 1 GiB. Unknown keys, a key named twice, bindings of a key that overlap and an open one of
+// a revoked key are refused.
 func ReadRegistry(r io.Reader) (*Registry, error) {
 	var f registryFile
 	dec := json.NewDecoder(io.LimitReader(r, maxRegistryLen))
@@ -134,7 +149,7 @@ func ReadRegistry(r io.Reader) (*Registry, error) {
 }
 
 func (r *Registry) add(f ecuFile) error {
-	e := ecu{revoked: f.Revoked}
+	e := ecu{certificate: []byte(f.Certificate), revoked: f.Revoked}
 	if err := fill(e.key[:], "its key", f.Key); err != nil {
 		return err
 	}
@@ -147,22 +162,30 @@ func (r *Registry) add(f ecuFile) error {
 	if len(f.Bindings) == 0 {
 		return errors.New("it is bound to no vehicle")
 	}
-	var err error
-	if e.head, err = f.Head.head(); err != nil {
-		return err
-	}
 	for i, b := range f.Bindings {
 		if err := wire.CheckVehicle(b.Vehicle); err != nil {
 			return err
 		}
-		first, err := b.First.head()
-		if err != nil {
+		one := binding{vehicle: b.Vehicle, closed: b.Cut != nil}
+		var err error
+		if one.first, err = b.First.head(); err != nil {
 			return err
 		}
-		if first.Seq > e.head.Seq || i > 0 && first.Seq < e.bindings[i-1].first.Seq {
-			return fmt.Errorf("binding %d does not begin between the one before it and the key's head", i)
+		if one.head, err = b.Head.head(); err != nil {
+			return err
 		}
-		e.bindings = append(e.bindings, binding{b.Vehicle, first})
+		if one.closed {
+			one.cut = *b.Cut
+		}
+		switch {
+		case one.head.Seq < one.first.Seq || one.closed && one.cut < one.head.Seq:
+			return fmt.Errorf("binding %d's snapshots are not in order", i)
+		case i > 0 && (!e.bindings[i-1].closed || one.first.Seq < e.bindings[i-1].cut):
+			return fmt.Errorf("binding %d begins before the end of the one before it", i)
+		case e.revoked && !one.closed:
+			return fmt.Errorf("binding %d is open and its key is revoked", i)
+		}
+		e.bindings = append(e.bindings, one)
 	}
 	r.ecus[e.key.ID()] = e
 	return nil

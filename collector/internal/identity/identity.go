@@ -1,21 +1,24 @@
 // Package identity is the registry of vehicles: which ECU key and which device key speak for which vehicle, and whose account it
 // earns for.
 //
-// Registering a vehicle takes the identity file that the end-of-line tester read from its attestation ECU and binds that key to
-// the vehicle. The binding's first head is logged; nothing that the ECU counted before it is ever credited. A vehicle, an ECU key
-// and a device key are each registered at most once.
+// Registering a vehicle takes the identity file that the end-of-line tester read from its attestation ECU and binds that key to the
+// vehicle. The binding's first head is logged; nothing that the ECU counted before it is ever credited. A vehicle and a device key are
+// each registered once. An ECU key is bound to one vehicle at a time, and a vehicle to one key: a hand-over, which is logged too, ends a
+// binding, and the key may be bound again from its cut on. A revoked key is bound never again.
 //
-// The package refuses an identity of another program or without its key's signature. It cannot know whether the ECU exists: who
-// may run it certifies that.
+// The package refuses an identity of another program or without its key's signature, and a key without a certificate from the
+// manufacturer. It does not stop a vehicle from claiming, under a binding that ended, what lies before the cut.
 package identity
 
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/ledger"
@@ -32,6 +35,8 @@ type Config struct {
 	// Program is the identifier of the program that ECUs must sign for.
 	Program wire.Hash
 	Clock   terms.Clock
+	// ECUCA holds the authorities that may certify ECUs' keys: ca.Pool.
+	ECUCA *x509.CertPool
 }
 
 // A Registry registers vehicles. It may be used from several goroutines.
@@ -42,15 +47,27 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.DB == nil || cfg.Program.IsZero() || cfg.Clock.Now == nil || cfg.Clock.DayS == 0 {
 		return nil, errors.New("cannot make vehicle registry: database, program or clock missing")
 	}
+	if cfg.ECUCA == nil {
+		return nil, errors.New("cannot make vehicle registry: no authority for ECU certificates given")
+	}
 	return &Registry{cfg}, nil
+}
+
+// An ECU is an attestation ECU that is to be bound.
+type ECU struct {
+	// Identity is what the tester read from it.
+	Identity attest.Identity
+	// Certificate is the manufacturer's, in PEM: ca.CheckECU.
+	Certificate []byte
 }
 
 // A Vehicle is what is registered.
 type Vehicle struct {
 	// ID names the vehicle: wire.CheckVehicle.
 	ID string
-	// Identity is what the end-of-line tester read from its attestation ECU.
-	Identity attest.Identity
+	// Identity and Certificate are its attestation ECU's, as in ECU.
+	Identity    attest.Identity
+	Certificate []byte
 	// Device signs its usage reports.
 	Device wire.PublicKey
 	// Account names an existing account; when empty, the vehicle gets one of its own.
@@ -69,13 +86,11 @@ func (r *Registry) Add(ctx context.Context, v Vehicle) (account string, err erro
 		if account, err = open(ctx, tx, v.Account); err != nil {
 			return err
 		}
-		err := tx.AddVehicle(ctx, store.Vehicle{ID: v.ID, Account: account, Device: v.Device, AddedDay: r.cfg.Clock.Today()})
-		if err != nil {
+		added := store.Vehicle{ID: v.ID, Account: account, Device: v.Device, AddedDay: r.cfg.Clock.Today()}
+		if err := tx.AddVehicle(ctx, added); err != nil {
 			return err
 		}
-		return tx.AddBinding(ctx, ledger.BindingOpening{
-			Vehicle: v.ID, Account: account, ECU: v.Identity.Key, Head: v.Identity.Snapshot.Head(),
-		})
+		return bind(ctx, tx, added, ECU{v.Identity, v.Certificate})
 	})
 	if err != nil {
 		return "", fmt.Errorf("cannot add vehicle %s: %w", v.ID, err)
@@ -88,25 +103,11 @@ func (r *Registry) check(v Vehicle) error {
 	if err := wire.CheckVehicle(v.ID); err != nil {
 		return err
 	}
-	if v.Identity.Program != r.cfg.Program {
-		return errors.New("its ECU belongs to another program: let the ECU make an identity for this one")
-	}
-	ecu, err := v.Identity.Key.Key()
-	if err != nil {
-		return fmt.Errorf("ECU key: %w", err)
-	}
-	if err := attest.Verify(ecu, r.cfg.Program, v.Identity.Snapshot); err != nil {
-		return fmt.Errorf("ECU identity: %w", err)
-	}
-	if today := r.cfg.Clock.Today(); v.Identity.Snapshot.Day > today+1 {
-		return fmt.Errorf("its ECU says day %d and today is day %d: set the ECU's clock and make its identity again",
-			v.Identity.Snapshot.Day, today)
+	if err := r.checkECU(ECU{v.Identity, v.Certificate}); err != nil {
+		return err
 	}
 	if _, err := v.Device.Key(); err != nil {
 		return fmt.Errorf("device key: %w", err)
-	}
-	if v.Device == v.Identity.Key {
-		return errors.New("its device key is its ECU's key: the agent must not hold the ECU's key")
 	}
 	if len(v.Account) > MaxAccountLen || strings.ContainsFunc(v.Account, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return fmt.Errorf("account name must be at most %d printable ASCII characters without spaces", MaxAccountLen)
@@ -114,15 +115,35 @@ func (r *Registry) check(v Vehicle) error {
 	return nil
 }
 
-// free checks that neither vehicle nor keys are registered.
+// checkECU checks an ECU's identity and certificate.
+func (r *Registry) checkECU(e ECU) error {
+	if err := r.checkIdentity(e.Identity); err != nil {
+		return err
+	}
+	return ca.CheckECU(r.cfg.ECUCA, e.Certificate, e.Identity.Key, r.cfg.Clock.Now())
+}
+
+func (r *Registry) checkIdentity(id attest.Identity) error {
+	if id.Program != r.cfg.Program {
+		return errors.New("its ECU belongs to another program: let the ECU make an identity for this one")
+	}
+	key, err := id.Key.Key()
+	if err != nil {
+		return fmt.Errorf("ECU key: %w", err)
+	}
+	if err := attest.Verify(key, r.cfg.Program, id.Snapshot); err != nil {
+		return fmt.Errorf("ECU identity: %w", err)
+	}
+	if today := r.cfg.Clock.Today(); id.Snapshot.Day > today+1 {
+		return fmt.Errorf("its ECU says day %d and today is day %d: set the ECU's clock and make its identity again", id.Snapshot.Day, today)
+	}
+	return nil
+}
+
+// free checks that neither vehicle nor device key is registered.
 func free(ctx context.Context, tx *store.Tx, v Vehicle) error {
 	if _, err := tx.Vehicle(ctx, v.ID); err == nil {
 		return errors.New("it is already registered")
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	if k, err := tx.Key(ctx, v.Identity.Key.ID()); err == nil {
-		return fmt.Errorf("its ECU key is already bound to vehicle %s", k.Vehicle)
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
@@ -131,7 +152,49 @@ func free(ctx context.Context, tx *store.Tx, v Vehicle) error {
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	if _, err := tx.ECU(ctx, v.Device.ID()); err == nil {
+		return errors.New("its device key is an ECU's key: the agent must not hold an ECU's key")
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
 	return nil
+}
+
+// bind opens a binding of a checked ECU's key to a vehicle that has none.
+func bind(ctx context.Context, tx *store.Tx, v store.Vehicle, e ECU) error {
+	key := e.Identity.Key
+	if key == v.Device {
+		return errors.New("its device key is its ECU's key: the agent must not hold the ECU's key")
+	}
+	if other, err := tx.VehicleOfDevice(ctx, key); err == nil {
+		return fmt.Errorf("its ECU key is the device key of vehicle %s: the agent must not hold an ECU's key", other.ID)
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if b, err := tx.OpenBinding(ctx, v.ID); err == nil {
+		return fmt.Errorf("it is bound to ECU key %s: release that first, or replace it", b.ECU.ID())
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	all, err := tx.KeyBindings(ctx, key.ID())
+	if err != nil {
+		return err
+	}
+	if len(all) > 0 {
+		switch last := all[len(all)-1]; {
+		case last.Revoked:
+			return errors.New("its ECU key is revoked")
+		case !last.Closed:
+			return fmt.Errorf("its ECU key is already bound to vehicle %s: release it there first", last.Vehicle)
+		case e.Identity.Snapshot.Seq < last.Cut:
+			return fmt.Errorf("its ECU's identity is snapshot %d, and its key was handed over at snapshot %d: make its identity again",
+				e.Identity.Snapshot.Seq, last.Cut)
+		}
+	}
+	if err := tx.AddECU(ctx, key, e.Certificate); err != nil {
+		return err
+	}
+	return tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: v.ID, Account: v.Account, ECU: key, Head: e.Identity.Snapshot.Head()})
 }
 
 // open returns the named account, which must exist, or makes one.

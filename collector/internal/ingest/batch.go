@@ -2,8 +2,6 @@ package ingest
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -49,31 +47,27 @@ func (in *Intake) handle(ctx context.Context, q Queue, msgs []jetstream.Msg, pub
 	return published
 }
 
-// check has all messages checked, in parallel.
+// check has all messages checked.
 func (in *Intake) check(ctx context.Context, q Queue, msgs []jetstream.Msg) []*item {
-	items := make([]*item, len(msgs))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(in.cfg.Workers, len(msgs)) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(msgs); i = int(next.Add(1)) - 1 {
-				it := &item{msg: msgs[i]}
-				items[i] = it
-				vehicle, _, err := wire.ParseSubject(it.msg.Subject())
-				if err != nil {
-					vehicle = "" // the judge counts it as of no vehicle
-				}
-				began := time.Now()
-				it.apply, err = in.cfg.Judge.Prepare(ctx, vehicle, q.Kind, it.msg.Data())
-				in.metrics.check.WithLabelValues(string(q.Kind)).Observe(time.Since(began).Seconds())
-				if err != nil {
-					it.apply = nil
-					in.cfg.Logger.Warn("submission not checked: it is tried again", "error", err)
-				}
-			}
-		})
+	subs := make([]Submission, len(msgs))
+	for i, m := range msgs {
+		subs[i].Body = m.Data()
+		if vehicle, _, err := wire.ParseSubject(m.Subject()); err == nil {
+			subs[i].Vehicle = vehicle // without one, the judge counts it as of no vehicle
+		}
 	}
-	wg.Wait()
+	began := time.Now()
+	prepared := in.cfg.Judge.Prepare(ctx, q.Kind, subs)
+	in.metrics.check.WithLabelValues(string(q.Kind)).Observe(time.Since(began).Seconds())
+	items := make([]*item, len(msgs))
+	for i, p := range prepared {
+		items[i] = &item{msg: msgs[i]}
+		if p.Err != nil {
+			in.cfg.Logger.Warn("submission not checked: it is tried again", "error", p.Err)
+			continue
+		}
+		items[i].apply = p.Apply
+	}
 	return items
 }
 

@@ -1,6 +1,6 @@
 // Package ingest takes submissions from the queues, has them judged, writes the decisions down and answers with receipts.
 //
-// It works in batches of what is waiting, at most 256: all are checked in parallel, decided in one transaction in the order of their
+// It works in batches of what is waiting, at most 256: all are checked together, decided in one transaction in the order of their
 // arrival, answered after its commit, and only then acknowledged to the queue. A message is therefore decided at least once and,
 // because a repeated one gets its stored answer, at most once. The transaction marks each receipt as pending; the mark is taken
 // off after the receipt was handed to the broker, so that a crash in between sends it again at the next start.
@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,13 +36,27 @@ const (
 	defaultRetryDelay = time.Second
 )
 
+// A Submission is what came on a topic. It is an alias, as Prepared is, so that a judge need not know this package.
+type Submission = struct {
+	// Vehicle is the one that the topic names; empty when it names none.
+	Vehicle string
+	Body    []byte
+}
+
+// Prepared is what a judge made of a submission.
+type Prepared = struct {
+	// Apply decides it in a transaction: the submission with its signed receipt (none when nobody can be answered) and whether it was
+	// decided before. An error is no decision.
+	Apply func(context.Context, *store.Tx) (s store.Submission, repeated bool, err error)
+	// Err says why it could not be checked; there is no Apply then.
+	Err error
+}
+
 // A Judge decides about submissions.
 type Judge interface {
-	// Prepare checks a submission and returns the function that decides it in a transaction: the submission with its signed receipt
-	// (none when nobody can be answered) and whether it was decided before. vehicle is empty when the topic names none. Prepare is
-	// called from several goroutines. An error is no decision.
-	Prepare(ctx context.Context, vehicle string, kind wire.Kind, body []byte) (
-		func(context.Context, *store.Tx) (s store.Submission, repeated bool, err error), error)
+	// Prepare checks submissions of one kind together, at most MaxBatch, and returns one answer for each, in their order. It is called
+	// from several goroutines; what it returns from one call is applied by one of them.
+	Prepare(ctx context.Context, kind wire.Kind, subs []Submission) []Prepared
 }
 
 // A Queue is a JetStream work queue and what is in it.
@@ -63,8 +76,6 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the package's metrics.
 	Registerer prometheus.Registerer
-	// Workers is how many submissions are checked at once; the number of cores when zero.
-	Workers int
 	// RetryDelay is how long a submission rests after the database failed; 1 s when zero.
 	RetryDelay time.Duration
 }
@@ -81,11 +92,8 @@ func New(cfg Config) (*Intake, error) {
 	if cfg.DB == nil || cfg.Conn == nil || len(cfg.Queues) == 0 || cfg.Judge == nil || cfg.Logger == nil || cfg.Registerer == nil {
 		return nil, errors.New("cannot make intake: database, connection, queues, judge, logger or metrics registry missing")
 	}
-	if cfg.Workers < 0 || cfg.RetryDelay < 0 {
-		return nil, errors.New("cannot make intake: number of workers or retry delay is negative")
-	}
-	if cfg.Workers == 0 {
-		cfg.Workers = runtime.GOMAXPROCS(0)
+	if cfg.RetryDelay < 0 {
+		return nil, errors.New("cannot make intake: retry delay is negative")
 	}
 	if cfg.RetryDelay == 0 {
 		cfg.RetryDelay = defaultRetryDelay

@@ -74,7 +74,7 @@ func TestCrashBetweenCommitAndReceipt(t *testing.T) {
 	judge := &stamp{checked: map[string]int{}}
 	r := newRig(t, judge).vehicle()
 	for i := range 3 * MaxBatch { // several pages
-		apply, err := judge.Prepare(t.Context(), "V1", wire.KindClaim, fmt.Appendf(nil, "%d", i))
+		apply, err := judge.prepare("V1", wire.KindClaim, fmt.Appendf(nil, "%d", i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,6 +261,24 @@ func TestFailedCheckIsTriedAgain(t *testing.T) {
 		t.Errorf("got %q", b)
 	}
 	eventually(t, "queue empty", func() bool { return r.queued() == 0 })
+}
+
+// TestOneUncheckedDoesNotHoldUpTheOthers: the judge cannot read what it needs for one submission of a batch.
+func TestOneUncheckedDoesNotHoldUpTheOthers(t *testing.T) {
+	r := newRig(t, &stamp{checked: map[string]int{}, unread: "bad"}).vehicle()
+	r.retry = time.Hour // nothing of the batch comes a second time
+	c := newCar(t, r.broker.Addr(), "V1")
+	for _, b := range []string{"a", "bad", "b"} {
+		c.publish(wire.KindClaim, []byte(b))
+	}
+	eventually(t, "all in the queue", func() bool { return r.queued() == 3 }) // and so in one batch
+	r.start()
+	got := map[string]bool{string(c.receipt()): true, string(c.receipt()): true}
+	if !got["receipt for a"] || !got["receipt for b"] {
+		t.Fatalf("receipts %v", got)
+	}
+	eventually(t, "only the unchecked one queued", func() bool { return r.queued() == 1 })
+	eventually(t, "it is put back", func() bool { return r.counted("rawstone_ingest_retries_total") == 1 })
 }
 
 func TestShutdownFinishesTheBatchInHand(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +15,10 @@ import (
 
 	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/credit"
-	"rawstone/collector/internal/identity"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -63,7 +65,7 @@ func TestRealClaimOverMQTT(t *testing.T) {
 	}
 	policy := &terms.Policy{
 		Version: wire.Version, Program: program, Serial: 1, Kind: terms.KindMileage, ToDay: 1000, CapKm: 1000,
-		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, Lock: lock.ID(),
 	}
 	for _, km := range []uint32{32, 40, 50} {
 		r := wire.Row{B: int64(km) * 1000}
@@ -96,12 +98,10 @@ func TestRealClaimOverMQTT(t *testing.T) {
 	birth, birthOpening := snapshot(0, 90, 1_234_000)
 	to, toOpening := snapshot(9, 99, 1_234_000+40_579)
 	_, device := newKey(t)
-	registry, err := identity.New(identity.Config{DB: r.db, Program: program, Clock: clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = registry.Add(t.Context(), identity.Vehicle{
-		ID: "V1", Device: device, Identity: attest.Identity{Key: ecuPub, Program: program, Snapshot: birth},
+	err = r.db.Update(t.Context(), func(tx *store.Tx) error {
+		return errors.Join(tx.AddAccount(t.Context(), "A"), tx.AddVehicle(t.Context(), store.Vehicle{ID: "V1", Account: "A", Device: device}),
+			tx.AddECU(t.Context(), ecuPub, nil),
+			tx.AddBinding(t.Context(), ledger.BindingOpening{Vehicle: "V1", Account: "A", ECU: ecuPub, Head: birth.Head()}))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestRealClaimOverMQTT(t *testing.T) {
 	}{
 		{car1, wire.KindClaim, encode(2), wire.ReasonProof},
 		{car1, wire.KindClaim, []byte("not CBOR"), wire.ReasonMalformed},
-		{car1, wire.KindClaim, bytes.Repeat([]byte{0}, broker.MaxPayload-128), wire.ReasonMalformed},
+		{car1, wire.KindClaim, bytes.Repeat([]byte{0}, broker.MaxMessage-128), wire.ReasonMalformed},
 		{car1, wire.KindReport, []byte("not CBOR"), wire.ReasonMalformed},
 		{car9, wire.KindClaim, encode(1), wire.ReasonUnknownVehicle},
 	} {

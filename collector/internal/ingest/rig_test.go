@@ -28,17 +28,24 @@ type stamp struct {
 	poison    string         // bodies that fail in the transaction
 	poisoned  func()         // when set, called before they do
 	unchecked int            // how many checks fail
+	unread    string         // bodies whose check fails
 	checked   map[string]int // how often each body was checked
 	hold      chan struct{}  // when set, each check waits for it
 }
 
-func (j *stamp) Prepare(ctx context.Context, vehicle string, kind wire.Kind, body []byte) (
-	func(context.Context, *store.Tx) (store.Submission, bool, error), error) {
+func (j *stamp) Prepare(ctx context.Context, kind wire.Kind, subs []Submission) (out []Prepared) {
+	for _, s := range subs {
+		apply, err := j.prepare(s.Vehicle, kind, s.Body)
+		out = append(out, Prepared{Apply: apply, Err: err})
+	}
+	return out
+}
 
+func (j *stamp) prepare(vehicle string, kind wire.Kind, body []byte) (func(context.Context, *store.Tx) (store.Submission, bool, error), error) {
 	j.mu.Lock()
 	j.checked[string(body)]++
 	poison, hold := j.poison, j.hold
-	fail := j.unchecked > 0
+	fail := j.unchecked > 0 || j.unread != "" && string(body) == j.unread
 	j.unchecked--
 	j.mu.Unlock()
 	if fail {
@@ -116,7 +123,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	r.reg = prometheus.NewRegistry()
 	in, err := New(Config{
-		DB: r.db, Conn: r.broker.Conn(), Judge: r.judge, Registerer: r.reg, Workers: 2, RetryDelay: r.retry,
+		DB: r.db, Conn: r.broker.Conn(), Judge: r.judge, Registerer: r.reg, RetryDelay: r.retry,
 		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
 		Queues: []Queue{{broker.StreamClaims, wire.KindClaim}, {broker.StreamReports, wire.KindReport}},
 	})

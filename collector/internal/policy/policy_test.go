@@ -45,7 +45,7 @@ func again(t testing.TB, d *Document) *terms.Policy {
 	if err := config.Decode("shown", []byte(b.String()), &s); err != nil {
 		t.Fatalf("%v in\n%s", err, b.String())
 	}
-	return s.Policy(d.Program, claim.Lock{Circuit: d.Circuit, ProvingKey: d.ProvingKey, VerifyingKey: d.VerifyingKey})
+	return s.Policy(d.Program, testLock)
 }
 
 func TestShippedSources(t *testing.T) {
@@ -117,7 +117,7 @@ func TestShowBuildsAgain(t *testing.T) {
 			Version: wire.Version, Program: testProgram, Serial: rapid.Uint16Min(1).Draw(t, "serial"),
 			Kind:    rapid.SampledFrom([]string{terms.KindMileage, terms.KindSafe, "feature/a_1"}).Draw(t, "kind"),
 			FromDay: rapid.Uint32Range(0, 1000).Draw(t, "from"), ToDay: rapid.Uint32Range(1000, terms.MaxDay).Draw(t, "to"),
-			Circuit: wire.Hash{2}, ProvingKey: wire.Hash{3}, VerifyingKey: wire.Hash{4}, CapKm: rapid.Uint32Range(1, 5000).Draw(t, "cap"),
+			Circuit: testLock.Circuit, ProvingKey: testLock.ProvingKey, VerifyingKey: testLock.VerifyingKey, Lock: testLock.ID(), CapKm: rapid.Uint32Range(1, 5000).Draw(t, "cap"),
 			MinAgent: rapid.SampledFrom([]string{"", "0.1.0", "10.20.30"}).Draw(t, "agent"), Stop: rapid.Bool().Draw(t, "stop"),
 			Rows: rapid.SliceOfN(row, 0, 2).Draw(t, "rows"),
 		}

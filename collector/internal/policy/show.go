@@ -35,7 +35,8 @@ func (d *Document) WriteYAML(w io.Writer) error {
 	} else {
 		b.WriteString("# Not signed.\n")
 	}
-	fmt.Fprintf(&b, "# program:       %s\n# circuit:       %s\n# proving key:   %s\n# verifying key: %s\n", p.Program, p.Circuit, p.ProvingKey, p.VerifyingKey)
+	fmt.Fprintf(&b, "# program:       %s\n# circuit:       %s\n# proving key:   %s\n# verifying key: %s\n# lock:          %s\n",
+		p.Program, p.Circuit, p.ProvingKey, p.VerifyingKey, p.Lock)
 	fmt.Fprintf(&b, "kind: %s\nserial: %d\nfrom_day: %d\nto_day: %d\ncap_km_per_day: %d\n", p.Kind, p.Serial, p.FromDay, p.ToDay, p.CapKm)
 	if p.MinAgent != "" {
 		fmt.Fprintf(&b, "min_agent: %q\n", p.MinAgent)
@@ -100,6 +101,7 @@ type (
 		Circuit      string      `json:"circuit"`
 		ProvingKey   string      `json:"proving_key"`
 		VerifyingKey string      `json:"verifying_key"`
+		Lock         string      `json:"lock"`
 		CapKm        uint32      `json:"cap_km_per_day"`
 		MinAgent     string      `json:"min_agent,omitempty"`
 		Stop         bool        `json:"stop,omitempty"`
@@ -123,7 +125,7 @@ func (d *Document) MarshalJSON() ([]byte, error) {
 	p := d.Policy
 	s := shown{
 		Program: p.Program.String(), Serial: p.Serial, Kind: p.Kind, FromDay: p.FromDay, ToDay: p.ToDay,
-		Circuit: p.Circuit.String(), ProvingKey: p.ProvingKey.String(), VerifyingKey: p.VerifyingKey.String(),
+		Circuit: p.Circuit.String(), ProvingKey: p.ProvingKey.String(), VerifyingKey: p.VerifyingKey.String(), Lock: p.Lock.String(),
 		CapKm: p.CapKm, MinAgent: p.MinAgent, Stop: p.Stop, Rows: show(p.Rows),
 	}
 	if d.Signer != nil {

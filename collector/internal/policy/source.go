@@ -106,7 +106,7 @@ func distance(km uint32) wire.Row {
 func (s *Source) Policy(program wire.Hash, lock claim.Lock) *terms.Policy {
 	p := &terms.Policy{
 		Version: wire.Version, Program: program, Serial: s.Serial, Kind: s.Kind, FromDay: s.FromDay, ToDay: s.ToDay,
-		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey,
+		Circuit: lock.Circuit, ProvingKey: lock.ProvingKey, VerifyingKey: lock.VerifyingKey, Lock: lock.ID(),
 		CapKm: s.CapKm, MinAgent: s.MinAgent, Stop: s.Stop, Rows: rows(s.Rows),
 	}
 	for _, km := range s.TiersKm {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/panel"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/audit"
@@ -48,7 +49,7 @@ func (s *Settler) make(ctx context.Context) (bool, error) {
 	if now, ok := s.now(); !ok || now.Before(at) {
 		return false, nil
 	}
-	d := store.Draft{Number: s.replay.Next(), Type: due.Type}
+	d := outbox.Draft{Number: s.replay.Next(), Type: due.Type}
 	var err error
 	switch due.Type {
 	case ledger.TypeLeaves:
@@ -154,8 +155,20 @@ func (s *Settler) proofs(ctx context.Context, due audit.Due, quorum int) (proofs
 	return proofs, withheld, nil
 }
 
+// waiting returns the draft, if one waits, and whether entries wait for a number.
+func (s *Settler) waiting(ctx context.Context) (d outbox.Draft, found, unnumbered bool, err error) {
+	err = s.view(ctx, func(tx *store.Tx) error {
+		if d, found, err = tx.Draft(ctx); err != nil {
+			return err
+		}
+		unnumbered, err = tx.Unnumbered(ctx)
+		return err
+	})
+	return d, found, unnumbered, err
+}
+
 // seal collects cosignatures for the draft and, with a quorum, gives it its number for good.
-func (s *Settler) seal(ctx context.Context, d store.Draft) error {
+func (s *Settler) seal(ctx context.Context, d outbox.Draft) error {
 	program, id := s.replay.Program()
 	answers, reasons := ask(ctx, s, nil, func(ctx context.Context, i uint8, v Validator) (ledger.Cosignature, error) {
 		c, err := v.Cosign(ctx, d.Type, d.Payload)

@@ -327,15 +327,8 @@ func (s *Settler) step(ctx context.Context) error {
 		if taken {
 			continue
 		}
-		var draft store.Draft
-		var found, unnumbered bool
-		if err := s.view(ctx, func(tx *store.Tx) error {
-			if draft, found, err = tx.Draft(ctx); err != nil {
-				return err
-			}
-			unnumbered, err = tx.Unnumbered(ctx)
-			return err
-		}); err != nil {
+		draft, found, unnumbered, err := s.waiting(ctx)
+		if err != nil {
 			return err
 		}
 		made := true

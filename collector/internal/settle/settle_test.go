@@ -97,6 +97,10 @@ func (o opener) Binding(n uint64) (ledger.BindingOpening, bool) {
 	return look(o, func(tx *store.Tx) (ledger.BindingOpening, error) { return tx.BindingOpening(o.w.t.Context(), n) })
 }
 
+func (o opener) Handover(n uint64) (ledger.HandoverOpening, bool) {
+	return look(o, func(tx *store.Tx) (ledger.HandoverOpening, error) { return tx.HandoverOpening(o.w.t.Context(), n) })
+}
+
 func (o opener) Secret(account string) ([32]byte, bool) {
 	return look(o, func(tx *store.Tx) ([32]byte, error) { return tx.AccountSecret(o.w.t.Context(), account) })
 }
@@ -158,7 +162,7 @@ func (w *world) mileage(serial uint16, km uint32) Document {
 	row := wire.Row{B: int64(km) * 1000}
 	row.A[wire.OdometerM] = 1
 	b, err := terms.SealPolicy(w.policy, &terms.Policy{Version: wire.Version, Program: w.id, Serial: serial, Kind: terms.KindMileage, ToDay: 1000,
-		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, CapKm: 1000, Tiers: []terms.Tier{{Km: km, Rows: []wire.Row{row}}}})
+		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, Lock: wire.Hash{4}, CapKm: 1000, Tiers: []terms.Tier{{Km: km, Rows: []wire.Row{row}}}})
 	w.must(err)
 	return Document{ledger.TypePolicy, b}
 }
@@ -225,6 +229,7 @@ func (w *world) owner(account string) wire.KeyID {
 		return errors.Join(
 			tx.AddAccount(w.t.Context(), account),
 			tx.AddVehicle(w.t.Context(), store.Vehicle{ID: strings.ToUpper(account), Account: account, Device: pub}),
+			tx.AddECU(w.t.Context(), pub, nil),
 			tx.AddBinding(w.t.Context(), ledger.BindingOpening{Vehicle: strings.ToUpper(account), Account: account, ECU: pub}))
 	}))
 	return pub.ID()
@@ -234,13 +239,13 @@ func (w *world) owner(account string) wire.KeyID {
 func (w *world) credit(account string, ecu wire.KeyID, km uint32) {
 	w.t.Helper()
 	w.must(w.db.Update(w.t.Context(), func(tx *store.Tx) error {
-		key, err := tx.Key(w.t.Context(), ecu)
+		key, err := tx.OpenBinding(w.t.Context(), strings.ToUpper(account))
 		if err != nil {
 			return err
 		}
 		w.seq++
 		span := store.Span{ECU: ecu, From: key.Head, To: wire.Head{Seq: key.Head.Seq + 1, Day: key.Head.Day + 1}, Vehicle: strings.ToUpper(account), Submission: wire.Hash{byte(w.seq)}}
-		return tx.AddSpan(w.t.Context(), span, key.Head.Seq, []store.Credit{{Account: account, Vehicle: span.Vehicle, ECU: ecu, ToSeq: span.To.Seq,
+		return tx.AddSpan(w.t.Context(), span, key.Entry, key.Head.Seq, []store.Credit{{Account: account, Vehicle: span.Vehicle, ECU: ecu, ToSeq: span.To.Seq,
 			Policy: 1, Kind: terms.KindMileage, Km: km, Effective: timing.Day(w.now) + 1, Submission: span.Submission}})
 	}))
 }
@@ -268,6 +273,25 @@ func (w *world) audit() audit.Report {
 	return r
 }
 
+// move takes the ECU out of an account's car, puts it into another's in place of that one's own, and revokes what was taken out there.
+func (w *world) move(from, to string, ecu, own wire.KeyID) {
+	w.t.Helper()
+	w.must(w.db.Update(w.t.Context(), func(tx *store.Tx) error {
+		b, err := tx.OpenBinding(w.t.Context(), strings.ToUpper(from))
+		if err != nil {
+			return err
+		}
+		old, err := tx.OpenBinding(w.t.Context(), strings.ToUpper(to))
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			tx.CloseBinding(w.t.Context(), ledger.HandoverOpening{ECU: own, Cut: old.Head.Seq, Revoked: true}),
+			tx.CloseBinding(w.t.Context(), ledger.HandoverOpening{ECU: ecu, Cut: b.Head.Seq + 3}),
+			tx.AddBinding(w.t.Context(), ledger.BindingOpening{Vehicle: strings.ToUpper(to), Account: to, ECU: b.ECU, Head: wire.Head{Seq: b.Head.Seq + 4}}))
+	}))
+}
+
 // script is what a world lives through: settle is called when the clock has moved.
 func script(w *world, settle func()) {
 	anna, ben := w.owner("anna"), w.owner("ben")
@@ -281,6 +305,9 @@ func script(w *world, settle func()) {
 		case 4:
 			w.credit("anna", anna, 100)
 			w.credit("chen", chen, 7)
+		case 6:
+			w.move("anna", "chen", anna, chen)
+			w.credit("chen", anna, 3)
 		case 9:
 			w.credit("ben", ben, 500)
 		}
@@ -293,7 +320,7 @@ func TestSettle(t *testing.T) {
 	w.must(w.start())
 	script(w, w.step)
 	r := w.audit()
-	if r.Blocks != 18 || r.Credits != 5 || r.Supply == 0 || len(r.Balances) != 3 {
+	if r.Blocks != 18 || r.Credits != 6 || r.Supply == 0 || len(r.Balances) != 3 {
 		t.Errorf("audit reports %s with %v", r, r.Balances)
 	}
 	drops, err := stones.Drops(t.Context(), w.db, 3)

@@ -65,26 +65,3 @@ func SupplyOf(b ledger.Block) Supply {
 	}
 	return Supply{Issued: b.Supply, Scheduled: reward.Emission(h), Most: reward.MinedSupply, Height: h}
 }
-
-// Openings returns what the auditor is given.
-func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
-	var from store.Openings
-	err := db.View(ctx, func(tx *store.Tx) (err error) {
-		from, err = tx.Openings(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	o := new(ledger.Openings)
-	for _, a := range from.Accounts {
-		o.AddAccount(a.ID, a.Secret)
-	}
-	for _, b := range from.Bindings {
-		o.AddBinding(b.Number, b.Opening)
-	}
-	for _, c := range from.Credits {
-		o.AddCredit(c.Number, c.Opening)
-	}
-	return o, nil
-}

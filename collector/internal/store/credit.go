@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 
 	"rawstone/collector/internal/database"
-	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -42,12 +41,12 @@ func (c *Credit) Opening() ledger.CreditOpening {
 	return ledger.CreditOpening{Salt: c.Salt, Account: c.Account, ECU: c.ECU, ToSeq: c.ToSeq, Kind: c.Kind}
 }
 
-// AddSpan moves the key's head from the given sequence number to the end of the span, keeps the span and its credits, and puts a
-// blinded entry for each credit into the outbox.
-func (t *Tx) AddSpan(ctx context.Context, s Span, head uint64, credits []Credit) error {
+// AddSpan moves the head of a binding, given by its Entry, from the given sequence number to the end of the span, keeps the span and its
+// credits, and puts a blinded entry for each credit into the outbox.
+func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, credits []Credit) error {
 	if err := t.tx.ExecOne(ctx, "move head",
-		`UPDATE ecu_keys SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE id = $4 AND head_seq = $5`,
-		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], s.ECU[:], int64(head)); err != nil {
+		`UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE outbox_id = $4 AND ecu = $5 AND head_seq = $6`,
+		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], binding, s.ECU[:], int64(head)); err != nil {
 		return err
 	}
 	if err := t.tx.ExecOne(ctx, "add span",
@@ -73,11 +72,7 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	if err != nil {
 		return err
 	}
-	body, err := codec.Encode(ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
-	if err != nil {
-		return err
-	}
-	entry, err := t.AddEntry(ctx, ledger.TypeCredit, body)
+	entry, err := t.AddEncoded(ctx, ledger.TypeCredit, ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
 	if err != nil {
 		return err
 	}

@@ -19,18 +19,26 @@ type OpenedCredit struct {
 	Opening ledger.CreditOpening
 }
 
+// An OpenedHandover is a hand-over's opening and the number of its entry in the ledger.
+type OpenedHandover struct {
+	Number  uint64
+	Opening ledger.HandoverOpening
+}
+
 // Openings are what validators and the auditor need to see behind the ledger's blinded entries.
 type Openings struct {
-	Accounts []Account
-	Bindings []OpenedBinding
-	Credits  []OpenedCredit
+	Accounts  []Account
+	Bindings  []OpenedBinding
+	Handovers []OpenedHandover
+	Credits   []OpenedCredit
 }
 
 const (
 	selectAccount = `SELECT id, secret FROM accounts `
-	selectBinding = `SELECT o.number, b.salt, b.vehicle, b.account, k.public, b.head_seq, b.head_day, b.head_commitment
+	selectBinding = `SELECT o.number, b.salt, b.vehicle, b.account, k.public, b.first_seq, b.first_day, b.first_commitment
 		FROM bindings b JOIN outbox o ON o.id = b.outbox_id JOIN ecu_keys k ON k.id = b.ecu WHERE `
-	selectCredit = `SELECT o.number, c.salt, c.account, c.ecu, c.to_seq, c.kind
+	selectHandover = `SELECT o.number, h.salt, h.ecu, h.cut, h.revoked FROM handovers h JOIN outbox o ON o.id = h.outbox_id WHERE `
+	selectCredit   = `SELECT o.number, c.salt, c.account, c.ecu, c.to_seq, c.kind
 		FROM credits c JOIN outbox o ON o.id = c.outbox_id WHERE `
 )
 
@@ -42,6 +50,11 @@ func scanBinding(b *OpenedBinding, scan database.Scanner) error {
 	p := &b.Opening
 	return scan(database.Uint64(&b.Number), database.Fixed(p.Salt[:]), &p.Vehicle, &p.Account, database.Fixed(p.ECU[:]),
 		database.Uint64(&p.Head.Seq), &p.Head.Day, database.Fixed(p.Head.Commitment[:]))
+}
+
+func scanHandover(h *OpenedHandover, scan database.Scanner) error {
+	p := &h.Opening
+	return scan(database.Uint64(&h.Number), database.Fixed(p.Salt[:]), database.Fixed(p.ECU[:]), database.Uint64(&p.Cut), &p.Revoked)
 }
 
 func scanCredit(c *OpenedCredit, scan database.Scanner) error {
@@ -57,6 +70,9 @@ func (t *Tx) Openings(ctx context.Context) (o Openings, err error) {
 		return Openings{}, err
 	}
 	if o.Bindings, err = database.List(ctx, t.tx, "read bindings", scanBinding, selectBinding+numbered); err != nil {
+		return Openings{}, err
+	}
+	if o.Handovers, err = database.List(ctx, t.tx, "read hand-overs", scanHandover, selectHandover+numbered); err != nil {
 		return Openings{}, err
 	}
 	if o.Credits, err = database.List(ctx, t.tx, "read credits", scanCredit, selectCredit+numbered); err != nil {
@@ -75,6 +91,12 @@ func (t *Tx) CreditOpening(ctx context.Context, number uint64) (ledger.CreditOpe
 func (t *Tx) BindingOpening(ctx context.Context, number uint64) (ledger.BindingOpening, error) {
 	b, err := database.One(ctx, t.tx, "read binding", scanBinding, selectBinding+`o.number = $1`, int64(number))
 	return b.Opening, err
+}
+
+// HandoverOpening returns the opening of the hand-over whose entry has a number, or ErrNotFound.
+func (t *Tx) HandoverOpening(ctx context.Context, number uint64) (ledger.HandoverOpening, error) {
+	h, err := database.One(ctx, t.tx, "read hand-over", scanHandover, selectHandover+`o.number = $1`, int64(number))
+	return h.Opening, err
 }
 
 // AccountSecret returns what an account's pseudonyms are made from, or ErrNotFound.

@@ -1,5 +1,6 @@
-// Package store keeps the collector's records: accounts, vehicles, ECU keys and their heads, submissions with their receipts,
-// credits, usage reports, and the outbox from which the settler writes the ledger. It is the only package with SQL in it.
+// Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, submissions with their receipts,
+// credits, usage reports, and the outbox from which the settler writes the ledger. Package outbox, whose statements have their tables
+// here, and this one are the only ones with SQL in them.
 //
 // The records are the truth; queues and the ledger follow from them. Methods take and return typed values; a row that was written is
 // never changed except for heads, flags and counters.
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/outbox"
 )
 
 //go:embed migrations/*.sql
@@ -53,15 +55,18 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 func (d *DB) Close() error { return d.db.Close() }
 
 // A Tx is a transaction: one state of the records, and with Update the right to change it.
-type Tx struct{ tx *database.Tx }
+type Tx struct {
+	outbox.Box
+	tx *database.Tx
+}
 
 // Update runs fn in a write transaction and commits it when fn returns nil. It waits for the writer before it. The transaction is
 // on disk when Update returns nil; in every other case nothing of it is.
 func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return d.db.Update(ctx, func(tx *database.Tx) error { return fn(&Tx{tx}) })
+	return d.db.Update(ctx, func(tx *database.Tx) error { return fn(&Tx{outbox.In(tx), tx}) })
 }
 
 // View runs fn over the last committed state. Writing in it fails.
 func (d *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return d.db.View(ctx, func(tx *database.Tx) error { return fn(&Tx{tx}) })
+	return d.db.View(ctx, func(tx *database.Tx) error { return fn(&Tx{outbox.In(tx), tx}) })
 }

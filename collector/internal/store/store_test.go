@@ -55,6 +55,7 @@ func addVehicle(t *testing.T, d *DB) {
 		return errors.Join(
 			tx.AddAccount(t.Context(), "A"),
 			tx.AddVehicle(t.Context(), Vehicle{ID: "V1", Account: "A", Device: device, AddedDay: 9}),
+			tx.AddECU(t.Context(), public, []byte("certificate")),
 			tx.AddBinding(t.Context(), ledger.BindingOpening{Vehicle: "V1", Account: "A", ECU: public, Head: birth}),
 		)
 	})
@@ -96,20 +97,21 @@ func TestReopened(t *testing.T) {
 func TestSpanMovesTheHeadOnce(t *testing.T) {
 	d := openNew(t)
 	addVehicle(t, d)
-	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(1<<63+1), 3, []Credit{credit(1<<63 + 1)}) })
+	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(1<<63+1), 1, 3, []Credit{credit(1<<63 + 1)}) })
 	for name, s := range map[string]Span{"same end": span(1<<63 + 1), "head elsewhere": span(12)} {
-		err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), s, 3, []Credit{credit(s.To.Seq)}) })
+		err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), s, 1, 3, []Credit{credit(s.To.Seq)}) })
 		if err == nil {
 			t.Errorf("%s: a span from a head that has moved was added", name)
 		}
 	}
 	view(t, d, func(tx *Tx) error {
-		k, err := tx.Key(t.Context(), public.ID())
+		bs, err := tx.KeyBindings(t.Context(), public.ID())
 		if err != nil {
 			return err
 		}
-		if want := (Key{Public: public, Vehicle: "V1", Head: span(1<<63 + 1).To}); k != want {
-			t.Errorf("key %+v, want %+v", k, want)
+		want := []Binding{{Entry: 1, ECU: public, Vehicle: "V1", Account: "A", First: birth, Head: span(1<<63 + 1).To}}
+		if d := cmp.Diff(want, bs); d != "" {
+			t.Error(d)
 		}
 		s, err := tx.Span(t.Context(), public.ID(), 1<<63+1)
 		if s != span(1<<63+1) {
@@ -122,7 +124,7 @@ func TestSpanMovesTheHeadOnce(t *testing.T) {
 func TestCreditsAreUniqueByKeyEndAndKind(t *testing.T) {
 	d := openNew(t)
 	addVehicle(t, d)
-	err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9), credit(9)}) })
+	err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9), credit(9)}) })
 	if err == nil {
 		t.Fatal("two credits of one kind for one span were added")
 	}
@@ -143,7 +145,7 @@ func TestOpeningsOpenTheOutbox(t *testing.T) {
 	addVehicle(t, d)
 	safe := credit(9)
 	safe.Kind, safe.Policy, safe.Km = terms.KindSafe, 2, 0
-	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9), safe}) })
+	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9), safe}) })
 	view(t, d, func(tx *Tx) error {
 		o, err := tx.Openings(t.Context())
 		if len(o.Accounts) != 1 || len(o.Bindings) != 0 || len(o.Credits) != 0 {
@@ -262,7 +264,7 @@ func TestSummaryAndRefusals(t *testing.T) {
 	seen := time.Unix(1_700_000_000, 0).UTC()
 	update(t, d, func(tx *Tx) error {
 		return errors.Join(
-			tx.AddSpan(t.Context(), span(9), 3, []Credit{credit(9)}),
+			tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9)}),
 			tx.AddSubmission(t.Context(), &Submission{ID: wire.Hash{7}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Receipt: []byte{1}}),
 			tx.AddSubmission(t.Context(), &Submission{ID: wire.Hash{8}, Vehicle: "V1", Kind: wire.KindClaim, Reason: wire.ReasonGap, Receipt: []byte{1}}),
 			tx.SetSeen(t.Context(), "V1", seen),

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"rawstone/collector/internal/database"
-	"rawstone/pkg/codec"
-	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
 
@@ -29,15 +27,6 @@ type Vehicle struct {
 	AddedDay uint32
 	// LastSeen is when its last submission was accepted, in whole seconds; zero for never.
 	LastSeen time.Time
-}
-
-// A Key is an attestation ECU's key and how far its snapshots have been credited.
-type Key struct {
-	Public wire.PublicKey
-	// Vehicle is the vehicle in which the ECU sits.
-	Vehicle string
-	Head    wire.Head
-	Revoked bool
 }
 
 // AddAccount adds an account with a fresh random secret.
@@ -90,45 +79,4 @@ func (t *Tx) Vehicles(ctx context.Context) ([]Vehicle, error) {
 // SetSeen notes when a vehicle's submission was accepted.
 func (t *Tx) SetSeen(ctx context.Context, vehicle string, at time.Time) error {
 	return t.tx.ExecOne(ctx, "note vehicle", `UPDATE vehicles SET last_seen_s = $1 WHERE id = $2`, at.Unix(), vehicle)
-}
-
-// AddBinding adds the ECU key of a new binding with its first head, keeps the binding's opening and puts its blinded form into the
-// outbox.
-func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
-	rand.Read(o.Salt[:])
-	blind, err := o.Blind()
-	if err != nil {
-		return err
-	}
-	body, err := codec.Encode(ledger.Binding{Blind: blind})
-	if err != nil {
-		return err
-	}
-	entry, err := t.AddEntry(ctx, ledger.TypeBinding, body)
-	if err != nil {
-		return err
-	}
-	ecu := o.ECU.ID()
-	if err := t.tx.ExecOne(ctx, "add ECU key",
-		`INSERT INTO ecu_keys (id, public, vehicle, head_seq, head_day, head_commitment) VALUES ($1, $2, $3, $4, $5, $6)`,
-		ecu[:], o.ECU[:], o.Vehicle, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:]); err != nil {
-		return err
-	}
-	return t.tx.ExecOne(ctx, "add binding",
-		`INSERT INTO bindings (outbox_id, ecu, vehicle, account, head_seq, head_day, head_commitment, salt)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		entry, ecu[:], o.Vehicle, o.Account, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:], o.Salt[:])
-}
-
-// Key returns an ECU key, or ErrNotFound.
-func (t *Tx) Key(ctx context.Context, id wire.KeyID) (k Key, err error) {
-	err = t.tx.Get(ctx, "read ECU key",
-		`SELECT public, vehicle, head_seq, head_day, head_commitment, revoked FROM ecu_keys WHERE id = $1`, []any{id[:]},
-		database.Fixed(k.Public[:]), &k.Vehicle, database.Uint64(&k.Head.Seq), &k.Head.Day, database.Fixed(k.Head.Commitment[:]), &k.Revoked)
-	return k, err
-}
-
-// RevokeKey marks an ECU key as revoked, for good.
-func (t *Tx) RevokeKey(ctx context.Context, id wire.KeyID) error {
-	return t.tx.ExecOne(ctx, "revoke ECU key", `UPDATE ecu_keys SET revoked = 1 WHERE id = $1`, id[:])
 }

@@ -133,6 +133,15 @@ func (d *demo) prepare(ctx context.Context) error {
 	if _, err := run(ctx, d.bin("collector"), "init", "--source", d.plan.Program, "--dir", filepath.Join(d.plan.State, "program")); err != nil {
 		return err
 	}
+	fmt.Fprintln(d.opt.Out, "playing the manufacturer: authorities that certify the cars' attestation ECUs and the collector's HTTPS server")
+	ca := filepath.Join(d.plan.State, "ca")
+	if _, err := run(ctx, d.bin("collector"), "ca", "init", "--dir", ca); err != nil {
+		return err
+	}
+	if _, err := run(ctx, d.bin("collector"), "ca", "server", "--dir", ca, "--host", "127.0.0.1",
+		"--out", filepath.Join(ca, "server.pem"), "--out-key", filepath.Join(ca, "server.key")); err != nil {
+		return err
+	}
 	for i := range d.plan.Cars {
 		c := &d.plan.Cars[i]
 		config.Resolve(d.opt.Plan, &c.Sim, &c.Agent)
@@ -147,15 +156,19 @@ func (d *demo) prepare(ctx context.Context) error {
 			}
 		}
 		identity := filepath.Join(d.plan.State, c.Vehicle+".identity.pem")
+		certificate := filepath.Join(d.plan.State, c.Vehicle+".cert.pem")
 		device := filepath.Join(d.plan.State, c.Vehicle+".device.pub")
 		if _, err := run(ctx, d.bin("firmware-sim"), "ecu", "init", "--config", c.Sim, "--out", identity); err != nil {
+			return err
+		}
+		if _, err := run(ctx, d.bin("collector"), "ca", "ecu", "--dir", ca, "--ecu-key", identity, "--out", certificate); err != nil {
 			return err
 		}
 		if _, err := run(ctx, d.bin("agent"), "init", "--config", c.Agent, "--out", device); err != nil {
 			return err
 		}
 		if _, err := run(ctx, d.bin("collector"), "vehicle", "add", "--config", d.plan.Collector,
-			"--id", c.Vehicle, "--ecu-key", identity, "--device-key", device); err != nil {
+			"--id", c.Vehicle, "--ecu-key", identity, "--ecu-cert", certificate, "--device-key", device); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,9 @@
 // Package accounts is the part of an audit that only who holds the openings can do: whose each credit is, that it is credited once and to
 // the account its key is bound to, each account's weight of each day, the leaves, their order and root, and every share.
 //
+// A key's bindings are segments of its sequence numbers that do not overlap. A credit lies in one of them, by its end, and is its account's;
+// a hand-over ends a segment, and what a key counts beyond the end, or after its revocation, is nobody's.
+//
 // Its methods check first and return what is to be done once the whole entry is accepted; what is refused changes nothing. What a
 // stranger can check is left to the replay.
 package accounts
@@ -18,9 +21,10 @@ import (
 
 // An Opener tells what blinded entries hide; it answers false for what it does not know. *ledger.Openings is one.
 type Opener interface {
-	// Credit and Binding return the opening of the entry of that number.
+	// Credit, Binding and Handover return the opening of the entry of that number.
 	Credit(number uint64) (ledger.CreditOpening, bool)
 	Binding(number uint64) (ledger.BindingOpening, bool)
+	Handover(number uint64) (ledger.HandoverOpening, bool)
 	// Secret returns an account's secret, which its pseudonyms are made from.
 	Secret(account string) ([32]byte, bool)
 }
@@ -28,21 +32,15 @@ type Opener interface {
 // Accounts is the state of all accounts after a prefix of a log. It is used by one goroutine at a time.
 type Accounts struct {
 	opener   Opener
-	bound    map[wire.KeyID]*bound
-	credited map[span][]string // kinds
+	keys     map[wire.KeyID]*key
+	fitted   map[string]wire.KeyID // the key of each vehicle with an open binding
+	credited map[span][]string     // kinds
 	// weights holds kilometres by account and effective day, as long as they may count.
 	weights map[string]map[uint32]uint64
 	// leaves are the current day's, accounts by pseudonym, and the leaves in the order of the draw once the day has one.
 	owners  map[wire.Hash]string
 	leaves  []reward.Leaf
 	balance map[string]uint64
-}
-
-// bound is what a key is bound to, for good.
-type bound struct {
-	account string
-	seq     uint64 // where it was bound
-	head    uint64 // the end of the last span credited
 }
 
 // A span is what may be credited once for each kind: it ends at a key's snapshot. A span that was credited for one kind may be
@@ -54,28 +52,8 @@ type span struct {
 
 // New starts before the first entry.
 func New(o Opener) *Accounts {
-	return &Accounts{opener: o, bound: make(map[wire.KeyID]*bound), credited: make(map[span][]string),
-		weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
-}
-
-// Binding checks the binding that is the entry of that number.
-func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
-	op, ok := o.opener.Binding(number)
-	if !ok {
-		return nil, fmt.Errorf("binding has no opening")
-	}
-	blind, err := op.Blind()
-	if err != nil {
-		return nil, err
-	}
-	if blind != b.Blind {
-		return nil, fmt.Errorf("binding's blind is %s, its opening's is %s", b.Blind, blind)
-	}
-	id := op.ECU.ID()
-	if o.bound[id] != nil {
-		return nil, fmt.Errorf("binding is of key %s, which is bound already: a key is bound once", id)
-	}
-	return func() { o.bound[id] = &bound{op.Account, op.Head.Seq, op.Head.Seq} }, nil
+	return &Accounts{opener: o, keys: make(map[wire.KeyID]*key), fitted: make(map[string]wire.KeyID),
+		credited: make(map[span][]string), weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
 }
 
 // Credit checks the credit that is the entry of that number.
@@ -94,15 +72,11 @@ func (o *Accounts) Credit(number uint64, c ledger.Credit) (func(), error) {
 	if _, ok := o.opener.Secret(op.Account); !ok {
 		return nil, fmt.Errorf("credit's account %q has no opening", op.Account)
 	}
-	to := o.bound[op.ECU]
-	switch {
-	case to == nil:
-		return nil, fmt.Errorf("credit's key %s was never bound", op.ECU)
-	case to.account != op.Account:
-		return nil, fmt.Errorf("credit is account %q's, should be %q's, to which its key %s is bound", op.Account, to.account, op.ECU)
-	case op.ToSeq <= to.seq:
-		return nil, fmt.Errorf("credit ends at snapshot %d, should be after %d, where key %s was bound", op.ToSeq, to.seq, op.ECU)
-	case op.Kind != terms.KindMileage && c.Km != 0:
+	to, err := o.segment(op)
+	if err != nil {
+		return nil, err
+	}
+	if op.Kind != terms.KindMileage && c.Km != 0 {
 		return nil, fmt.Errorf("credit of kind %q is %d km, should be 0", op.Kind, c.Km)
 	}
 	once := span{op.ECU, op.ToSeq}

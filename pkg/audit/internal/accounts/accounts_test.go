@@ -28,7 +28,7 @@ func TestKeepsOnlyWhatMayCount(t *testing.T) {
 		effective uint32
 	}{{"anna", 3}, {"ben", 5}} {
 		open.AddAccount(c.account, [32]byte{byte(i)})
-		b := ledger.BindingOpening{Account: c.account, ECU: wire.PublicKey{byte(i)}}
+		b := ledger.BindingOpening{Vehicle: "CAR" + c.account, Account: c.account, ECU: wire.PublicKey{byte(i)}}
 		open.AddBinding(number, b)
 		blind, err := b.Blind()
 		if err != nil {

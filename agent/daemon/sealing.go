@@ -1,0 +1,57 @@
+package daemon
+
+import (
+	"rawstone/agent/internal/blob"
+	"rawstone/agent/internal/rulebook"
+	"rawstone/agent/internal/seal"
+	"rawstone/pkg/terms"
+)
+
+// openRules opens what the car has heard of policies and fetched of keys. The sealer is told of changes; it is there before any come.
+func (a *agent) openRules(p *program) error {
+	trust, err := blob.Trust(a.cfg.CollectorCA, a.deps.Now)
+	if err != nil {
+		return err
+	}
+	keys, err := blob.New(blob.Config{
+		Dir: a.path(keysDir), URL: a.cfg.CollectorURL, TLS: trust, Logger: a.deps.Logger, Registerer: a.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	a.book, err = rulebook.Open(rulebook.Config{
+		Dir: a.path(rulesDir), Blobs: keys, Environment: a.cfg.Environment, Program: p.Program, ProgramID: p.ProgramID, Charter: p.Charter,
+		AgentVersion: Version, Kinds: a.cfg.ClaimKinds, NewsEvery: a.cfg.NewsEvery, Now: a.deps.Now, Changed: func() { a.sealer.Wake() },
+		Logger: a.deps.Logger, Registerer: a.metrics,
+	})
+	return err
+}
+
+func (a *agent) openSealing(p *program) (err error) {
+	c := seal.Config{
+		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ecu,
+		Charter: p.Charter, CharterID: p.CharterID, Rules: a.book.Rules, News: a.outdate,
+		Prover:    func(q *terms.Policy) (seal.Prover, bool) { return a.book.Prover(q) },
+		EveryDays: a.cfg.Dispatch.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
+		RequestResend: a.reader.Request, OnSnapshot: a.compare, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
+		Logger: a.deps.Logger, Registerer: a.metrics,
+	}
+	if err := a.openReports(&c, &p.Charter.Usage); err != nil {
+		return err
+	}
+	a.sealer, err = seal.New(c)
+	return err
+}
+
+// hear takes a notice of policies.
+func (a *agent) hear(b []byte) {
+	if err := a.book.Take(b); err != nil {
+		a.deps.Logger.Warn("notice of policies is refused", "error", err)
+	}
+}
+
+// outdate has the uplink look for a notice now.
+func (a *agent) outdate() {
+	a.book.Outdate()
+	a.uplink.Wake()
+}

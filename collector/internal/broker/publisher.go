@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"rawstone/pkg/wire"
+)
+
+const (
+	// publisherID is the client id of the one client that publishes the policy topic. No vehicle's name has small letters.
+	publisherID = "publisher"
+
+	publishWait = 10 * time.Second // for each answer of the server
+	lookAgain   = 50 * time.Millisecond
+)
+
+// secret is what this process's publisher proves itself with. It is in memory only.
+type secret string
+
+func newSecret() secret { return secret(rand.Text()) } // 130 random bits
+
+// admits reports whether a password is the secret, in a time that does not tell how much of it is right.
+func (s secret) admits(password string) bool {
+	return subtle.ConstantTimeCompare([]byte(s), []byte(password)) == 1
+}
+
+// publisher is what the publisher may do: write and read the policy topic.
+func publisher() *server.User {
+	policy := &server.SubjectPermission{Allow: []string{policySubject()}}
+	return &server.User{Permissions: &server.Permissions{Publish: policy, Subscribe: policy}}
+}
+
+// Retain publishes payload on wire.PolicyTopic and has the broker keep it for every client that subscribes later, in place of the one
+// before it. Only an MQTT client can, and so this connects one to the broker's own listener. That the client's library says that the
+// message is delivered proves nothing: Retain returns nil when it has read payload back as the broker gives it to a new subscription.
+// One call may run at a time.
+func (b *Broker) Retain(ctx context.Context, payload []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot publish policies: %w", err)
+		}
+	}()
+	if len(payload) == 0 || len(payload) > MaxPayload-headerBytes {
+		return fmt.Errorf("%d bytes, want 1 to %d", len(payload), MaxPayload-headerBytes)
+	}
+	if err := b.makeRoom(ctx); err != nil {
+		return err
+	}
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + b.addr.String()).SetProtocolVersion(4).SetCleanSession(true).
+		SetClientID(publisherID).SetUsername(publisherID).SetPassword(string(b.secret)).SetAutoReconnect(false).
+		SetConnectTimeout(publishWait).SetWriteTimeout(publishWait))
+	defer c.Disconnect(0)
+	if err := wait(ctx, c.Connect()); err != nil {
+		return err
+	}
+	if err := wait(ctx, c.Publish(wire.PolicyTopic, 1, true, payload)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	for {
+		// The server takes a retained message up a moment after it has stored it.
+		kept, err := retained(ctx, c)
+		if err != nil || bytes.Equal(kept, payload) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the broker gives out another message than the one published")
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// makeRoom removes what vehicles have retained. Nobody may read it, and the policy must find room beside it.
+func (b *Broker) makeRoom(ctx context.Context) error {
+	js, err := jetstream.New(b.conn)
+	if err != nil {
+		return err
+	}
+	s, err := js.Stream(ctx, retainedStream)
+	if err != nil {
+		return err
+	}
+	return s.Purge(ctx, jetstream.WithPurgeSubject(retainedSubjects+wire.Subject("*", ">")))
+}
+
+// retained returns what a new subscription to the policy topic gets, nil when it gets nothing for a moment.
+func retained(ctx context.Context, c mqtt.Client) ([]byte, error) {
+	got := make(chan []byte, 1)
+	sub := c.Subscribe(wire.PolicyTopic, 0, func(_ mqtt.Client, m mqtt.Message) {
+		if m.Retained() {
+			select {
+			case got <- m.Payload():
+			default:
+			}
+		}
+	})
+	if err := wait(ctx, sub); err != nil {
+		return nil, err
+	}
+	var payload []byte
+	select {
+	case payload = <-got:
+	case <-ctx.Done():
+	case <-time.After(lookAgain):
+	}
+	return payload, wait(ctx, c.Unsubscribe(wire.PolicyTopic))
+}
+
+// wait waits for an answer of the server.
+func wait(ctx context.Context, t mqtt.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(publishWait):
+		return errors.New("the broker does not answer")
+	}
+}

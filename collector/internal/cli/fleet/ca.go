@@ -1,0 +1,78 @@
+package fleet
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/registry"
+	"rawstone/pkg/command"
+)
+
+func newCA() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ca",
+		Short: "Play the manufacturer in development: certify ECUs and HTTPS servers",
+		Long: "Play the manufacturer in development: make two authorities, one for attestation ECUs and one for HTTPS servers, and issue\n" +
+			"certificates. The collector's program.ecu_ca is the directory's ecu-ca.pem, the agents' collector_ca its server-ca.pem. A\n" +
+			"manufacturer uses its own public-key infrastructure instead.",
+	}
+	cmd.AddCommand(newCAInit(), newCAECU(), newCAServer())
+	return cmd
+}
+
+func caDir(cmd *cobra.Command) *string {
+	return cmd.Flags().String("dir", "", "directory of the authorities (required)")
+}
+
+func newCAInit() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "init --dir DIR",
+		Short:   "Make both authorities: ecu-ca and server-ca, each a certificate .pem and a secret .key",
+		Example: "  collector ca init --dir ca",
+		Args:    cobra.NoArgs,
+	}
+	dir := caDir(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error { return ca.Init(*dir, time.Now()) }
+	return command.Require(cmd, "dir")
+}
+
+func newCAECU() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "ecu --dir DIR --ecu-key FILE --out FILE",
+		Short:   "Certify an ECU's key, for life",
+		Example: "  collector ca ecu --dir ca --ecu-key CAR1.identity.pem --out CAR1.cert.pem",
+		Args:    cobra.NoArgs,
+	}
+	dir := caDir(cmd)
+	key := cmd.Flags().String("ecu-key", "", "file with the ECU's identity (required)")
+	out := cmd.Flags().String("out", "", "file to write, which must not exist (required)")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		id, err := registry.ReadIdentity(*key)
+		if err != nil {
+			return err
+		}
+		text, err := ca.IssueECU(*dir, id, time.Now())
+		if err != nil {
+			return err
+		}
+		return ca.Write(*out, text)
+	}
+	return command.Require(cmd, "dir", "ecu-key", "out")
+}
+
+func newCAServer() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "server --dir DIR --host HOST[,HOST] --out FILE --out-key FILE",
+		Short:   "Make an HTTPS server's key and its certificate, for 397 days",
+		Example: "  collector ca server --dir ca --host 127.0.0.1,collector.example --out server.pem --out-key server.key",
+		Args:    cobra.NoArgs,
+	}
+	dir := caDir(cmd)
+	hosts := cmd.Flags().StringSlice("host", nil, "DNS names or IP addresses that vehicles reach it by (required)")
+	out := cmd.Flags().String("out", "", "certificate to write, which must not exist (required)")
+	outKey := cmd.Flags().String("out-key", "", "secret key to write, which must not exist (required)")
+	cmd.RunE = func(*cobra.Command, []string) error { return ca.IssueServer(*dir, *hosts, *out, *outKey, time.Now()) }
+	return command.Require(cmd, "dir", "host", "out", "out-key")
+}

@@ -1,0 +1,130 @@
+// Package listener is an HTTP server on one address, within bounds: of connections, of headers, of the time that a request may take. With
+// a certificate it speaks TLS 1.3 and nothing older.
+//
+// It knows nothing of what is served, and refuses a certificate without its key. The certificate is read once: one that was renewed
+// is served after a restart.
+package listener
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"rawstone/pkg/keyfile"
+	"rawstone/pkg/terms"
+)
+
+const (
+	defaultConnections = 256
+	defaultPatience    = 30 * time.Second
+	shutdownTimeout    = 5 * time.Second
+)
+
+// Config says what to serve where.
+type Config struct {
+	// Address is IP:port; port 0 takes a free one. Required.
+	Address string
+	// Key is what the configuration calls the address, for messages. Required.
+	Key string
+	// Handler answers. Required.
+	Handler http.Handler
+	// Certificate and PrivateKey are PEM files: the chain, and its key with mode 0600. Without them the server speaks plain HTTP.
+	Certificate, PrivateKey string
+	// Connections bounds those that are served at once, further ones wait; 256 when zero.
+	Connections int
+	// Patience is how long an answer may take to be read; 30 s when zero.
+	Patience time.Duration
+	// Logger receives the server's warnings. Required.
+	Logger *slog.Logger
+}
+
+// A Listener is an address that is taken. Nobody is answered until Run.
+type Listener struct {
+	key    string
+	listen net.Listener
+	server *http.Server
+}
+
+// Open takes the address.
+func Open(cfg Config) (*Listener, error) {
+	if cfg.Handler == nil || cfg.Logger == nil || cfg.Key == "" || cfg.Connections < 0 || cfg.Patience < 0 {
+		return nil, errors.New("cannot serve: no handler, logger or name given, or a negative bound")
+	}
+	l := &Listener{key: cfg.Key, server: &http.Server{
+		Handler: cfg.Handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: cmp.Or(cfg.Patience, defaultPatience), IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
+	}}
+	if cfg.Certificate != "" || cfg.PrivateKey != "" {
+		pair, err := load(cfg.Certificate, cfg.PrivateKey)
+		if err != nil {
+			return nil, fmt.Errorf("cannot serve %s: %w", cfg.Key, err)
+		}
+		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
+	}
+	listen, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve %s: %w; choose another address with the key %[1]s", cfg.Key, err)
+	}
+	l.listen = netutil.LimitListener(listen, cmp.Or(cfg.Connections, defaultConnections))
+	return l, nil
+}
+
+func load(certificate, key string) (pair tls.Certificate, err error) {
+	chain, err := terms.ReadDocument(certificate)
+	if err != nil {
+		return pair, err
+	}
+	secret, err := keyfile.Read(key)
+	if err != nil {
+		return pair, err
+	}
+	if pair, err = tls.X509KeyPair(chain, secret); err != nil {
+		return pair, fmt.Errorf("certificate %s and key %s: %w; give a certificate chain in PEM and the key that belongs to it", certificate, key, err)
+	}
+	return pair, nil
+}
+
+// Addr returns the address that was taken.
+func (l *Listener) Addr() string { return l.listen.Addr().String() }
+
+// Run serves until ctx ends and waits a moment for the readers that are there: one that does not end its request holds nothing up.
+func (l *Listener) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() {
+		if l.server.TLSConfig != nil {
+			served <- l.server.ServeTLS(l.listen, "", "")
+		} else {
+			served <- l.server.Serve(l.listen)
+		}
+	}()
+	select {
+	case err := <-served:
+		return fmt.Errorf("cannot serve %s: %w", l.key, err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := l.server.Shutdown(stop)
+	if err != nil {
+		err = l.server.Close()
+	}
+	<-served
+	return err
+}
+
+// Close gives the address back; after Run it does nothing.
+func (l *Listener) Close() error {
+	if err := l.listen.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}

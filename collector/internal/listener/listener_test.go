@@ -1,0 +1,206 @@
+package listener
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rawstone/collector/internal/ca"
+)
+
+const hang = time.Minute
+
+// certify makes a server's certificate and key and returns them with the pool of their authority.
+func certify(t *testing.T) (certificate, key string, roots *x509.CertPool) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "ca")
+	certificate, key = dir+"-server.pem", dir+"-server.key"
+	if err := ca.Init(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := ca.IssueServer(dir, []string{"127.0.0.1"}, certificate, key, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "server-ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		t.Fatal("no authority")
+	}
+	return certificate, key, roots
+}
+
+// run runs a listener and returns it with a function that ends it.
+func run(t *testing.T, cfg Config) (*Listener, func() error) {
+	t.Helper()
+	cfg.Address, cfg.Key, cfg.Logger = "127.0.0.1:0", "web", slog.New(slog.DiscardHandler)
+	l, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	end := func() error {
+		cancel()
+		select {
+		case err := <-done:
+			done <- err // for the next who asks
+			return err
+		case <-time.After(hang):
+			t.Fatal("does not end")
+			return nil
+		}
+	}
+	t.Cleanup(func() { end(); l.Close() })
+	return l, end
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }
+
+func TestVersionsOfTLS(t *testing.T) {
+	certificate, key, roots := certify(t)
+	l, end := run(t, Config{Handler: http.HandlerFunc(hello), Certificate: certificate, PrivateKey: key})
+	for version, want := range map[uint16]bool{tls.VersionTLS13: true, tls.VersionTLS12: false, tls.VersionTLS11: false} {
+		c, err := tls.Dial("tcp", l.Addr(), &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: version})
+		if (err == nil) != want {
+			t.Errorf("version %#x: %v", version, err)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}
+	answer, err := http.Get("http://" + l.Addr()) // plain HTTP gets nothing but the server's refusal
+	if err == nil {
+		answer.Body.Close()
+		if answer.StatusCode == http.StatusOK {
+			t.Error("plain HTTP is served")
+		}
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", l.Addr()); err == nil {
+		c.Close()
+		t.Error("served after the end")
+	}
+}
+
+// TestConnectionsAreBounded: what comes beyond the bound is served once another goes.
+func TestConnectionsAreBounded(t *testing.T) {
+	const clients = 6
+	var active, most atomic.Int32
+	leave := make(chan struct{})
+	l, _ := run(t, Config{Connections: 2, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		n := active.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		<-leave
+		active.Add(-1)
+	})})
+	var sent sync.WaitGroup
+	answers := make(chan error, clients)
+	for range clients {
+		sent.Add(1)
+		go func() {
+			c, err := net.Dial("tcp", l.Addr())
+			if err == nil {
+				_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			}
+			sent.Done()
+			if err == nil {
+				_, err = io.ReadAll(c)
+				c.Close()
+			}
+			answers <- err
+		}()
+	}
+	sent.Wait()
+	for range clients {
+		time.Sleep(20 * time.Millisecond) // time for a listener without a bound to show itself
+		leave <- struct{}{}
+	}
+	for range clients {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := most.Load(); n > 2 {
+		t.Errorf("%d connections were served at once", n)
+	}
+}
+
+func TestHeadersAreBounded(t *testing.T) {
+	l, _ := run(t, Config{Handler: http.HandlerFunc(hello)})
+	for size, want := range map[int]int{8 << 10: http.StatusOK, 64 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X", strings.Repeat("x", size))
+		answer, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+			continue
+		}
+		answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("%d bytes: %s, want %d", size, answer.Status, want)
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	certificate, key, _ := certify(t)
+	_, otherKey, _ := certify(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	good := Config{Address: "127.0.0.1:0", Key: "web", Handler: http.HandlerFunc(hello), Logger: slog.New(slog.DiscardHandler)}
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"no handler":        {func(c *Config) { c.Handler = nil }, "no handler"},
+		"taken":             {func(c *Config) { c.Address = taken.Addr().String() }, "choose another address with the key web"},
+		"no key":            {func(c *Config) { c.Certificate = certificate }, "cannot serve web"},
+		"no certificate":    {func(c *Config) { c.PrivateKey = key }, "cannot serve web"},
+		"another's key":     {func(c *Config) { c.Certificate, c.PrivateKey = certificate, otherKey }, "the key that belongs to it"},
+		"negative patience": {func(c *Config) { c.Patience = -1 }, "negative"},
+	} {
+		cfg := good
+		c.change(&cfg)
+		l, err := Open(cfg)
+		if err == nil {
+			l.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q in it", name, err, c.want)
+		}
+	}
+	l, err := Open(good) // and never run
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,60 @@
+package registry
+
+import (
+	"context"
+	"time"
+
+	"rawstone/collector/internal/identity"
+)
+
+// A Registered is a vehicle in the registry.
+type Registered struct {
+	ID       string    `json:"id"`
+	Account  string    `json:"account"`
+	AddedDay uint32    `json:"added_day"`
+	LastSeen time.Time `json:"last_seen,omitzero"`
+}
+
+// Vehicles lists the vehicles in the order of their names.
+func (d *Desk) Vehicles(ctx context.Context) ([]Registered, error) {
+	all, err := d.r.List(ctx)
+	out := make([]Registered, 0, len(all)) // an empty list in JSON too
+	for _, v := range all {
+		out = append(out, Registered{ID: v.ID, Account: v.Account, AddedDay: v.AddedDay, LastSeen: v.LastSeen})
+	}
+	return out, err
+}
+
+// A Key is an ECU key in the registry.
+type Key struct {
+	ID        string         `json:"id"`
+	State     identity.State `json:"state"`
+	Certified bool           `json:"certified"`
+	Bindings  []Binding      `json:"bindings"`
+}
+
+// A Binding is one of a key's, by sequence numbers of its snapshots: credits lie behind First, and up to Cut once there is one.
+type Binding struct {
+	Vehicle string  `json:"vehicle"`
+	First   uint64  `json:"first"`
+	Head    uint64  `json:"head"`
+	Cut     *uint64 `json:"cut,omitempty"`
+}
+
+// Keys lists the ECU keys in the order of their identifiers.
+func (d *Desk) Keys(ctx context.Context) ([]Key, error) {
+	all, err := d.r.Keys(ctx)
+	out := make([]Key, 0, len(all))
+	for _, k := range all {
+		key := Key{ID: k.ID.String(), State: k.State, Certified: k.Certified}
+		for _, b := range k.Bindings {
+			one := Binding{Vehicle: b.Vehicle, First: b.First.Seq, Head: b.Head.Seq}
+			if b.Closed {
+				one.Cut = &b.Cut
+			}
+			key.Bindings = append(key.Bindings, one)
+		}
+		out = append(out, key)
+	}
+	return out, err
+}

@@ -1,0 +1,190 @@
+// Package registry runs the errands of the commands that administer vehicles and attestation ECUs: it reads the files that they name,
+// opens the records and asks package identity, which decides.
+//
+// It may be used while the collector runs. It writes no file.
+package registry
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/identity"
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/attest"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
+)
+
+// Config says what is administered; every field is required.
+type Config struct {
+	// Records is the path of the collector's records.
+	Records string
+	// Program is the program's identifier and Timing its clock's.
+	Program wire.Hash
+	Timing  terms.Timing
+	// ECUCA is the file with the authorities that certify ECUs: ca.Pool.
+	ECUCA string
+	Now   func() time.Time
+}
+
+// A Desk does errands. It is used by one goroutine and closed at the end.
+type Desk struct {
+	db *store.DB
+	r  *identity.Registry
+}
+
+// Open opens the records.
+func Open(ctx context.Context, cfg Config) (*Desk, error) {
+	pool, err := ca.Pool(cfg.ECUCA)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use program.ecu_ca: %w", err)
+	}
+	db, err := store.Open(ctx, store.Config{Path: cfg.Records})
+	if err != nil {
+		return nil, err
+	}
+	r, err := identity.New(identity.Config{
+		DB: db, Program: cfg.Program, Clock: terms.Clock{Timing: cfg.Timing, Now: cfg.Now}, ECUCA: pool,
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &Desk{db, r}, nil
+}
+
+// Close closes the records.
+func (d *Desk) Close() error { return d.db.Close() }
+
+// An ECU names the files of an attestation ECU that is to be bound.
+type ECU struct {
+	// Key is the file with its identity, Certificate the one with its certificate in PEM.
+	Key, Certificate string
+}
+
+// A Vehicle is what is to be registered.
+type Vehicle struct {
+	// ID names the vehicle.
+	ID string
+	// ECUKey and ECUCert are the files of its attestation ECU, as in ECU, DeviceKey the one with its device key's public half.
+	ECUKey, ECUCert, DeviceKey string
+	// Account names an existing account; empty for a new one.
+	Account string
+}
+
+// AddVehicle registers a vehicle and returns its account.
+func (d *Desk) AddVehicle(ctx context.Context, v Vehicle) (account string, err error) {
+	ecu, err := readECU(ECU{v.ECUKey, v.ECUCert})
+	if err != nil {
+		return "", err
+	}
+	device, err := readPublicKey(v.DeviceKey)
+	if err != nil {
+		return "", fmt.Errorf("cannot use device key: %w; give the file that the agent's initialisation wrote", err)
+	}
+	return d.r.Add(ctx, identity.Vehicle{ID: v.ID, Identity: ecu.Identity, Certificate: ecu.Certificate, Device: device, Account: v.Account})
+}
+
+// Bind binds an ECU to a registered vehicle that has none.
+func (d *Desk) Bind(ctx context.Context, vehicle string, e ECU) error {
+	ecu, err := readECU(e)
+	if err != nil {
+		return err
+	}
+	return d.r.Bind(ctx, vehicle, ecu)
+}
+
+// Release ends a vehicle's binding at the snapshot in the file final, the ECU's last identity, or at its head when there is no such file.
+func (d *Desk) Release(ctx context.Context, vehicle, final string) (h identity.Handover, err error) {
+	last, err := readFinal(final)
+	if err != nil {
+		return h, err
+	}
+	return d.r.Release(ctx, vehicle, last)
+}
+
+// Replace ends a vehicle's binding as Release does and binds another ECU.
+func (d *Desk) Replace(ctx context.Context, vehicle, final string, e ECU) (h identity.Handover, err error) {
+	last, err := readFinal(final)
+	if err != nil {
+		return h, err
+	}
+	ecu, err := readECU(e)
+	if err != nil {
+		return h, err
+	}
+	return d.r.Replace(ctx, vehicle, last, ecu)
+}
+
+// Revoke revokes the key with an identifier in hexadecimal or, when that is empty, the key of the identity in a file.
+func (d *Desk) Revoke(ctx context.Context, id, key string) (h identity.Handover, err error) {
+	var of wire.KeyID
+	if id != "" {
+		b, err := hex.DecodeString(id)
+		if err != nil || len(b) != len(of) {
+			return h, fmt.Errorf("cannot revoke ECU key %q: a key's identifier is %d hexadecimal digits, as `collector ecu list` prints it", id, 2*len(of))
+		}
+		of = wire.KeyID(b)
+	} else {
+		whose, err := ReadIdentity(key)
+		if err != nil {
+			return h, err
+		}
+		of = whose.Key.ID()
+	}
+	return d.r.Revoke(ctx, of)
+}
+
+// readFinal reads the last identity of an ECU that is handed over; an empty path stands for none.
+func readFinal(path string) (*attest.Identity, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return ReadIdentity(path)
+}
+
+// ReadIdentity reads the file that an ECU made of its identity.
+func ReadIdentity(path string) (*attest.Identity, error) {
+	text, err := terms.ReadDocument(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use ECU identity: %w; give the file that the ECU's initialisation wrote", err)
+	}
+	id, err := attest.ParseIdentity(text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use ECU identity %s: %w", path, err)
+	}
+	return id, nil
+}
+
+func readECU(e ECU) (identity.ECU, error) {
+	id, err := ReadIdentity(e.Key)
+	if err != nil {
+		return identity.ECU{}, err
+	}
+	certificate, err := terms.ReadDocument(e.Certificate)
+	if err != nil {
+		return identity.ECU{}, fmt.Errorf("cannot use ECU certificate: %w; give the one that the ECU's manufacturer issued", err)
+	}
+	return identity.ECU{Identity: *id, Certificate: certificate}, nil
+}
+
+// readPublicKey reads a public key in hexadecimal.
+func readPublicKey(path string) (p wire.PublicKey, err error) {
+	text, err := terms.ReadDocument(path)
+	if err != nil {
+		return p, err
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(b) != len(p) {
+		return p, fmt.Errorf("%s does not hold %d bytes in hexadecimal", path, len(p))
+	}
+	p = wire.PublicKey(b)
+	if _, err := p.Key(); err != nil {
+		return p, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}

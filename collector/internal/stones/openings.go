@@ -1,0 +1,101 @@
+package stones
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"rawstone/collector/internal/store"
+	"rawstone/pkg/ledger"
+)
+
+// Openings returns what the auditor is given.
+func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
+	var from store.Openings
+	err := db.View(ctx, func(tx *store.Tx) (err error) {
+		from, err = tx.Openings(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := new(ledger.Openings)
+	for _, a := range from.Accounts {
+		o.AddAccount(a.ID, a.Secret)
+	}
+	for _, b := range from.Bindings {
+		o.AddBinding(b.Number, b.Opening)
+	}
+	for _, h := range from.Handovers {
+		o.AddHandover(h.Number, h.Opening)
+	}
+	for _, c := range from.Credits {
+		o.AddCredit(c.Number, c.Opening)
+	}
+	return o, nil
+}
+
+// Write writes the openings in a collector's records to a file that must not exist and that its owner alone may read.
+func Write(ctx context.Context, records, path string) (err error) {
+	if _, err := os.Stat(records); err != nil {
+		return fmt.Errorf("cannot write openings: there are no records: %w; correct state_dir in the configuration", err)
+	}
+	db, err := store.Open(ctx, store.Config{Path: records})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	all, err := Openings(ctx, db)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write openings: %s exists; choose another name or remove it", path)
+	} else if err != nil {
+		return fmt.Errorf("cannot write openings: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return all.Write(f)
+}
+
+// An Opener lets the operator's own validator see behind blinded entries, as they are at the moment. It is an audit.Opener.
+type Opener struct{ DB *store.DB }
+
+// Methods of an Opener take no context: each reads one row of the records.
+func opened[T any](o Opener, read func(context.Context, *store.Tx) (T, error)) (v T, ok bool) {
+	ctx := context.Background()
+	err := o.DB.View(ctx, func(tx *store.Tx) (err error) {
+		v, err = read(ctx, tx)
+		return err
+	})
+	return v, err == nil
+}
+
+// Credit returns the opening of the credit of that number, and whether there is one.
+func (o Opener) Credit(number uint64) (ledger.CreditOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.CreditOpening, error) {
+		return tx.CreditOpening(ctx, number)
+	})
+}
+
+// Binding returns the opening of the binding of that number, and whether there is one.
+func (o Opener) Binding(number uint64) (ledger.BindingOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.BindingOpening, error) {
+		return tx.BindingOpening(ctx, number)
+	})
+}
+
+// Handover returns the opening of the hand-over of that number, and whether there is one.
+func (o Opener) Handover(number uint64) (ledger.HandoverOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.HandoverOpening, error) {
+		return tx.HandoverOpening(ctx, number)
+	})
+}
+
+// Secret returns an account's secret, and whether there is such an account.
+func (o Opener) Secret(account string) ([32]byte, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) ([32]byte, error) { return tx.AccountSecret(ctx, account) })
+}

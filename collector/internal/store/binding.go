@@ -1,0 +1,129 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+
+	"rawstone/collector/internal/database"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/wire"
+)
+
+// An ECU is an attestation ECU's key.
+type ECU struct {
+	Key wire.PublicKey
+	// Certificate is the manufacturer's, in PEM; empty for keys that were registered before certificates were asked for.
+	Certificate []byte
+	// Revoked is for good.
+	Revoked bool
+}
+
+// A Binding says that an ECU key speaks for a vehicle and earns for an account, over a range of its snapshots. The ranges of one key's
+// bindings are disjoint, and a vehicle has at most one open binding.
+type Binding struct {
+	// Entry is its row in the outbox, which identifies it.
+	Entry   int64
+	ECU     wire.PublicKey
+	Vehicle string
+	Account string
+	// First is the head that the binding was logged with: nothing before it counts. Head is how far its snapshots are credited.
+	First, Head wire.Head
+	// Closed is set by a hand-over; then nothing whose end is beyond the sequence number Cut counts under it.
+	Closed bool
+	Cut    uint64
+	// Revoked is the key's.
+	Revoked bool
+}
+
+const selectBindings = `SELECT b.outbox_id, k.public, b.vehicle, b.account, b.first_seq, b.first_day, b.first_commitment,
+	b.head_seq, b.head_day, b.head_commitment, b.closed, b.cut, k.revoked FROM bindings b JOIN ecu_keys k ON k.id = b.ecu `
+
+func scanBindings(b *Binding, scan database.Scanner) error {
+	return scan(&b.Entry, database.Fixed(b.ECU[:]), &b.Vehicle, &b.Account,
+		database.Uint64(&b.First.Seq), &b.First.Day, database.Fixed(b.First.Commitment[:]),
+		database.Uint64(&b.Head.Seq), &b.Head.Day, database.Fixed(b.Head.Commitment[:]), &b.Closed, database.Uint64(&b.Cut), &b.Revoked)
+}
+
+// Bindings returns the bindings of all ECU keys, by key and in the order in which they were made.
+func (t *Tx) Bindings(ctx context.Context) ([]Binding, error) {
+	return database.List(ctx, t.tx, "read bindings", scanBindings, selectBindings+`ORDER BY k.id, b.outbox_id`)
+}
+
+// KeyBindings returns the bindings of one ECU key in the order in which they were made; none for a key that is not known.
+func (t *Tx) KeyBindings(ctx context.Context, ecu wire.KeyID) ([]Binding, error) {
+	return database.List(ctx, t.tx, "read bindings", scanBindings, selectBindings+`WHERE b.ecu = $1 ORDER BY b.outbox_id`, ecu[:])
+}
+
+// OpenBinding returns a vehicle's open binding, or ErrNotFound.
+func (t *Tx) OpenBinding(ctx context.Context, vehicle string) (Binding, error) {
+	return database.One(ctx, t.tx, "read binding", scanBindings, selectBindings+`WHERE b.vehicle = $1 AND b.closed = 0`, vehicle)
+}
+
+// AddECU keeps an ECU's key and certificate; a key that is known gets the new certificate.
+func (t *Tx) AddECU(ctx context.Context, key wire.PublicKey, certificate []byte) error {
+	id := key.ID()
+	if certificate == nil {
+		certificate = []byte{}
+	}
+	return t.tx.ExecOne(ctx, "add ECU key",
+		`INSERT INTO ecu_keys (id, public, certificate) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET certificate = excluded.certificate`,
+		id[:], key[:], certificate)
+}
+
+func scanECU(e *ECU, scan database.Scanner) error {
+	return scan(database.Fixed(e.Key[:]), &e.Certificate, &e.Revoked)
+}
+
+// ECU returns an ECU's key, or ErrNotFound.
+func (t *Tx) ECU(ctx context.Context, id wire.KeyID) (ECU, error) {
+	return database.One(ctx, t.tx, "read ECU key", scanECU, `SELECT public, certificate, revoked FROM ecu_keys WHERE id = $1`, id[:])
+}
+
+// AddBinding opens a binding of a known ECU key that is not revoked, keeps its opening and puts its blinded form into the outbox. It
+// fails while the key or the vehicle has an open binding.
+func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
+	rand.Read(o.Salt[:])
+	blind, err := o.Blind()
+	if err != nil {
+		return err
+	}
+	entry, err := t.AddEncoded(ctx, ledger.TypeBinding, ledger.Binding{Blind: blind})
+	if err != nil {
+		return err
+	}
+	ecu := o.ECU.ID()
+	return t.tx.ExecOne(ctx, "add binding",
+		`INSERT INTO bindings (outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, head_seq, head_day, head_commitment, salt)
+		 SELECT $1, id, $2, $3, $4, $5, $6, $4, $5, $6, $7 FROM ecu_keys WHERE id = $8 AND revoked = 0`,
+		entry, o.Vehicle, o.Account, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:], o.Salt[:], ecu[:])
+}
+
+// CloseBinding closes the open binding of a key at a cut, keeps the hand-over's opening and puts its blinded form into the outbox. With
+// Revoked the key is revoked too: its last binding is cut even when it was closed before, and all earlier ones at their heads.
+func (t *Tx) CloseBinding(ctx context.Context, o ledger.HandoverOpening) error {
+	rand.Read(o.Salt[:])
+	blind, err := o.Blind()
+	if err != nil {
+		return err
+	}
+	entry, err := t.AddEncoded(ctx, ledger.TypeHandover, ledger.Handover{Blind: blind})
+	if err != nil {
+		return err
+	}
+	if o.Revoked {
+		if err := t.tx.ExecOne(ctx, "revoke ECU key", `UPDATE ecu_keys SET revoked = 1 WHERE id = $1 AND revoked = 0`, o.ECU[:]); err != nil {
+			return err
+		}
+		if _, err := t.tx.Exec(ctx, "revoke ECU key", `UPDATE bindings SET cut = head_seq WHERE ecu = $1 AND closed = 1`, o.ECU[:]); err != nil {
+			return err
+		}
+	}
+	if err := t.tx.ExecOne(ctx, "close binding",
+		`UPDATE bindings SET closed = 1, cut = $1
+		 WHERE outbox_id = (SELECT max(outbox_id) FROM bindings WHERE ecu = $2) AND (closed = 0 OR $3 = 1)`,
+		int64(o.Cut), o.ECU[:], flag(o.Revoked)); err != nil {
+		return err
+	}
+	return t.tx.ExecOne(ctx, "add hand-over", `INSERT INTO handovers (outbox_id, ecu, cut, revoked, salt) VALUES ($1, $2, $3, $4, $5)`,
+		entry, o.ECU[:], int64(o.Cut), flag(o.Revoked), o.Salt[:])
+}
