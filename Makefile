@@ -7,7 +7,7 @@ FUZZTIME    ?= 20s
 MUTATIONS   ?= 1000000
 export CGO_ENABLED := 0
 
-.PHONY: bench-agent build ceremony-demo demo test test-socketcan lint fuzz bench cross clean
+.PHONY: bench-agent build ceremony-demo demo test test-socketcan power-test lint fuzz bench cross clean
 
 # Binaries for this machine.
 build:
@@ -53,6 +53,10 @@ test: cross
 # The tests that need SocketCAN, in an emulated Debian kernel.
 test-socketcan:
 	@GO="$(GO)" .ci/socketcan
+
+# Ten power cuts of an emulated machine: no submission that the spool acknowledged may be lost. CUTS=n for another number.
+power-test:
+	@GO="$(GO)" .ci/power
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi

@@ -2,12 +2,15 @@ package rawstone_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"io"
 	"math"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +24,7 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// A tap is a TCP proxy that keeps all that passes.
+// A tap is a proxy that keeps all that passes. It holds the keys of both ends: to the car it is the broker, to the broker the car.
 type tap struct {
 	l     net.Listener
 	mu    sync.Mutex
@@ -62,8 +65,23 @@ func (p *tap) flow(leaves bool) flow {
 	return f
 }
 
-// forward carries connections to addr until the tap closes.
-func (p *tap) forward(t *testing.T, addr string) {
+// forward carries connections to a world's broker until the tap closes.
+func (p *tap) forward(t *testing.T, w *world) {
+	t.Helper()
+	broker, err := tls.LoadX509KeyPair(w.path("ca/server.pem"), w.path("ca/server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	car, err := tls.LoadX509KeyPair(w.path("agent/identity/chain.pem"), w.path("device.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if text, err := os.ReadFile(w.path("ca/server-ca.pem")); err != nil || !roots.AppendCertsFromPEM(text) {
+		t.Fatalf("no root for the broker: %v", err)
+	}
+	p.l = tls.NewListener(p.l, &tls.Config{Certificates: []tls.Certificate{broker}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13})
+	out := &tls.Config{Certificates: []tls.Certificate{car}, RootCAs: roots, MinVersion: tls.VersionTLS13, Time: w.now}
 	var conns sync.WaitGroup
 	t.Cleanup(func() { p.l.Close(); conns.Wait() })
 	conns.Go(func() {
@@ -72,7 +90,7 @@ func (p *tap) forward(t *testing.T, addr string) {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", addr)
+			out, err := tls.Dial("tcp", w.mqtt, out)
 			if err != nil {
 				in.Close() // the collector is not up yet; the agent comes again
 				continue

@@ -49,7 +49,7 @@ func TestRealDrive(t *testing.T) {
 		vehicle: config("vehicles/css-gnss.yaml"),
 		consent: "hours, speed, trips",
 	}, wiretap.addr())
-	wiretap.forward(t, w.mqtt)
+	wiretap.forward(t, w)
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	start(t, func(ctx context.Context) error {
 		return collector.Run(ctx, w.collector(t), collector.Deps{Logger: logger, Now: now})

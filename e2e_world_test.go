@@ -137,33 +137,51 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	}
 	const documents = "  root: program/root.pub\n  file: program/program.cose\n"
 	const charter = "  charter: program/charter.cose\n"
+	const authority = "vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}\n"
 	w.write(t, "collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+charter+
 		"  policies: [program/policies/1.cose]\n  claim_keys: program/claim\n  ecu_ca: ca/ecu-ca.pem\n"+
 		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
-		"mqtt: {listen: "+w.mqtt+"}\nhttps: {listen: "+w.https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
+		authority+"mqtt: {listen: "+w.mqtt+"}\nhttps: {listen: "+w.https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
 	w.write(t, "sim.yaml", "program:\n"+documents+"state: ecu\nhistory: true\n"+c.sim)
 	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+charter+
 		"collector_url: https://"+w.https+"\ncollector_ca: ca/server-ca.pem\nnews_every: 1s\nbuses:\n"+c.buses+"\nvehicle_map: "+c.vehicle+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
 		"dispatch: {every_days: 1, max_delay: 50ms, retry_after: 1s}\nconsent: ["+c.consent+"]\n"+
-		"mqtt: {url: \"tcp://"+broker+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n")
+		"mqtt: {url: \"ssl://"+broker+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n")
 	identity, err := sim.Init(w.car(t), now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.write(t, "identity.pem", string(identity))
-	if err := agent.Init(w.agent(t), w.path("device.pub")); err != nil {
-		t.Fatal(err)
-	}
 	if err := collector.CertifyECU(w.path("ca"), w.path("identity.pem"), w.path("ecu.pem"), now()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = collector.AddVehicle(t.Context(), w.collector(t), collector.Vehicle{
-		ID: "CAR1", ECUKey: w.path("identity.pem"), ECUCert: w.path("ecu.pem"), DeviceKey: w.path("device.pub"),
+	_, token, err := collector.AddVehicle(t.Context(), w.collector(t), collector.Vehicle{
+		ID: "CAR1", ECUKey: w.path("identity.pem"), ECUCert: w.path("ecu.pem"),
 	}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.enroll(t, token)
 	return w
+}
+
+// enroll gives the vehicle its device key and certificate from a collector that runs for just that.
+func (w *world) enroll(t *testing.T, token string) {
+	t.Helper()
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	ready := make(chan struct{})
+	stop := start(t, func(ctx context.Context) error {
+		return collector.Run(ctx, w.collector(t), collector.Deps{Logger: logger, Now: w.now, OnReady: func(collector.Addresses) { close(ready) }})
+	})
+	defer stop()
+	select {
+	case <-ready:
+	case <-time.After(time.Minute):
+		t.Fatal("the collector is not ready within a minute")
+	}
+	if err := agent.Enroll(t.Context(), w.agent(t), token, agent.Deps{Logger: logger, Now: w.now}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func must[T any](t *testing.T, v T, err error) T {

@@ -20,19 +20,19 @@ func floors() map[string]int {
 	m := make(map[string]int)
 	for floor, names := range [][]string{
 		0: {
-			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/odometer/motion", "agent/internal/vss",
+			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/https", "agent/internal/odometer/motion", "agent/internal/vss",
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket", "pkg/claim/internal/batch", "pkg/claim/internal/file",
 			"collector/internal/credit/internal/check", "pkg/capturetest", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/vectortest",
 		},
-		1: {"agent/internal/decode/capture", "agent/internal/decode/tally", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
+		1: {"agent/internal/decode/capture", "agent/internal/decode/tally", "agent/internal/device", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
 		2: {"agent/internal/blob", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
-			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/dispatch", "agent/internal/flash",
+			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/certificate", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/program",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
 			"collector/internal/blob", "collector/internal/ca", "collector/internal/database", "collector/internal/listener", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
 		},
 		4: {
-			"agent/internal/bus", "agent/internal/cut", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
+			"agent/internal/bus", "agent/internal/cut", "agent/internal/identity", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
 			"collector/internal/outbox", "collector/internal/panel", "pkg/audit/internal/accounts", "pkg/notice",
 		},
 		5: {

@@ -3,16 +3,16 @@ package daemon
 import (
 	"bytes"
 	"errors"
-	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"time"
 
-	"rawstone/agent/internal/blob"
 	"rawstone/agent/internal/bus"
+	"rawstone/agent/internal/device"
+	"rawstone/agent/internal/https"
+	"rawstone/agent/internal/uplink"
 	"rawstone/agent/internal/vehicle"
 	"rawstone/pkg/config"
 	"rawstone/pkg/terms"
@@ -30,7 +30,8 @@ type Config struct {
 	Vehicle string `yaml:"vehicle"`
 	// StateDir holds everything that the agent keeps. Required.
 	StateDir string `yaml:"state_dir"`
-	// DeviceKey is the file of the vehicle's device key, which signs usage reports; `agent init` makes it. Required.
+	// DeviceKey is the place of the vehicle's device key, which is its identity and signs usage reports: a file, or
+	// tpm:///dev/tpmrm0?handle=0x81010001 for a key in a TPM 2.0 at a persistent handle. `agent enroll` makes it. Required.
 	DeviceKey string `yaml:"device_key"`
 	// Program says which program the car takes part in.
 	Program Program `yaml:"program"`
@@ -55,9 +56,9 @@ type Config struct {
 	ClaimKinds []string `yaml:"claim_kinds"`
 	// MQTT says where the broker is.
 	MQTT MQTT `yaml:"mqtt"`
-	// CollectorURL is https://HOST:PORT, where circuits and proving keys are fetched. Required.
+	// CollectorURL is https://HOST:PORT, where the client certificate comes from and circuits and proving keys are fetched. Required.
 	CollectorURL string `yaml:"collector_url"`
-	// CollectorCA is the PEM file of the roots that CollectorURL is checked under; empty for the system's. Default empty.
+	// CollectorCA is the PEM file of the roots that CollectorURL and the broker are checked under; empty for the system's. Default empty.
 	CollectorCA string `yaml:"collector_ca"`
 	// NewsEvery is the longest time between two looks at the collector's notice of policies, default 168h, 1s to 744h.
 	NewsEvery time.Duration `yaml:"news_every"`
@@ -127,7 +128,7 @@ type Dispatch struct {
 
 // MQTT is the way to the collector.
 type MQTT struct {
-	// URL is tcp://HOST:PORT; only loopback hosts until there is enrolment. Required.
+	// URL is ssl://HOST:PORT, checked under the same roots as CollectorURL. Required.
 	URL string `yaml:"url"`
 	// RetryMin and RetryMax bound the back-off between two attempts; defaults 1s and 15m.
 	RetryMin time.Duration `yaml:"retry_min"`
@@ -194,7 +195,10 @@ func (c *Config) busIndex(name string) (uint8, bool) {
 func load(path string) (*Config, error) {
 	c := Defaults()
 	err := config.Load(path, &c)
-	config.Resolve(path, &c.StateDir, &c.DeviceKey, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.CollectorCA, &c.ECU.Identity, &c.VehicleMap)
+	if device.InFile(c.DeviceKey) {
+		config.Resolve(path, &c.DeviceKey)
+	}
+	config.Resolve(path, &c.StateDir, &c.Program.Root, &c.Program.File, &c.Program.Charter, &c.CollectorCA, &c.ECU.Identity, &c.VehicleMap)
 	return &c, err
 }
 
@@ -207,15 +211,19 @@ func (c *Config) Validate(f *config.Faults) {
 		f.Add("$.vehicle", "%v", err)
 	}
 	for path, v := range map[string]string{
-		"$.state_dir": c.StateDir, "$.device_key": c.DeviceKey, "$.program.root": c.Program.Root, "$.program.file": c.Program.File,
+		"$.state_dir": c.StateDir, "$.program.root": c.Program.Root, "$.program.file": c.Program.File,
 		"$.program.charter": c.Program.Charter, "$.ecu.identity": c.ECU.Identity,
 	} {
 		if v == "" {
 			f.Add(path, "must be set")
 		}
 	}
-	if err := blob.CheckURL(c.CollectorURL); err != nil {
-		f.Add("$.collector_url", "%v", err)
+	for path, err := range map[string]error{
+		"$.device_key": device.Check(c.DeviceKey), "$.collector_url": https.CheckURL(c.CollectorURL), "$.mqtt.url": uplink.CheckURL(c.MQTT.URL),
+	} {
+		if err != nil {
+			f.Add(path, "%v", err)
+		}
 	}
 	c.validateReading(f)
 	for i, name := range c.Consent {
@@ -242,11 +250,6 @@ func (c *Config) Validate(f *config.Faults) {
 	within(f, "$.news_every", c.NewsEvery, time.Second, 31*24*time.Hour)
 	within(f, "$.spool.max_kib", c.Spool.MaxKiB, 64, 1<<20)
 	within(f, "$.memory_limit_mib", c.MemoryLimit, 16, 1024)
-	if u, err := url.Parse(c.MQTT.URL); err != nil || u.Scheme != "tcp" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" {
-		f.Add("$.mqtt.url", "%q is not tcp://HOST:PORT", c.MQTT.URL)
-	} else if !loopback(u.Host) {
-		f.Add("$.mqtt.url", "%s is not a loopback address: without enrolment nothing may leave the machine", u.Host)
-	}
 	if a, err := netip.ParseAddrPort(c.Status); c.Status != "" && (err != nil || !a.Addr().IsLoopback()) {
 		f.Add("$.status", "%q is not a loopback IP:port such as 127.0.0.1:8081: the status page is for the car alone", c.Status)
 	}
@@ -276,14 +279,4 @@ func within[T ~int | ~int64](f *config.Faults, path string, v, low, high T) {
 	if v < low || v > high {
 		f.Add(path, "%v is not within %v to %v", v, low, high)
 	}
-}
-
-// loopback reports whether host:port names this machine.
-func loopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }

@@ -15,8 +15,8 @@ func TestFaultsAreAllNamed(t *testing.T) {
 		text string
 		want []string
 	}{
-		"empty": {"", []string{"agent.yaml: environment:", "vehicle:", "state_dir: must", "device_key: must", "program.root: must", "program.file: must",
-			"program.charter: must", "ecu.identity: must", "buses: 0 buses", "mqtt.url:", `collector_url: "" is not https://HOST:PORT`}},
+		"empty": {"", []string{"agent.yaml: environment:", "vehicle:", "state_dir: must", "device_key: no place of the device key given", "program.root: must", "program.file: must",
+			"program.charter: must", "ecu.identity: must", "buses: 0 buses", `mqtt.url: "" is not ssl://HOST:PORT`, `collector_url: "" is not https://HOST:PORT`}},
 		"unknown key":  {agentYAML + "telemetry: 3\n", []string{"agent.yaml:17:1: telemetry: unknown key"}},
 		"repeated key": {agentYAML + "vehicle: CAR2\n", []string{"agent.yaml:17:1: vehicle: the key is repeated"}},
 		"many": {strings.NewReplacer(
@@ -28,11 +28,12 @@ func TestFaultsAreAllNamed(t *testing.T) {
 		}},
 		"buses": {strings.Replace(agentYAML, "buses:\n", "buses:\n  - {name: can0, url: \"udp://239.64.144.2:1\"}\n  - {url: x}\n", 1),
 			[]string{`buses[2].name: "can0" is empty or stands twice`, `buses[1].name: "" is empty`, `agent.yaml:11:11: buses[1].url: `}},
-		"ECU's bus": {strings.Replace(agentYAML, "ecu: {bus: can0", "ecu: {bus: can7", 1), []string{`agent.yaml:12:12: ecu.bus: there is no bus "can7"`}},
-		"broker elsewhere": {strings.Replace(agentYAML, "127.0.0.1:1", "192.0.2.1:1883", 1),
-			[]string{"agent.yaml:15:13: mqtt.url: 192.0.2.1:1883 is not a loopback address: without enrolment nothing may leave the machine"}},
-		"broker by a name":    {strings.Replace(agentYAML, "127.0.0.1:1", "broker.example:1883", 1), []string{"is not a loopback address"}},
-		"broker over TLS":     {strings.Replace(agentYAML, "tcp://", "ssl://", 1), []string{"is not tcp://HOST:PORT"}},
+		"ECU's bus":           {strings.Replace(agentYAML, "ecu: {bus: can0", "ecu: {bus: can7", 1), []string{`agent.yaml:12:12: ecu.bus: there is no bus "can7"`}},
+		"broker in plaintext": {strings.Replace(agentYAML, "ssl://", "tcp://", 1), []string{`agent.yaml:15:13: mqtt.url: "tcp://127.0.0.1:1" is not ssl://HOST:PORT`}},
+		"broker with a user":  {strings.Replace(agentYAML, "ssl://", "ssl://me:secret@", 1), []string{"mqtt.url:", "is not ssl://HOST:PORT"}},
+		"TPM without a handle": {strings.Replace(agentYAML, "device.key", "tpm:///dev/tpmrm0", 1),
+			[]string{`agent.yaml:4:13: device_key: "tpm:///dev/tpmrm0" is neither a file nor tpm:///DEVICE?handle=0x81010001`}},
+		"another's handle":    {strings.Replace(agentYAML, "device.key", "tpm:///dev/tpmrm0?handle=1", 1), []string{"the handle is not one of the owner's"}},
 		"collector over http": {strings.Replace(agentYAML, "https://127.0.0.1:1", "http://127.0.0.1:1", 1), []string{`collector_url: "http://127.0.0.1:1" is not https://HOST:PORT`}},
 		"collector's user":    {strings.Replace(agentYAML, "https://", "https://me:secret@", 1), []string{"collector_url:", "is not https://HOST:PORT"}},
 		"collector's path":    {strings.Replace(agentYAML, "127.0.0.1:1\n", "127.0.0.1:1/v1\n", 1), []string{"collector_url:", "is not https://HOST:PORT"}},
@@ -91,6 +92,9 @@ func TestDefaultsAndPaths(t *testing.T) {
 		if filepath.Dir(path) != w.dir {
 			t.Errorf("%s is not relative to the file", path)
 		}
+	}
+	if c := w.load("device.key", "tpm:///dev/tpmrm0?handle=0x81010001"); c.DeviceKey != "tpm:///dev/tpmrm0?handle=0x81010001" {
+		t.Errorf("a TPM's key is at %s", c.DeviceKey)
 	}
 }
 

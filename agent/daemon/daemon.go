@@ -18,14 +18,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"rawstone/agent/internal/budget"
 	"rawstone/agent/internal/bus"
 	"rawstone/agent/internal/flash"
+	"rawstone/agent/internal/identity"
 	"rawstone/agent/internal/journal"
+	"rawstone/agent/internal/program"
 	"rawstone/agent/internal/reader"
 	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/rulebook"
@@ -37,17 +38,16 @@ import (
 	"rawstone/agent/internal/vehicle"
 	"rawstone/agent/internal/vss"
 	"rawstone/pkg/attest"
-	"rawstone/pkg/can/dbc"
-	"rawstone/pkg/keyfile"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
-// Places below the state directory. A factory reset wipes stateDir, rulesDir and keysDir, and never budgetDir nor its anchor.
+// Places below the state directory. A factory reset wipes stateDir, rulesDir, keysDir and identityDir, and never budgetDir nor its anchor.
 const (
 	stateDir     = "state"
 	rulesDir     = "rules"
 	keysDir      = "keys"
+	identityDir  = "identity"
 	budgetDir    = "budget"
 	budgetAnchor = "budget.anchor"
 )
@@ -70,7 +70,8 @@ type agent struct {
 	clock   terms.Clock
 	metrics *prometheus.Registry
 
-	state    *badger.DB
+	identity *identity.Identity
+	state    *flash.Store
 	recorder *trip.Recorder
 	began    int64 // metres counted when this run began
 	reader   *reader.Reader
@@ -86,13 +87,20 @@ type agent struct {
 	opened   []io.Closer // closed in reverse order
 }
 
+func (d Deps) complete() (Deps, error) {
+	if d.Logger == nil {
+		return d, errors.New("no logger given")
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	return d, nil
+}
+
 // Run runs the agent until ctx is done or something fails.
 func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
-	if deps.Logger == nil {
-		return errors.New("cannot run agent: no logger given")
-	}
-	if deps.Now == nil {
-		deps.Now = time.Now
+	if deps, err = deps.complete(); err != nil {
+		return fmt.Errorf("cannot run agent: %w", err)
 	}
 	a := &agent{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry(), reports: "off"}
 	defer func() { err = errors.Join(err, a.close()) }()
@@ -105,6 +113,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	group.Go(func() error { return a.receive(ctx) })
 	group.Go(func() error { return a.book.Run(ctx) })
 	group.Go(func() error { return a.sealer.Run(ctx) })
+	group.Go(func() error { return a.identity.Run(ctx) })
 	group.Go(func() error { return a.uplink.Run(ctx) })
 	group.Go(func() error { return a.tell(ctx) })
 	if a.listener != nil {
@@ -115,7 +124,8 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 
 // open opens everything in the order of dependence. What was opened before a failure is closed by close.
 func (a *agent) open() error {
-	p, err := openProgram(a.cfg)
+	files := terms.Files{Root: a.cfg.Program.Root, Program: a.cfg.Program.File, Charter: a.cfg.Program.Charter}
+	p, err := program.Load(files, a.cfg.ECU.Identity, a.cfg.Environment)
 	if err != nil {
 		return err
 	}
@@ -123,7 +133,12 @@ func (a *agent) open() error {
 	if err := os.MkdirAll(a.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}
-	if a.state, err = flash.Open(flash.Config{Dir: a.path(stateDir), Logger: a.deps.Logger}); err != nil {
+	if err := a.openIdentity(); err != nil {
+		return err
+	}
+	var found flash.Finding
+	a.state, found, err = flash.OpenStore(flash.StoreConfig{Dir: a.path(stateDir), Now: a.deps.Now, Logger: a.deps.Logger, Registerer: a.metrics})
+	if err != nil {
 		return err
 	}
 	a.opened = append(a.opened, a.state)
@@ -133,6 +148,9 @@ func (a *agent) open() error {
 	}
 	if a.journal, err = journal.Open(journal.Config{DB: a.state, Logger: a.deps.Logger, Registerer: a.metrics}); err != nil {
 		return err
+	}
+	if text := found.String(); text != "" {
+		a.alert(text)
 	}
 	if err := a.openReading(); err != nil {
 		return err
@@ -144,7 +162,8 @@ func (a *agent) open() error {
 		return err
 	}
 	a.uplink, err = uplink.New(uplink.Config{
-		URL: a.cfg.MQTT.URL, Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.sealer.HandleReceipt, Now: a.deps.Now,
+		URL: a.cfg.MQTT.URL, TLS: a.identity.TLS(), Ready: a.identity.Ready, OnRefused: a.identity.Doubt,
+		Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.sealer.HandleReceipt, Now: a.deps.Now,
 		ReceiptWait: a.cfg.MQTT.ReceiptWait, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax,
 		OnNotice: a.hear, NewsDue: a.book.NewsDue, Logger: a.deps.Logger, Registerer: a.metrics,
 	})
@@ -154,7 +173,9 @@ func (a *agent) open() error {
 	return a.openStatus()
 }
 
-func (a *agent) path(name string) string { return filepath.Join(a.cfg.StateDir, name) }
+func (a *agent) path(name string) string { return a.cfg.path(name) }
+
+func (c *Config) path(name string) string { return filepath.Join(c.StateDir, name) }
 
 func (a *agent) openReading() error {
 	families, err := a.consent()
@@ -162,7 +183,7 @@ func (a *agent) openReading() error {
 		return err
 	}
 	var signals []vss.Signal
-	v, err := a.openVehicle()
+	v, err := vehicle.Open(a.cfg.VehicleMap, a.cfg.busIndex, a.deps.Logger)
 	if err != nil {
 		return err
 	}
@@ -196,24 +217,6 @@ func (a *agent) openReading() error {
 	return nil
 }
 
-// openVehicle reads the vehicle map; nil when there is none.
-func (a *agent) openVehicle() (*vehicle.Reader, error) {
-	if a.cfg.VehicleMap == "" {
-		return nil, nil
-	}
-	m, err := vehicle.Load(a.cfg.VehicleMap)
-	if err != nil {
-		return nil, err
-	}
-	r, err := vehicle.Compile(m, a.cfg.busIndex, func(w dbc.Warning) {
-		a.deps.Logger.Warn("line of a DBC file is left out", "file", w.File, "line", w.Line, "reason", w.Reason)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.cfg.VehicleMap, err)
-	}
-	return r, nil
-}
-
 // consent returns the families of usage statistics that the driver has turned on.
 func (a *agent) consent() (families wire.Family, err error) {
 	for _, name := range a.cfg.Consent {
@@ -232,10 +235,6 @@ func (a *agent) openReports(c *seal.Config, u *terms.Usage) error {
 	if families == 0 || err != nil {
 		return err
 	}
-	key, err := keyfile.Load(a.cfg.DeviceKey)
-	if err != nil {
-		return fmt.Errorf("%w; run agent init", err)
-	}
 	limit, err := budget.YearLimit(report.Cost(u), int64(u.YearlyDispatches))
 	if err != nil {
 		return err
@@ -245,7 +244,7 @@ func (a *agent) openReports(c *seal.Config, u *terms.Usage) error {
 	} else if err != nil {
 		a.withoutReports("the privacy budget ledger does not open; claims go on; restart the agent, and have the vehicle enrolled anew if that does not help", err)
 	} else {
-		c.Families, c.Device, c.Budget, c.Usage = families, key, a.ledger, a.recorder
+		c.Families, c.Device, c.Budget, c.Usage = families, a.identity.Device, a.ledger, a.recorder
 	}
 	return nil
 }
@@ -294,9 +293,7 @@ func (a *agent) compare(m *attest.Message, answer bool) {
 	if !found {
 		return
 	}
-	if err := a.journal.Note(a.deps.Now(), finding.String()); err != nil {
-		a.deps.Logger.Error("cannot tell the driver of a disagreement", "error", err)
-	}
+	a.alert(finding.String())
 }
 
 // tell logs the number of frames read while there are new ones.
@@ -349,6 +346,11 @@ func (a *agent) snapshot() status.Snapshot {
 		s.Policies = append(s.Policies, status.Policy{
 			Serial: u.Policy.Serial, Kind: u.Policy.Kind, FromDay: u.Policy.FromDay, ToDay: u.Policy.ToDay, Unused: u.Idle,
 		})
+	}
+	if until, problem := a.identity.Status(); problem != nil {
+		s.CertificateUntil, s.CertificateProblem = until, problem.Error()
+	} else {
+		s.CertificateUntil = until
 	}
 	if !sealing.Retry.IsZero() {
 		s.Retry = &sealing.Retry

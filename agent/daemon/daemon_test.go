@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/hex"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/trip"
 	"rawstone/agent/internal/vss"
-	"rawstone/pkg/keyfile"
 	"rawstone/pkg/wire"
 )
 
@@ -39,7 +37,7 @@ func TestRunRefuses(t *testing.T) {
 		"no identity":          {func(c *Config) { c.ECU.Identity += "x" }, "cannot read document: open " + w.path("ecu.pemx")},
 		"no vehicle map":       {func(c *Config) { c.VehicleMap += "x" }, w.path("car.yamlx")},
 		"map for another bus":  {func(c *Config) { c.Buses[0].Name, c.ECU.Bus = "can1", "can1" }, w.path("car.yaml")},
-		"no device key":        {func(c *Config) { c.DeviceKey += "x" }, "device.keyx: no such file or directory; run agent init"},
+		"no device key":        {func(c *Config) { c.DeviceKey += "x" }, "device.keyx: no such file or directory; run agent enroll"},
 		"other root":           {func(c *Config) { c.Program.Root = other.path("root.pub") }, "cannot use program document " + w.path("program.cose")},
 		"other charter":        {func(c *Config) { c.Program.Charter = other.path("charter.cose") }, "cannot use charter"},
 		"other ECU":            {func(c *Config) { c.ECU.Identity = other.path("ecu.pem") }, "it belongs to another program"},
@@ -65,25 +63,6 @@ func TestProductionRefusesDevelopmentKeys(t *testing.T) {
 	s := a.snapshot()
 	if len(s.Policies) != 1 || !strings.Contains(s.Policies[0].Unused, "its keys are from a development setup, which production refuses") {
 		t.Errorf("%+v", s)
-	}
-}
-
-func TestInit(t *testing.T) {
-	w := newWorld(t, wire.Development)
-	key := must(keyfile.Load(w.path("device.key")))
-	public := must(wire.NewPublicKey(key.Public()))
-	if b := must(os.ReadFile(w.path("device.pub"))); string(b) != hex.EncodeToString(public[:])+"\n" {
-		t.Errorf("public key is %q", b)
-	}
-	cfg := w.load()
-	if err := Init(cfg, w.path("device.pub")); err == nil || !strings.Contains(err.Error(), "device.pub exists") {
-		t.Errorf("%v", err)
-	}
-	if err := Init(cfg, w.path("again.pub")); err == nil || !strings.Contains(err.Error(), "device.key") {
-		t.Errorf("%v", err)
-	}
-	if _, err := os.Stat(w.path("again.pub")); err == nil {
-		t.Error("a public key of no key was written")
 	}
 }
 

@@ -2,19 +2,16 @@ package daemon
 
 import (
 	"rawstone/agent/internal/blob"
+	"rawstone/agent/internal/program"
 	"rawstone/agent/internal/rulebook"
 	"rawstone/agent/internal/seal"
 	"rawstone/pkg/terms"
 )
 
 // openRules opens what the car has heard of policies and fetched of keys. The sealer is told of changes; it is there before any come.
-func (a *agent) openRules(p *program) error {
-	trust, err := blob.Trust(a.cfg.CollectorCA, a.deps.Now)
-	if err != nil {
-		return err
-	}
+func (a *agent) openRules(p *program.Program) error {
 	keys, err := blob.New(blob.Config{
-		Dir: a.path(keysDir), URL: a.cfg.CollectorURL, TLS: trust, Logger: a.deps.Logger, Registerer: a.metrics,
+		Dir: a.path(keysDir), URL: a.cfg.CollectorURL, TLS: a.identity.Trust, Logger: a.deps.Logger, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
@@ -27,9 +24,9 @@ func (a *agent) openRules(p *program) error {
 	return err
 }
 
-func (a *agent) openSealing(p *program) (err error) {
+func (a *agent) openSealing(p *program.Program) (err error) {
 	c := seal.Config{
-		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ecu,
+		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ECU,
 		Charter: p.Charter, CharterID: p.CharterID, Rules: a.book.Rules, News: a.outdate,
 		Prover:    func(q *terms.Policy) (seal.Prover, bool) { return a.book.Prover(q) },
 		EveryDays: a.cfg.Dispatch.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,

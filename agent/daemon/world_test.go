@@ -80,7 +80,7 @@ vehicle_map: car.yaml
 ecu: {bus: can0, identity: ecu.pem, answer_wait: 100ms}
 dispatch: {every_days: 1, max_delay: 1s}
 consent: [hours, speed]
-mqtt: {url: "tcp://127.0.0.1:1"}
+mqtt: {url: "ssl://127.0.0.1:1"}
 collector_url: https://127.0.0.1:1
 `
 
@@ -135,9 +135,7 @@ func newWorld(t *testing.T, env wire.Environment) *world {
 	birth := w.message(0).Snapshot
 	w.write("ecu.pem", string(must(attest.EncodeIdentity(attest.Identity{Key: public["ecu"], Program: w.program, Snapshot: birth}))))
 	w.write("agent.yaml", agentYAML)
-	if err := Init(must(Load(w.path("agent.yaml"))), w.path("device.pub")); err != nil {
-		t.Fatal(err)
-	}
+	must(keyfile.Create(w.path("device.key")))
 	return w
 }
 

@@ -30,6 +30,7 @@ func Administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 	}
 	d, err := registry.Open(ctx, registry.Config{
 		Records: cfg.Records(), Program: p.ProgramID, Timing: p.Timing, ECUCA: cfg.Program.ECUCA, Now: now,
+		TokenLife: time.Duration(cfg.Vehicles.TokenDays) * 24 * time.Hour,
 	})
 	if err != nil {
 		return err
@@ -41,13 +42,18 @@ func Administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 // A Vehicle is what is to be registered.
 type Vehicle = registry.Vehicle
 
-// AddVehicle registers a vehicle and returns its account.
-func AddVehicle(ctx context.Context, cfg *Config, v Vehicle, now func() time.Time) (account string, err error) {
+// AddVehicle registers a vehicle and returns its account and the token with which it may enrol.
+func AddVehicle(ctx context.Context, cfg *Config, v Vehicle, now func() time.Time) (account, token string, err error) {
 	err = Administer(ctx, cfg, now, func(d *registry.Desk) (err error) {
-		account, err = d.AddVehicle(ctx, v)
+		account, token, err = d.AddVehicle(ctx, v)
 		return err
 	})
-	return account, err
+	return account, token, err
+}
+
+// RevokeVehicle keeps a vehicle from connecting and enrolling for good, as `collector vehicle revoke` does.
+func RevokeVehicle(ctx context.Context, cfg *Config, vehicle string, now func() time.Time) error {
+	return Administer(ctx, cfg, now, func(d *registry.Desk) error { return d.RevokeVehicle(ctx, vehicle) })
 }
 
 // WriteOpenings writes what the auditor needs to see behind the ledger's blinded entries: stones.Write.

@@ -19,9 +19,11 @@ type Config struct {
 	StateDir string `yaml:"state_dir"`
 	// Program names the program's documents and keys.
 	Program Program `yaml:"program"`
+	// Vehicles is the authority for vehicles' certificates.
+	Vehicles Vehicles `yaml:"vehicles"`
 	// MQTT is the broker's listener.
 	MQTT MQTT `yaml:"mqtt"`
-	// HTTPS is where agents fetch the files of the claim setup.
+	// HTTPS is where agents enrol and fetch the files of the claim setup.
 	HTTPS HTTPS `yaml:"https"`
 	// Web is the address of the dashboard and metrics, on loopback until there is sign-in; default 127.0.0.1:8080.
 	Web string `yaml:"web"`
@@ -46,10 +48,23 @@ type Program struct {
 	ValidatorKey string `yaml:"validator_key"`
 }
 
-// MQTT is the broker's listener.
+// Vehicles is the authority that issues vehicles' client certificates.
+type Vehicles struct {
+	// CACertificate and CAKey are PEM files: its certificate, the one that issues first where there are several, and its secret key with
+	// mode 0600. Required.
+	CACertificate string `yaml:"ca_certificate"`
+	CAKey         string `yaml:"ca_key"`
+	// TokenDays is how long a token for enrolment is good, 1 to 365; default 30.
+	TokenDays int `yaml:"token_days"`
+}
+
+// MQTT is the broker's listener, with TLS 1.3.
 type MQTT struct {
-	// Listen is the address for vehicles, on loopback until there is enrolment; default 127.0.0.1:1883.
+	// Listen is the address for vehicles; default 127.0.0.1:8883.
 	Listen string `yaml:"listen"`
+	// Certificate and Key are as those of HTTPS; default these.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
 }
 
 // HTTPS is a server with TLS 1.3.
@@ -63,7 +78,7 @@ type HTTPS struct {
 
 // Defaults returns the configuration over which a file is read.
 func Defaults() Config {
-	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:1883"}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
+	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
 }
 
 // Load reads and checks a configuration file.
@@ -73,7 +88,11 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	p := &c.Program
-	config.Resolve(path, &c.StateDir, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey, &c.HTTPS.Certificate, &c.HTTPS.Key)
+	config.Resolve(path, &c.StateDir, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey,
+		&c.HTTPS.Certificate, &c.HTTPS.Key, &c.MQTT.Certificate, &c.MQTT.Key, &c.Vehicles.CACertificate, &c.Vehicles.CAKey)
+	if c.MQTT.Certificate == "" {
+		c.MQTT.Certificate, c.MQTT.Key = c.HTTPS.Certificate, c.HTTPS.Key
+	}
 	for i := range p.Policies {
 		config.Resolve(path, &p.Policies[i])
 	}
@@ -86,7 +105,8 @@ func (c *Config) Validate(f *config.Faults) {
 		f.Add("$.environment", "%q is neither development nor production", c.Environment)
 	}
 	all := append(c.Program.documents(), c.Program.secrets()...)
-	for _, n := range append(all, named{"state_dir", c.StateDir}, named{"https.certificate", c.HTTPS.Certificate}, named{"https.key", c.HTTPS.Key}) {
+	for _, n := range append(all, named{"state_dir", c.StateDir}, named{"https.certificate", c.HTTPS.Certificate}, named{"https.key", c.HTTPS.Key},
+		named{"vehicles.ca_certificate", c.Vehicles.CACertificate}, named{"vehicles.ca_key", c.Vehicles.CAKey}) {
 		if n.path == "" {
 			f.Add("$."+n.key, "must be set")
 		}
@@ -94,8 +114,14 @@ func (c *Config) Validate(f *config.Faults) {
 	if len(c.Program.Policies) == 0 {
 		f.Add("$.program.policies", "must name at least one file")
 	}
-	if !loopback(c.MQTT.Listen) {
-		f.Add("$.mqtt.listen", "%q is not a loopback IP:port such as 127.0.0.1:1883: vehicles cannot enrol yet, so nobody else may reach the broker", c.MQTT.Listen)
+	if d := c.Vehicles.TokenDays; d < 1 || d > 365 {
+		f.Add("$.vehicles.token_days", "%d is not from 1 to 365", d)
+	}
+	if _, err := netip.ParseAddrPort(c.MQTT.Listen); err != nil {
+		f.Add("$.mqtt.listen", "%q is not IP:port such as 0.0.0.0:8883", c.MQTT.Listen)
+	}
+	if (c.MQTT.Certificate == "") != (c.MQTT.Key == "") {
+		f.Add("$.mqtt", "certificate and key go together; without both, those of https serve")
 	}
 	if _, err := netip.ParseAddrPort(c.HTTPS.Listen); err != nil {
 		f.Add("$.https.listen", "%q is not IP:port such as 127.0.0.1:8443", c.HTTPS.Listen)

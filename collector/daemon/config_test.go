@@ -17,7 +17,9 @@ func TestDemoConfig(t *testing.T) {
 	}
 	demo := func(name string) string { return filepath.Join("../../build/demo", name) }
 	want := &Config{
-		Environment: wire.Development, StateDir: demo("collector"), MQTT: MQTT{Listen: "127.0.0.1:18830"}, Web: "127.0.0.1:8088",
+		Environment: wire.Development, StateDir: demo("collector"), Web: "127.0.0.1:8088",
+		MQTT:     MQTT{Listen: "127.0.0.1:18830", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key")},
+		Vehicles: Vehicles{CACertificate: demo("ca/vehicle-ca.pem"), CAKey: demo("ca/vehicle-ca.key"), TokenDays: 30},
 		HTTPS: HTTPS{
 			Listen: "127.0.0.1:18443", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key"),
 		},
@@ -36,7 +38,7 @@ func TestDemoConfig(t *testing.T) {
 func TestDefaultsAreLoopback(t *testing.T) {
 	w := &world{dir: t.TempDir()}
 	c := w.load(t, `mqtt: {listen: "127.0.0.1:0"}`, "", "web: 127.0.0.1:0", "", `listen: "127.0.0.1:0", certificate`, "certificate")
-	if c.MQTT.Listen != "127.0.0.1:1883" || c.Web != "127.0.0.1:8080" || c.HTTPS.Listen != "127.0.0.1:8443" {
+	if c.MQTT.Listen != "127.0.0.1:8883" || c.Web != "127.0.0.1:8080" || c.HTTPS.Listen != "127.0.0.1:8443" {
 		t.Errorf("listens on %s, %s and %s", c.MQTT.Listen, c.Web, c.HTTPS.Listen)
 	}
 }
@@ -52,8 +54,10 @@ program:
   policies: [a.cose, ""]
   receipt_key: receipt.key
   validator_key: validator.key
+vehicles: {ca_key: vehicle-ca.key, token_days: 366}
 mqtt:
-  listen: 0.0.0.0:1883
+  listen: :8883
+  certificate: mqtt.pem
 web: example.org:80
 https: {listen: "localhost:1", key: server.key}
 `))
@@ -69,12 +73,15 @@ https: {listen: "localhost:1", key: server.key}
 		file + ": program.ecu_ca: must be set",
 		file + ": program.log_key: must be set",
 		file + ": state_dir: must be set",
+		file + ": vehicles.ca_certificate: must be set",
 		file + `:1:14: environment: "staging" is neither development nor production`,
 		file + ":5:12: program.charter: must be set",
 		file + ":6:22: program.policies[1]: must be set",
-		file + `:10:11: mqtt.listen: "0.0.0.0:1883" is not a loopback IP:port`,
-		file + `:11:6: web: "example.org:80" is not a loopback IP:port`,
-		file + `:12:17: https.listen: "localhost:1" is not IP:port`,
+		file + ":9:48: vehicles.token_days: 366 is not from 1 to 365",
+		file + ":11:3: mqtt: certificate and key go together",
+		file + `:11:11: mqtt.listen: ":8883" is not IP:port`,
+		file + `:13:6: web: "example.org:80" is not a loopback IP:port`,
+		file + `:14:17: https.listen: "localhost:1" is not IP:port`,
 	}
 	got := strings.Split(err.Error(), "\n")
 	if len(got) != len(want) {

@@ -25,14 +25,18 @@ import (
 	"rawstone/collector/internal/blob"
 	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/bulletin"
+	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/certificate"
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/dashboard"
+	"rawstone/collector/internal/enrolment"
 	"rawstone/collector/internal/ingest"
 	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/settle"
 	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
+	"rawstone/pkg/enroll"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
@@ -82,10 +86,13 @@ type collector struct {
 	clock   terms.Clock
 	metrics *prometheus.Registry
 
-	records   *store.DB
+	records   map[store.Role]*store.DB
 	log       *tlog.Log
 	settler   *settle.Settler
 	estimator *analytics.Estimator
+	authority *ca.Vehicles
+	httpsPair *certificate.Pair
+	mqttPair  *certificate.Pair
 	broker    *broker.Broker
 	intake    *ingest.Intake
 	bulletin  *bulletin.Bulletin
@@ -111,6 +118,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 		return err
 	}
 	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { c.broker.Run(running); return nil })
 	group.Go(func() error { return c.intake.Run(running) })
 	group.Go(func() error { return c.settler.Run(running) })
 	group.Go(func() error { c.estimator.Run(running, estimateInterval, deps.Logger); return nil })
@@ -138,8 +146,13 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 	if err := os.MkdirAll(c.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}
-	if c.records, err = store.Open(ctx, store.Config{Path: c.path(recordsFile)}); err != nil {
-		return err
+	c.records = make(map[store.Role]*store.DB)
+	for _, role := range []store.Role{store.Ingest, store.Settle, store.Web} {
+		c.records[role], err = store.Open(ctx, store.Config{Path: c.path(recordsFile), Role: role, Logger: c.deps.Logger, Registerer: c.metrics})
+		if err != nil {
+			delete(c.records, role)
+			return err
+		}
 	}
 	if err := c.openLedger(ctx, life); err != nil {
 		return err
@@ -148,7 +161,7 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 		return err
 	}
 	c.estimator, err = analytics.New(analytics.Config{
-		Source: reports{c.records}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
+		Source: reports{c.records[store.Web]}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
@@ -167,14 +180,14 @@ func (c *collector) openLedger(ctx, life context.Context) (err error) {
 		return err
 	}
 	own, err := validator.Open(validator.Config{
-		Key: c.program.validator, Root: c.program.Root, State: c.path(validatorFile), Openings: stones.Opener{DB: c.records},
+		Key: c.program.validator, Root: c.program.Root, State: c.path(validatorFile), Openings: stones.Opener{DB: c.records[store.Settle]},
 		Now: c.deps.Now, Logger: c.deps.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	c.settler, err = settle.New(ctx, settle.Config{
-		Store: c.records, Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.Root, Documents: c.program.genesis(),
+		Store: c.records[store.Settle], Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.Root, Documents: c.program.genesis(),
 		Validators: []settle.Validator{own}, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	return err
@@ -182,29 +195,55 @@ func (c *collector) openLedger(ctx, life context.Context) (err error) {
 
 func (c *collector) openIntake(ctx context.Context) (err error) {
 	judge, err := credit.New(credit.Config{
-		DB: c.records, Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.verifiers,
+		DB: c.records[store.Ingest], Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.verifiers,
 		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.receipt,
 		Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
 	}
+	if c.authority, err = ca.OpenVehicles(c.cfg.Vehicles.CACertificate, c.cfg.Vehicles.CAKey); err != nil {
+		return fmt.Errorf("cannot use vehicles.ca_certificate and vehicles.ca_key: %w", err)
+	}
+	if err := c.openCertificates(); err != nil {
+		return err
+	}
 	c.broker, err = broker.Start(ctx, broker.Config{
-		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Known: c.records.Known, Logger: c.deps.Logger, Registerer: c.metrics,
+		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Vehicles: c.records[store.Ingest], VehicleCA: c.authority.Pool(),
+		Certificate: c.mqttPair.Get, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
 	}
 	c.intake, err = ingest.New(ingest.Config{
-		DB: c.records, Conn: c.broker.Conn(), Judge: judge, Logger: c.deps.Logger, Registerer: c.metrics,
+		DB: c.records[store.Ingest], Conn: c.broker.Conn(), Judge: judge, Logger: c.deps.Logger, Registerer: c.metrics,
 		Queues: []ingest.Queue{{Stream: broker.StreamClaims, Kind: wire.KindClaim}, {Stream: broker.StreamReports, Kind: wire.KindReport}},
 	})
 	return err
 }
 
+// openCertificates reads the servers' certificates; both listeners may have one.
+func (c *collector) openCertificates() (err error) {
+	open := func(key, chain, secret string) (*certificate.Pair, error) {
+		p, err := certificate.Open(certificate.Config{Certificate: chain, Key: secret, Logger: c.deps.Logger})
+		if err != nil {
+			return nil, fmt.Errorf("cannot use %s.certificate and %[1]s.key: %w", key, err)
+		}
+		return p, nil
+	}
+	if c.httpsPair, err = open("https", c.cfg.HTTPS.Certificate, c.cfg.HTTPS.Key); err != nil {
+		return err
+	}
+	c.mqttPair = c.httpsPair
+	if c.cfg.MQTT.Certificate != c.cfg.HTTPS.Certificate || c.cfg.MQTT.Key != c.cfg.HTTPS.Key {
+		c.mqttPair, err = open("mqtt", c.cfg.MQTT.Certificate, c.cfg.MQTT.Key)
+	}
+	return err
+}
+
 func (c *collector) openWeb() (err error) {
 	page, err := dashboard.New(dashboard.Config{
-		Program: c.program.Program, Clock: c.clock, Store: c.records, Stones: c.stones, Usage: c.usage, Logger: c.deps.Logger,
+		Program: c.program.Program, Clock: c.clock, Store: c.records[store.Web], Stones: c.stones, Usage: c.usage, Logger: c.deps.Logger,
 	})
 	if err != nil {
 		return err
@@ -216,10 +255,10 @@ func (c *collector) openWeb() (err error) {
 	return err
 }
 
-// openNews opens what agents get: the bulletin of policies, and the files that policies name.
+// openNews opens what agents get: the bulletin of policies, and over HTTPS the files that policies name, and certificates.
 func (c *collector) openNews() (err error) {
 	c.bulletin, err = bulletin.New(bulletin.Config{
-		Store: c.records, Publisher: c.broker, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
+		Store: c.records[store.Web], Publisher: c.broker, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
 		Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	if err != nil {
@@ -229,9 +268,22 @@ func (c *collector) openNews() (err error) {
 	if err != nil {
 		return err
 	}
+	desk, err := enrolment.New(enrolment.Config{
+		DB: c.records[store.Ingest], Authority: c.authority, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
 	c.https, err = listener.Open(listener.Config{
-		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Handler: files, Certificate: c.cfg.HTTPS.Certificate, PrivateKey: c.cfg.HTTPS.Key,
-		Patience: blobPatience, Logger: c.deps.Logger,
+		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Patience: blobPatience, Logger: c.deps.Logger,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case enroll.EnrolPath, enroll.RenewPath:
+				desk.ServeHTTP(w, r)
+			default:
+				files.ServeHTTP(w, r)
+			}
+		}),
 	})
 	return err
 }
@@ -250,8 +302,8 @@ func (c *collector) close() error {
 	if c.log != nil {
 		errs = append(errs, c.log.Close())
 	}
-	if c.records != nil {
-		errs = append(errs, c.records.Close())
+	for _, db := range c.records {
+		errs = append(errs, db.Close())
 	}
 	return errors.Join(errs...)
 }

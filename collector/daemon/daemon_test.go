@@ -28,7 +28,7 @@ import (
 func TestRun(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	if _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
+	if _, _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -186,14 +186,14 @@ func TestChart(t *testing.T) {
 func TestUsageCountsReports(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	if _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
+	if _, _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
 		t.Fatal(err)
 	}
 	p, err := openProgram(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), store.Config{Path: w.path("state/records.db")})
+	db, err := store.Open(t.Context(), store.Config{Path: w.path("state/records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,11 +232,11 @@ func TestUsageCountsReports(t *testing.T) {
 func TestOpeningsOfTheOwnValidator(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	account, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now)
+	account, _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), store.Config{Path: w.path("state/records.db")})
+	db, err := store.Open(t.Context(), store.Config{Path: w.path("state/records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestVehicles(t *testing.T) {
 		t.Errorf("an empty registry is %#v", all)
 	}
 	car := w.car(t, "CAR1")
-	account, err := AddVehicle(t.Context(), cfg, car, time.Now)
+	account, _, err := AddVehicle(t.Context(), cfg, car, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,32 +286,28 @@ func TestVehicles(t *testing.T) {
 		t.Errorf("vehicles %+v", all)
 	}
 	w.write(t, "garbage", []byte("garbage"))
-	w.write(t, "point.pub", []byte("02"+strings.Repeat("ff", 32)))
 	w.write(t, "big", make([]byte, 65<<10))
 	second := w.car(t, "CAR2")
 	for name, c := range map[string]struct {
 		v    Vehicle
 		want string
 	}{
-		"no certificate":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: w.path("none"), DeviceKey: second.DeviceKey}, "cannot use ECU certificate: "},
-		"another's":        {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: car.ECUCert, DeviceKey: second.DeviceKey}, "not of the ECU's"},
+		"no certificate":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: w.path("none")}, "cannot use ECU certificate: "},
+		"another's":        {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: car.ECUCert}, "not of the ECU's"},
 		"same vehicle":     {car, "cannot add vehicle CAR1: it is already registered"},
-		"no identity":      {Vehicle{ID: "CAR2", ECUKey: w.path("none"), ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, w.path("none") + ": no such file or directory; give the file that the ECU"},
-		"garbled identity": {Vehicle{ID: "CAR2", ECUKey: w.path("garbage"), ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, "cannot use ECU identity " + w.path("garbage")},
-		"large identity":   {Vehicle{ID: "CAR2", ECUKey: w.path("big"), ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, w.path("big")},
-		"no device key":    {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: w.path("none")}, "cannot use device key: "},
-		"garbled device":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: w.path("garbage")}, w.path("garbage") + " does not hold 33 bytes in hexadecimal; give the file that the agent"},
-		"no curve point":   {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: w.path("point.pub")}, "cannot use device key: " + w.path("point.pub")},
-		"same ECU":         {Vehicle{ID: "CAR2", ECUKey: car.ECUKey, ECUCert: car.ECUCert, DeviceKey: second.DeviceKey}, "already bound to vehicle CAR1"},
-		"bad name":         {Vehicle{ID: "car 2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: second.DeviceKey}, "car 2"},
-		"no such account":  {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, DeviceKey: second.DeviceKey, Account: "X"}, "there is no account X"},
+		"no identity":      {Vehicle{ID: "CAR2", ECUKey: w.path("none"), ECUCert: second.ECUCert}, w.path("none") + ": no such file or directory; give the file that the ECU"},
+		"garbled identity": {Vehicle{ID: "CAR2", ECUKey: w.path("garbage"), ECUCert: second.ECUCert}, "cannot use ECU identity " + w.path("garbage")},
+		"large identity":   {Vehicle{ID: "CAR2", ECUKey: w.path("big"), ECUCert: second.ECUCert}, w.path("big")},
+		"same ECU":         {Vehicle{ID: "CAR2", ECUKey: car.ECUKey, ECUCert: car.ECUCert}, "already bound to vehicle CAR1"},
+		"bad name":         {Vehicle{ID: "car 2", ECUKey: second.ECUKey, ECUCert: second.ECUCert}, "car 2"},
+		"no such account":  {Vehicle{ID: "CAR2", ECUKey: second.ECUKey, ECUCert: second.ECUCert, Account: "X"}, "there is no account X"},
 	} {
-		if _, err := AddVehicle(t.Context(), cfg, c.v, time.Now); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := AddVehicle(t.Context(), cfg, c.v, time.Now); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 	second.Account = account
-	if got, err := AddVehicle(t.Context(), cfg, second, time.Now); err != nil || got != account || len(list()) != 2 {
+	if got, _, err := AddVehicle(t.Context(), cfg, second, time.Now); err != nil || got != account || len(list()) != 2 {
 		t.Errorf("a second vehicle of an account: %s, %v", got, err)
 	}
 }
@@ -328,7 +324,7 @@ func TestOpeningsFile(t *testing.T) {
 			t.Errorf("%s was made", name)
 		}
 	}
-	if _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
+	if _, _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
 		t.Fatal(err)
 	}
 	r := start(t, cfg)

@@ -19,10 +19,10 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// hear subscribes a registered vehicle to the policies and returns what it gets.
-func (r *running) hear(t *testing.T, vehicle string) []byte {
+// hear subscribes an enrolled vehicle to the policies and returns what it gets.
+func (r *running) hear(t *testing.T, vehicle string, how *tls.Config) []byte {
 	t.Helper()
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + r.MQTT).SetClientID(vehicle).SetProtocolVersion(4).SetAutoReconnect(false))
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + r.MQTT).SetTLSConfig(how).SetClientID(vehicle).SetProtocolVersion(4).SetAutoReconnect(false))
 	if tok := c.Connect(); !tok.WaitTimeout(hang) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
@@ -73,9 +73,11 @@ func fetch(t *testing.T, c *http.Client, url string) (status int, body []byte, e
 func TestPoliciesAndKeysReachAgents(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	if _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
+	_, token, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now)
+	if err != nil {
 		t.Fatal(err)
 	}
+	var how *tls.Config
 	program, id, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +88,10 @@ func TestPoliciesAndKeysReachAgents(t *testing.T) {
 	}
 	for range 2 {
 		r := start(t, cfg)
-		n, err := notice.Decode(r.hear(t, "CAR1"))
+		if how == nil {
+			how = w.enrols(t, r, "CAR1", token)
+		}
+		n, err := notice.Decode(r.hear(t, "CAR1", how))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ const latestDrops = 12
 
 // stones is the dashboard's view of the ledger.
 func (c *collector) stones(ctx context.Context) (dashboard.Stones, error) {
-	drops, err := stones.Drops(ctx, c.records, latestDrops)
+	drops, err := stones.Drops(ctx, c.records[store.Web], latestDrops)
 	if err != nil {
 		return dashboard.Stones{}, err
 	}

@@ -42,6 +42,7 @@ program:
   receipt_key: program/receipt.key
   log_key: program/log.key
   validator_key: program/validator.key
+vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}
 mqtt: {listen: "127.0.0.1:0"}
 web: 127.0.0.1:0
 https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}
@@ -117,7 +118,7 @@ func (w *world) car(t *testing.T, id string) Vehicle {
 	w.write(t, id+".pem", identity)
 	_, device := key(id + ".key")
 	w.write(t, id+".pub", []byte(hex.EncodeToString(device[:])+"\n"))
-	return Vehicle{ID: id, ECUKey: w.path(id + ".pem"), ECUCert: w.path(id + ".ecu.pem"), DeviceKey: w.path(id + ".pub")}
+	return Vehicle{ID: id, ECUKey: w.path(id + ".pem"), ECUCert: w.path(id + ".ecu.pem")}
 }
 
 // A running is a collector that runs.

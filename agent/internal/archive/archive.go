@@ -46,10 +46,17 @@ var ErrConflict = errors.New("the ECU signed another snapshot under the same seq
 // ErrSalt says that the ECU used a salt twice.
 var ErrSalt = errors.New("the ECU used the salt of another snapshot again, so its random numbers are broken; have it replaced")
 
+// A DB is the store: Badger's own, or one that keeps count of what it acknowledged.
+type DB interface {
+	View(func(*badger.Txn) error) error
+	Update(func(*badger.Txn) error) error
+	Opts() badger.Options
+}
+
 // Config says where the archive lives. Fields without a default are required.
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "seal/" are the archive's. The caller closes it.
-	DB *badger.DB
+	DB DB
 	// ECU is the key whose snapshots these are.
 	ECU wire.KeyID
 	// Max bounds the number of snapshots, MinMax at least; 0 means DefaultMax.

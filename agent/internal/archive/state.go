@@ -113,7 +113,7 @@ func decodeState(b []byte) (st State, err error) {
 }
 
 // readState returns the zero state where there is none.
-func readState(db *badger.DB) (st State, err error) {
+func readState(db DB) (st State, err error) {
 	err = db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get([]byte(stateKey))
 		if err != nil {
@@ -130,7 +130,7 @@ func readState(db *badger.DB) (st State, err error) {
 	return st, err
 }
 
-func writeState(db *badger.DB, st State, more ...func(*badger.Txn) error) error {
+func writeState(db DB, st State, more ...func(*badger.Txn) error) error {
 	b, err := codec.Encode(st)
 	if err != nil {
 		return err

@@ -13,13 +13,10 @@ package blob
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,16 +24,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/agent/internal/https"
 	"rawstone/pkg/wire"
 )
 
 const (
 	// DefaultTimeout is what a download may take: a megabyte over a link of 30 kbit/s.
 	DefaultTimeout = 5 * time.Minute
-	// maxHeader bounds the headers of an answer in bytes.
-	maxHeader = 16 << 10
-	// maxRoots bounds the file of roots in bytes.
-	maxRoots = 1 << 20
 	// tempSuffix marks what is being downloaded.
 	tempSuffix = ".tmp"
 )
@@ -67,15 +61,6 @@ type Store struct {
 	turn    chan struct{} // held by who downloads
 }
 
-// CheckURL says whether u may name the server: https://HOST:PORT and nothing more.
-func CheckURL(u string) error {
-	p, err := url.Parse(u)
-	if err != nil || p.Scheme != "https" || p.Hostname() == "" || p.Port() == "" || p.String() != "https://"+p.Host {
-		return fmt.Errorf("%q is not https://HOST:PORT", u)
-	}
-	return nil
-}
-
 // New makes the directory and removes what cut-off downloads left in it. It does not connect.
 func New(cfg Config) (*Store, error) {
 	s, err := newStore(cfg)
@@ -95,14 +80,9 @@ func newStore(cfg Config) (*Store, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
-	if err := CheckURL(cfg.URL); err != nil {
+	if err := https.CheckURL(cfg.URL); err != nil {
 		return nil, err
 	}
-	trust := cfg.TLS.Clone()
-	if trust == nil {
-		trust = new(tls.Config)
-	}
-	trust.MinVersion, trust.ClientSessionCache = tls.VersionTLS13, nil
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -121,11 +101,7 @@ func newStore(cfg Config) (*Store, error) {
 	}
 	return &Store{
 		dir: cfg.Dir, base: cfg.URL + "/v1/blobs/", timeout: cfg.Timeout, log: cfg.Logger, metrics: m, turn: make(chan struct{}, 1),
-		client: &http.Client{
-			// No proxy of the environment, no connection that outlives its download, no second coding whose output nobody bounded.
-			Transport:     &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		client: https.Client(cfg.TLS),
 	}, nil
 }
 
@@ -179,26 +155,4 @@ func (s *Store) Keep(hashes ...wire.Hash) error {
 		}
 	}
 	return nil
-}
-
-// Trust returns the configuration under which a server is believed whose certificate chains to a root in the PEM file at path, or to one
-// of the system's for no file, and is valid now.
-func Trust(path string, now func() time.Time) (*tls.Config, error) {
-	if path == "" {
-		return &tls.Config{Time: now}, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the collector's roots: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxRoots))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the collector's roots: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("cannot use the collector's roots %s: there is no certificate in it; name the PEM file of its authority", path)
-	}
-	return &tls.Config{RootCAs: roots, Time: now}, nil
 }

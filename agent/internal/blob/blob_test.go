@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -18,7 +17,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -227,37 +225,6 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if _, err := New(c); err == nil {
 		t.Error("registered twice")
-	}
-}
-
-// TestTrust reaches a server whose root is in a file, and refuses files that hold none.
-func TestTrust(t *testing.T) {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(text) }))
-	t.Cleanup(server.Close)
-	dir := t.TempDir()
-	roots, key := filepath.Join(dir, "roots.pem"), filepath.Join(dir, "key.pem")
-	for path, b := range map[string]*pem.Block{roots: {Type: "CERTIFICATE", Bytes: server.Certificate().Raw}, key: {Type: "PRIVATE KEY"}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for at, ok := range map[time.Time]bool{server.Certificate().NotAfter.Add(-time.Hour): true, server.Certificate().NotAfter.Add(time.Hour): false} {
-		trust, err := Trust(roots, func() time.Time { return at })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := open(t, Config{URL: server.URL, TLS: trust}).Get(t.Context(), hash, limit); (err == nil) != ok {
-			t.Errorf("at %v: %v", at, err)
-		}
-	}
-	if trust, err := Trust("", time.Now); err != nil || trust.RootCAs != nil || trust.Time == nil {
-		t.Errorf("no file: %v, %v", trust, err)
-	}
-	if _, err := Trust(key, time.Now); err == nil || !strings.Contains(err.Error(), "key.pem: there is no certificate in it") {
-		t.Errorf("%v", err)
-	}
-	if _, err := Trust(roots+"x", time.Now); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v", err)
 	}
 }
 

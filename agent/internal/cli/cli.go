@@ -3,7 +3,9 @@
 package cli
 
 import (
+	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,9 @@ import (
 	"rawstone/pkg/command"
 )
 
+// maxToken bounds what is read of a token's file in bytes.
+const maxToken = 4 << 10
+
 // Main runs the command line and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
@@ -20,7 +25,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Short:   "Prove driving thresholds and report noised usage from inside the car",
 		Version: daemon.Version,
 	}
-	root.AddCommand(newRun(), newInit(), newCheckConfig(), newJournal(), newStatus(), newDecode())
+	root.AddCommand(newRun(), newEnroll(), newCheckConfig(), newJournal(), newStatus(), newDecode())
 	return command.Main(root, args, stdout, stderr)
 }
 
@@ -48,22 +53,47 @@ func newRun() *cobra.Command {
 	return command.WithConfig(cmd)
 }
 
-func newInit() *cobra.Command {
+func newEnroll() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "init --config FILE --out FILE",
-		Short:   "Make the vehicle's device key and write its public half for registration",
-		Example: "  agent init --config agent.yaml --out CAR1.device.pub",
+		Use:   "enroll --config FILE --token-file FILE",
+		Short: "Make the vehicle's device key and get its client certificate with the token of its registration",
+		Long: `Make the vehicle's device key, unless it is there, and get its first client certificate with the token that
+"collector vehicle add" or "collector vehicle token" printed; - is standard input. It can be repeated. Restart an agent that runs.`,
+		Example: "  agent enroll --config agent.yaml --token-file CAR1.token",
 		Args:    cobra.NoArgs,
 	}
-	out := cmd.Flags().String("out", "", "file for the public key, which must not exist (required)")
+	file := cmd.Flags().String("token-file", "", "file with the token, - for standard input (required)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		logger, err := command.Logger(cmd)
+		if err != nil {
+			return err
+		}
 		cfg, err := load(cmd)
 		if err != nil {
 			return err
 		}
-		return daemon.Init(cfg, *out)
+		token, err := readToken(cmd, *file)
+		if err != nil {
+			return fmt.Errorf("cannot read token: %w", err)
+		}
+		return daemon.Enroll(cmd.Context(), cfg, token, daemon.Deps{Logger: logger})
 	}
-	return command.WithConfig(command.Require(cmd, "out"))
+	return command.WithConfig(command.Require(cmd, "token-file"))
+}
+
+// readToken returns a file's text, or that of standard input for -, as far as a token can be in it.
+func readToken(cmd *cobra.Command, path string) (string, error) {
+	in := cmd.InOrStdin()
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxToken))
+	return string(text), err
 }
 
 func newCheckConfig() *cobra.Command {

@@ -1,10 +1,20 @@
 // Package flash opens Badger in the one profile that suits a head unit: little memory, small files, every write synced.
 //
 // Badger's defaults cost 169 MB of resident memory and a 2.2 GB sparse value log, which no head unit has. The profile here keeps
-// memtables and tables at 2 MB, caches at 1 MB and never compresses (the payloads are sealed bytes, which do not shrink).
+// memtables and tables at 2 MB, caches at 1 MB and never compresses (the payloads are sealed bytes, which do not shrink). All
+// records are below the value threshold, so that nothing is written to the value log and nothing waits there for its collection.
 //
-// The package refuses to repair: a store that does not open is its owner's to judge, because a spool may be set aside and begun
-// anew while a privacy budget may not.
+// There are two ways in. Open opens a store or returns an error: a privacy budget is its owner's to judge and never begins anew.
+// OpenStore is for what may: it examines the files before Badger sees them, because Badger ends the process on some damage, takes a
+// bitten log for one that simply ends, and deletes tables that a shortened manifest no longer lists. A store that cannot be trusted
+// is set aside whole, beside its place, and a new one begun; one that has lost its last commits goes on with the others. Either is said.
+//
+// Invariants of a Store: what Update returns nil for is on flash, and is counted in the store and in a witness, a file of its own;
+// the two counts tell at the next start what is gone. What is set aside is bounded in number and bytes. A store that another
+// process has open, or that does not open for want of space, memory or descriptors, is never set aside.
+//
+// The package refuses to repair records and to write where the file system has too little room: Badger writes to mapped files, and
+// a full disk under those ends the process.
 package flash
 
 import (
@@ -39,8 +49,8 @@ func Open(cfg Config) (*badger.DB, error) {
 		WithSyncWrites(true).
 		WithMemTableSize(2 << 20).
 		WithNumMemtables(1).
-		WithValueLogFileSize(16 << 20).
-		WithValueThreshold(4 << 10).
+		WithValueLogFileSize(1 << 20).
+		WithValueThreshold(64 << 10).
 		WithBlockCacheSize(1 << 20).
 		WithIndexCacheSize(1 << 20).
 		WithBaseTableSize(2 << 20).

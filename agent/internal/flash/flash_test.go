@@ -50,7 +50,7 @@ func TestOpenKeepsAndStaysSmall(t *testing.T) {
 		}
 		size += info.Size()
 	}
-	if limit := int64(48 << 20); size > limit {
+	if limit := int64(10 << 20); size > limit {
 		t.Errorf("store of one record has files of %d bytes, want at most %d", size, limit)
 	}
 }

@@ -40,10 +40,17 @@ const (
 	prefix = "journal/"
 )
 
+// A DB is the store: Badger's own, or one that keeps count of what it acknowledged.
+type DB interface {
+	View(func(*badger.Txn) error) error
+	Update(func(*badger.Txn) error) error
+	Opts() badger.Options
+}
+
 // Config says where the journal lives and how long it may grow.
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "journal/" are the journal's. Required; the caller closes it.
-	DB *badger.DB
+	DB DB
 	// MaxEntries bounds the journal; 0 means DefaultMaxEntries.
 	MaxEntries int
 	// Logger is required.
@@ -75,7 +82,7 @@ type Entry struct {
 
 // Journal is an open journal. It is safe for concurrent use.
 type Journal struct {
-	db      *badger.DB
+	db      DB
 	log     *slog.Logger
 	max     int
 	corrupt prometheus.Counter

@@ -286,6 +286,17 @@ func (b *Book) Heard() time.Time {
 	return b.heard
 }
 
+// Since returns the time of the block that the notice in force stands on, the zero time where there is none. A quorum of the program's
+// validators says that the present is not before it.
+func (b *Book) Since() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opened == nil {
+		return time.Time{}
+	}
+	return b.cfg.Program.Timing.DropTime(b.opened.Drop)
+}
+
 // Outdate has the next notice be due now: the collector says that what this car goes by is out of date.
 func (b *Book) Outdate() {
 	b.mu.Lock()

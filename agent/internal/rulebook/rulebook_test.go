@@ -89,10 +89,16 @@ func TestOlderNoticeIsRefused(t *testing.T) {
 	one := w.policy(1, s.lock, nil)
 	stop := w.policy(2, s.lock, func(p *terms.Policy) { p.Stop = true })
 	before, after := w.notice(5, 0, one), w.notice(6, 0, one, stop)
+	if !b.Since().IsZero() {
+		t.Errorf("without a notice it is after %v", b.Since())
+	}
 	take(t, b, before)
 	take(t, b, after)
 	heard := b.Heard()
 	for i, b := range []*Book{b, w.again(b, newBlobs(s))} {
+		if want := b.cfg.Program.Timing.DropTime(6); !b.Since().Equal(want) {
+			t.Errorf("%d: the present is not before %v, want %v", i, b.Since(), want)
+		}
 		err := b.Take(before)
 		if err == nil || !strings.Contains(err.Error(), "it is of drop 5, and the car has heard that of drop 6") {
 			t.Errorf("%d: %v", i, err)

@@ -30,7 +30,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/archive"
@@ -79,7 +78,7 @@ type Prover = cut.Prover
 // Config says what the sealer works with. Fields without a default are required.
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "seal/" are the sealer's archive. The caller closes it.
-	DB      *badger.DB
+	DB      archive.DB
 	Spool   Spool
 	Journal Journal
 	Clock   terms.Clock

@@ -33,6 +33,10 @@ const (
 	MinMaxBytes = 16 << 10
 	// MaxItemLen bounds one submission in bytes.
 	MaxItemLen = 4 << 10
+	// MaxGroup bounds what PutAll takes at once, in submissions.
+	MaxGroup = 256
+	// maxGroupLen bounds the records of one commit in bytes: what Badger takes in one transaction.
+	maxGroupLen = 128 << 10
 
 	prefix = "spool/"
 )
@@ -40,10 +44,17 @@ const (
 // ErrFull says that there is no room and nothing that may be dropped for it.
 var ErrFull = errors.New("spool is full")
 
+// A DB is the store: Badger's own, or one that keeps count of what it acknowledged.
+type DB interface {
+	View(func(*badger.Txn) error) error
+	Update(func(*badger.Txn) error) error
+	Opts() badger.Options
+}
+
 // Config says where the spool lives and how large it may grow.
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "spool/" are the spool's. Required; the caller closes it.
-	DB *badger.DB
+	DB DB
 	// MaxBytes bounds the records in bytes; 0 means DefaultMaxBytes.
 	MaxBytes int64
 	// Logger is required.
@@ -73,7 +84,7 @@ type entry struct {
 
 // Spool is an open spool. It is safe for concurrent use.
 type Spool struct {
-	db      *badger.DB
+	db      DB
 	log     *slog.Logger
 	max     int64
 	metrics *metrics
@@ -162,53 +173,6 @@ func (s *Spool) corrupt(err error) {
 	s.log.Warn("spool record is damaged and passed over", "error", err)
 }
 
-// Put keeps a submission, synced, and returns its identifier. It may leave from due on. A submission that the spool already holds
-// stays as it is. dropped names the reports that went to make room. Errors: ErrFull, an empty or oversized submission, an unknown
-// kind, or a failure to write, after which the submission may or may not be kept and may be put again.
-func (s *Spool) Put(kind wire.Kind, b []byte, created, due time.Time) (id wire.Hash, dropped []wire.Hash, err error) {
-	id = wire.ID(b)
-	if len(b) < 1 || len(b) > MaxItemLen {
-		return id, nil, fmt.Errorf("cannot keep submission: %d bytes is outside 1 to %d", len(b), MaxItemLen)
-	}
-	if kindCode(kind) == 0 {
-		return id, nil, fmt.Errorf("cannot keep submission: kind %q is neither claim nor report", kind)
-	}
-	item := Item{ID: id, Kind: kind, Created: created, Due: due, Bytes: b}
-	value := encodeRecord(item)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.find(id) >= 0 {
-		return id, nil, nil
-	}
-	victims, err := s.room(int64(len(prefix) + 8 + len(value)))
-	if err != nil {
-		s.metrics.refused.Inc()
-		return id, nil, fmt.Errorf("cannot keep submission: %w", err)
-	}
-	order := s.next
-	err = s.db.Update(func(txn *badger.Txn) error {
-		for _, v := range victims {
-			if err := txn.Delete(key(v.order)); err != nil {
-				return err
-			}
-		}
-		return txn.Set(key(order), value)
-	})
-	if err != nil {
-		return id, nil, fmt.Errorf("cannot keep submission: %w", err)
-	}
-	for _, v := range victims {
-		s.remove(s.find(v.id))
-		dropped = append(dropped, v.id)
-		s.metrics.dropped.Inc()
-	}
-	s.next++
-	s.add(order, item, len(value))
-	s.wake()
-	return id, dropped, nil
-}
-
 // room names the reports, oldest first, that must go so that need more bytes fit.
 func (s *Spool) room(need int64) ([]entry, error) {
 	var victims []entry
@@ -226,45 +190,6 @@ func (s *Spool) room(need int64) ([]entry, error) {
 		return nil, fmt.Errorf("%w: %d of %d bytes hold what may not be dropped; let the car connect or raise the bound", ErrFull, s.used, s.max)
 	}
 	return victims, nil
-}
-
-// Free removes a submission. Freeing what is not there succeeds.
-func (s *Spool) Free(id wire.Hash) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.find(id)
-	if i < 0 {
-		return nil
-	}
-	if err := s.db.Update(func(txn *badger.Txn) error { return txn.Delete(key(s.entries[i].order)) }); err != nil {
-		return fmt.Errorf("cannot free submission: %w", err)
-	}
-	s.remove(i)
-	s.wake()
-	return nil
-}
-
-// Postpone moves the due instant of every submission of a kind, except one, to due where it is earlier.
-func (s *Spool) Postpone(kind wire.Kind, except wire.Hash, due time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.entries {
-		e := &s.entries[i]
-		if e.kind != kind || e.id == except || !e.due.Before(due) {
-			continue
-		}
-		item, err := s.read(*e)
-		if err != nil {
-			continue // Next reports it
-		}
-		item.Due = due
-		if err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(key(e.order), encodeRecord(item)) }); err != nil {
-			return fmt.Errorf("cannot postpone submission: %w", err)
-		}
-		e.due = due
-	}
-	s.wake()
-	return nil
 }
 
 // Get returns a submission by its identifier.

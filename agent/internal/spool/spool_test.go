@@ -32,7 +32,7 @@ func openDB(t testing.TB, dir string) *badger.DB {
 	return db
 }
 
-func open(t testing.TB, db *badger.DB, max int64) *Spool {
+func open(t testing.TB, db DB, max int64) *Spool {
 	t.Helper()
 	s, err := Open(Config{DB: db, MaxBytes: max, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -45,6 +45,10 @@ type Snapshot struct {
 	// RulesHeard is when the program's rules were last heard of, and Policies are those that the car has.
 	RulesHeard *time.Time `json:"rules_heard,omitempty"`
 	Policies   []Policy   `json:"policies,omitempty"`
+	// CertificateUntil is when the car's client certificate ends, zero where it has none: without one nothing can be sent.
+	// CertificateProblem says why the last attempt at renewing it failed.
+	CertificateUntil   time.Time `json:"certificate_until,omitzero"`
+	CertificateProblem string    `json:"certificate_problem,omitempty"`
 	// LastReceipt is when the collector last answered.
 	LastReceipt *time.Time `json:"last_receipt,omitempty"`
 	// SpoolItems and SpoolBytes are what waits for a receipt.

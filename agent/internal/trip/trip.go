@@ -36,7 +36,7 @@ import (
 // Config of a Recorder. DB, Logger and Now are required.
 type Config struct {
 	// DB is the flash store that keeps the record.
-	DB     *badger.DB
+	DB     DB
 	Logger *slog.Logger
 	// Now is the host's clock; it only paces writes.
 	Now func() time.Time
@@ -55,6 +55,12 @@ type Config struct {
 	AttestedShare, AttestedFloor int64
 	// Metrics takes the counters; nil means none.
 	Metrics prometheus.Registerer
+}
+
+// A DB is the store: Badger's own, or one that keeps count of what it acknowledged.
+type DB interface {
+	View(func(*badger.Txn) error) error
+	Update(func(*badger.Txn) error) error
 }
 
 // A Recorder makes the summary and counts the distance. It is safe for concurrent use.

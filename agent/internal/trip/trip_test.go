@@ -78,8 +78,9 @@ func open(t *testing.T, cfg Config) *Recorder {
 
 func newRecorder(t *testing.T, cfg Config) *Recorder {
 	t.Helper()
-	cfg.DB = openStore(t, t.TempDir())
-	t.Cleanup(func() { cfg.DB.Close() })
+	db := openStore(t, t.TempDir())
+	cfg.DB = db
+	t.Cleanup(func() { db.Close() })
 	return open(t, cfg)
 }
 

@@ -1,10 +1,12 @@
 package uplink
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -52,20 +54,16 @@ func (c *bounded) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// dial connects to a broker as the MQTT client would, and bounds what it sends.
-func dial(timeout time.Duration, config *tls.Config) mqtt.OpenConnectionFunc {
+// dial connects to a broker over TLS, handshake included, and bounds what it sends. It sets shook once the handshake is done.
+func dial(ctx context.Context, timeout time.Duration, config *tls.Config, shook *atomic.Bool) mqtt.OpenConnectionFunc {
 	return func(broker *url.URL, _ mqtt.ClientOptions) (net.Conn, error) {
-		dialer := &net.Dialer{Timeout: timeout}
-		var conn net.Conn
-		var err error
-		if broker.Scheme == "ssl" {
-			conn, err = tls.DialWithDialer(dialer, "tcp", broker.Host, config)
-		} else {
-			conn, err = dialer.Dial("tcp", broker.Host)
-		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", broker.Host)
 		if err != nil {
 			return nil, err
 		}
+		shook.Store(true)
 		return &bounded{Conn: conn}, nil
 	}
 }

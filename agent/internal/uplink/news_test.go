@@ -78,9 +78,9 @@ func (b *bench) count(what string) float64 {
 
 // Nothing is to be sent, but news is due: the car connects, gets the retained notice and is gone, long before it would have lingered.
 func TestNewsAlone(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
+	br := startBroker(t, t.TempDir(), "")
 	var r rulebook
-	b := newBench(t, br.url(), func(c *Config) { r.use(c); c.Linger = time.Hour })
+	b := newBench(t, br, func(c *Config) { r.use(c); c.Linger = time.Hour })
 	c := startCollector(t, br, answering(b, t))
 	want := "good " + strings.Repeat("n", MaxNoticeLen-5) // the longest
 	c.publish(t, []byte(want), true)
@@ -106,9 +106,9 @@ func TestNewsAlone(t *testing.T) {
 func TestNoNewsBacksOff(t *testing.T) {
 	for name, retained := range map[string]string{"none there": "", "not believed": "bad"} {
 		t.Run(name, func(t *testing.T) {
-			br := startBroker(t, t.TempDir(), 0, "")
+			br := startBroker(t, t.TempDir(), "")
 			r := rulebook{due: time.Now()}
-			b := newBench(t, br.url(), func(c *Config) {
+			b := newBench(t, br, func(c *Config) {
 				r.use(c)
 				c.Linger, c.BackoffMin, c.BackoffMax = 10*time.Millisecond, 10*time.Millisecond, time.Hour
 			})
@@ -137,9 +137,9 @@ func TestNoNewsBacksOff(t *testing.T) {
 
 // A session for deliveries brings the notice along, and the claim that is due during a session for news leaves in it.
 func TestNewsWithDeliveries(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
+	br := startBroker(t, t.TempDir(), "")
 	r := rulebook{due: time.Now()}
-	b := newBench(t, br.url(), r.use)
+	b := newBench(t, br, r.use)
 	c := startCollector(t, br, answering(b, t))
 	c.publish(t, []byte("good 1"), true)
 	b.put(t, wire.KindClaim, "claim", time.Now())
@@ -153,9 +153,9 @@ func TestNewsWithDeliveries(t *testing.T) {
 
 // A notice that is published while the car is connected arrives at once, not only when it is due.
 func TestNewsWhileConnected(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
+	br := startBroker(t, t.TempDir(), "")
 	var r rulebook // never due
-	b := newBench(t, br.url(), func(c *Config) { r.use(c); c.Linger = time.Minute })
+	b := newBench(t, br, func(c *Config) { r.use(c); c.Linger = time.Minute })
 	c := startCollector(t, br, answering(b, t))
 	b.put(t, wire.KindClaim, "claim", time.Now())
 	b.run(t)
@@ -166,9 +166,9 @@ func TestNewsWhileConnected(t *testing.T) {
 
 // The broker forbids the policies to this car: deliveries go on, news alone backs off.
 func TestForbiddenNewsDoesNotStopDeliveries(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, strings.ReplaceAll(wire.PolicyTopic, "/", "."))
+	br := startBroker(t, t.TempDir(), strings.ReplaceAll(wire.PolicyTopic, "/", "."))
 	r := rulebook{due: time.Now()}
-	b := newBench(t, br.url(), func(c *Config) { r.use(c); c.Linger = 10 * time.Millisecond })
+	b := newBench(t, br, func(c *Config) { r.use(c); c.Linger = 10 * time.Millisecond })
 	startCollector(t, br, answering(b, t))
 	b.run(t)
 	eventually(t, "sessions without news", func() bool { return b.count("newsless") >= 2 })
@@ -181,9 +181,9 @@ func TestForbiddenNewsDoesNotStopDeliveries(t *testing.T) {
 
 // A flood of notices and one that is too long are counted and cost neither memory nor the receipt.
 func TestFloodOfNoticesIsBounded(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
+	br := startBroker(t, t.TempDir(), "")
 	var r rulebook // never due
-	b := newBench(t, br.url(), r.use)
+	b := newBench(t, br, r.use)
 	var c *collector
 	c = startCollector(t, br, func(body []byte, _ int) [][]byte {
 		for i := range 200 {
@@ -208,8 +208,8 @@ func TestFloodOfNoticesIsBounded(t *testing.T) {
 
 // Without a taker there is no subscription.
 func TestNobodyWantsNotices(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
-	b := newBench(t, br.url(), nil)
+	br := startBroker(t, t.TempDir(), "")
+	b := newBench(t, br, nil)
 	c := startCollector(t, br, answering(b, t))
 	c.publish(t, []byte("good"), true)
 	b.put(t, wire.KindClaim, "claim", time.Now())
@@ -234,7 +234,7 @@ func (unasked) Payload() []byte { return []byte("good") }
 func TestNewsWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r rulebook
-		u := &Uplink{cfg: Config{Spool: &stubSpool{}, Now: time.Now, NewsDue: r.newsDue}, wake: make(chan struct{}, 1)}
+		u := &Uplink{cfg: Config{Ready: func() bool { return true }, Spool: &stubSpool{}, Now: time.Now, NewsDue: r.newsDue}, wake: make(chan struct{}, 1)}
 		began := time.Now()
 		ready := make(chan time.Duration, 1)
 		await := func() { u.await(t.Context()); ready <- time.Since(began) }
@@ -258,7 +258,7 @@ func TestNewsWakes(t *testing.T) {
 // A delivery may bring the news while it backs off: the next is asked for as if none had failed. What is not believed changes nothing.
 func TestNewsThatCameForgetsTheBackOff(t *testing.T) {
 	r := rulebook{due: time.Now()}
-	b := newBench(t, "tcp://127.0.0.1:1", r.use)
+	b := newBench(t, &broker{port: 1, ca: newAuthority(t)}, r.use)
 	later := time.Now().Add(time.Hour)
 	b.up.newsless, b.up.retryNews = 7, later
 	s := session{Uplink: b.up, wanted: true}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -63,9 +65,13 @@ func (u *Uplink) session(ctx context.Context) (progress bool, err error) {
 	s := &session{
 		Uplink: u, lost: make(chan error, 1), inbox: make(chan []byte, inboxLen), notices: make(chan []byte, noticesLen), wanted: u.newsDue(),
 	}
-	s.client = mqtt.NewClient(s.options())
+	var shook atomic.Bool
+	s.client = mqtt.NewClient(s.options().SetCustomOpenConnectionFn(dial(ctx, s.cfg.Timeout, s.cfg.TLS, &shook)))
 	if err := s.wait(ctx, s.client.Connect()); err != nil {
 		s.client.Disconnect(0)
+		if shook.Load() && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			u.cfg.OnRefused()
+		}
 		return false, fmt.Errorf("cannot connect to broker: %w", err)
 	}
 	defer s.client.Disconnect(quiesce)
@@ -83,11 +89,9 @@ func (u *Uplink) session(ctx context.Context) (progress bool, err error) {
 func (s *session) options() *mqtt.ClientOptions {
 	return mqtt.NewClientOptions().
 		AddBroker(s.cfg.URL).
-		SetTLSConfig(s.cfg.TLS).
 		SetClientID(s.cfg.Vehicle).
 		SetProtocolVersion(4).
 		SetCleanSession(true).
-		SetCustomOpenConnectionFn(dial(s.cfg.Timeout, s.cfg.TLS)).
 		SetStore(mqtt.NewMemoryStore()).
 		SetOrderMatters(false).
 		SetAutoReconnect(false).
@@ -138,7 +142,7 @@ func (s *session) wait(ctx context.Context, t mqtt.Token) error {
 	case err := <-s.lost:
 		return fmt.Errorf("connection lost: %w", err)
 	case <-timer.C:
-		return fmt.Errorf("no answer in %v", s.cfg.Timeout)
+		return fmt.Errorf("no answer in %v: %w", s.cfg.Timeout, os.ErrDeadlineExceeded)
 	case <-t.Done():
 		return t.Error()
 	}

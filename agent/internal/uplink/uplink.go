@@ -12,6 +12,10 @@
 // failure of deliveries, and a broker that forbids the subscription to notices does not stop them; news alone backs off then, with
 // jitter, until it has come.
 //
+// The way is TLS 1.3 and nothing else. Sessions are made only while Config.Ready says that the car has a certificate to show, so that
+// a car without one, or one that is known to be revoked, is silent. A broker that completes the handshake and then does not take the
+// car is told of to OnRefused: over TLS 1.3 a client learns only then what the server thinks of its certificate (RFC 8446 §4.4.2.4).
+//
 // The package never frees anything: a PUBACK proves custody at best (and a token of the MQTT client not even that). It ignores and
 // counts receipts that are forged, for another vehicle, or for what is not in flight, and notices that are too long or too many. It
 // holds no password, never looks inside a submission or a notice and must not learn how: it may not import can, trip, dp, seal, terms,
@@ -59,10 +63,15 @@ type Spool interface {
 
 // Config says where to send and what to believe. Fields without a default are required.
 type Config struct {
-	// URL is tcp://HOST:PORT or ssl://HOST:PORT.
+	// URL is ssl://HOST:PORT (CheckURL).
 	URL string
-	// TLS is used with ssl; nil means the system's roots and TLS 1.3.
+	// TLS holds the roots that the broker is checked under, and the car's certificate; nil means the system's roots and no certificate.
+	// TLS 1.3 is asked for in any case.
 	TLS *tls.Config
+	// Ready reports whether there is a certificate to show; nil means always. Call Wake when it has changed.
+	Ready func() bool
+	// OnRefused is called, on the goroutine of Run, when a broker does not take the car; nil means that nobody wants to know.
+	OnRefused func()
 	// Vehicle is the vehicle's id, its MQTT client id as well.
 	Vehicle string
 	// ReceiptKeys are the program's receipt keys.
@@ -92,13 +101,20 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
+// CheckURL says whether u may name the broker: ssl://HOST:PORT and nothing more.
+func CheckURL(u string) error {
+	p, err := url.Parse(u)
+	if err != nil || p.Scheme != "ssl" || p.Hostname() == "" || p.Port() == "" || p.String() != "ssl://"+p.Host {
+		return fmt.Errorf("%q is not ssl://HOST:PORT", u)
+	}
+	return nil
+}
+
 func (c *Config) complete() error {
-	u, err := url.Parse(c.URL)
+	if err := CheckURL(c.URL); err != nil {
+		return err
+	}
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "tcp" && u.Scheme != "ssl":
-		return fmt.Errorf("broker %q is not tcp://HOST:PORT or ssl://HOST:PORT", c.URL)
-	case u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "":
-		return errors.New("the broker's URL must hold a host and a port and nothing else")
 	case len(c.ReceiptKeys) == 0:
 		return errors.New("no receipt keys given")
 	case c.Spool == nil || c.OnReceipt == nil || c.Now == nil || c.Logger == nil:
@@ -123,8 +139,15 @@ func (c *Config) complete() error {
 	if c.BackoffMax < c.BackoffMin {
 		return errors.New("the longest back-off is shorter than the first")
 	}
-	if c.TLS == nil {
-		c.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	if c.TLS = c.TLS.Clone(); c.TLS == nil {
+		c.TLS = new(tls.Config)
+	}
+	c.TLS.MinVersion = tls.VersionTLS13
+	if c.Ready == nil {
+		c.Ready = func() bool { return true }
+	}
+	if c.OnRefused == nil {
+		c.OnRefused = func() {}
 	}
 	return wire.CheckVehicle(c.Vehicle)
 }
@@ -152,7 +175,7 @@ func New(cfg Config) (*Uplink, error) {
 	return &Uplink{cfg: cfg, log: cfg.Logger, metrics: m, wake: make(chan struct{}, 1)}, nil
 }
 
-// Wake tells that NewsDue may have changed.
+// Wake tells that NewsDue or Ready may have changed.
 func (u *Uplink) Wake() {
 	select {
 	case u.wake <- struct{}{}:
@@ -185,15 +208,12 @@ func (u *Uplink) Run(ctx context.Context) error {
 	return nil
 }
 
-// await returns true once something or news is due, false when ctx is done.
+// await returns true once there is a certificate and something or news is due, false when ctx is done.
 func (u *Uplink) await(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		wait := maxPoll
-		if due, ok := u.cfg.Spool.NextDue(); ok {
-			wait = min(wait, due.Sub(u.cfg.Now()))
-		}
-		if until, ok := u.untilNews(); ok {
-			wait = min(wait, max(until, time.Until(u.retryNews)))
+		wait := u.untilDue()
+		if !u.cfg.Ready() {
+			wait = maxPoll
 		}
 		if wait <= 0 {
 			return true
@@ -208,6 +228,18 @@ func (u *Uplink) await(ctx context.Context) bool {
 		timer.Stop()
 	}
 	return false
+}
+
+// untilDue returns the time until something or news is due, at most maxPoll, not above 0 where it is.
+func (u *Uplink) untilDue() time.Duration {
+	wait := maxPoll
+	if due, ok := u.cfg.Spool.NextDue(); ok {
+		wait = min(wait, due.Sub(u.cfg.Now()))
+	}
+	if until, ok := u.untilNews(); ok {
+		wait = min(wait, max(until, time.Until(u.retryNews)))
+	}
+	return wait
 }
 
 // untilNews returns the time until news is due, not above 0 where it is, false where it never is.

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -32,12 +33,19 @@ const vehicle = "CAR1"
 type broker struct {
 	*server.Server
 	port int
+	ca   *authority
 }
+
+// everything denied is a broker that lets nobody in.
+const everything = ">"
 
 // check lets everybody in; deny names a subject that the vehicle may not subscribe to.
 type check struct{ deny string }
 
 func (c check) Check(a server.ClientAuthentication) bool {
+	if c.deny == everything {
+		return false
+	}
 	u := &server.User{Username: "any"}
 	if c.deny != "" {
 		u.Permissions = &server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{c.deny}}}
@@ -60,14 +68,19 @@ func freePort(t *testing.T) int {
 	return 0
 }
 
-func startBroker(t *testing.T, dir string, port int, deny string) *broker {
+func startBroker(t *testing.T, dir string, deny string) *broker {
 	t.Helper()
-	if port == 0 {
-		port = freePort(t)
-	}
+	b := &broker{port: freePort(t), ca: newAuthority(t)}
+	b.start(t, dir, deny)
+	return b
+}
+
+// start starts it again where it was.
+func (b *broker) start(t *testing.T, dir string, deny string) {
+	t.Helper()
 	opts := &server.Options{ServerName: "test", DontListen: true, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir,
 		CustomClientAuthentication: check{deny}}
-	opts.MQTT.Host, opts.MQTT.Port = "127.0.0.1", port
+	opts.MQTT.Host, opts.MQTT.Port, opts.MQTT.TLSConfig, opts.MQTT.TLSTimeout = "127.0.0.1", b.port, b.ca.server(), 60
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -76,9 +89,8 @@ func startBroker(t *testing.T, dir string, port int, deny string) *broker {
 	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("broker does not start")
 	}
-	b := &broker{s, port}
+	b.Server = s
 	t.Cleanup(b.stop)
-	return b
 }
 
 func (b *broker) stop() {
@@ -86,7 +98,7 @@ func (b *broker) stop() {
 	b.WaitForShutdown()
 }
 
-func (b *broker) url() string { return fmt.Sprintf("tcp://127.0.0.1:%d", b.port) }
+func (b *broker) url() string { return fmt.Sprintf("ssl://127.0.0.1:%d", b.port) }
 
 // collector answers submissions as a test wants.
 type collector struct {
@@ -105,7 +117,7 @@ func (c *collector) seen() []string {
 func startCollector(t *testing.T, b *broker, answer func(body []byte, n int) [][]byte) *collector {
 	t.Helper()
 	c := &collector{}
-	opts := mqtt.NewClientOptions().AddBroker(b.url()).SetClientID("collector").SetCleanSession(true).SetOrderMatters(false).
+	opts := mqtt.NewClientOptions().AddBroker(b.url()).SetTLSConfig(b.ca.client("collector")).SetClientID("collector").SetCleanSession(true).SetOrderMatters(false).
 		SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(50 * time.Millisecond)
 	opts.SetOnConnectHandler(func(client mqtt.Client) {
 		client.Subscribe("rawstone/v1/+/+", 1, func(client mqtt.Client, m mqtt.Message) {
@@ -168,7 +180,7 @@ type bench struct {
 // impatient ends a session soon when a receipt does not come.
 func impatient(c *Config) { c.ReceiptWait = 300 * time.Millisecond }
 
-func newBench(t *testing.T, url string, change func(*Config)) *bench {
+func newBench(t *testing.T, br *broker, change func(*Config)) *bench {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	db, err := flash.Open(flash.Config{Dir: t.TempDir(), Logger: log})
@@ -183,7 +195,7 @@ func newBench(t *testing.T, url string, change func(*Config)) *bench {
 	key, pub := newKey(t)
 	b := &bench{spool: sp, key: key, acted: make(chan string, 100)}
 	cfg := Config{
-		URL: url, Vehicle: vehicle, ReceiptKeys: wire.KeySet{pub}, Spool: sp, Now: time.Now, Logger: log,
+		URL: br.url(), TLS: br.ca.client(vehicle), Vehicle: vehicle, ReceiptKeys: wire.KeySet{pub}, Spool: sp, Now: time.Now, Logger: log,
 		ReceiptWait: 10 * time.Second, Linger: 300 * time.Millisecond, BackoffMin: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond,
 		OnReceipt: func(_ context.Context, kind wire.Kind, body []byte, r *wire.Receipt, signed []byte) error {
 			if b.fail.Add(-1) >= 0 {
@@ -258,8 +270,8 @@ func (b *bench) ignored(reason string) float64 {
 }
 
 func TestDeliversInOrderAndDisconnects(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
-	b := newBench(t, br.url(), nil)
+	br := startBroker(t, t.TempDir(), "")
+	b := newBench(t, br, nil)
 	c := startCollector(t, br, func(body []byte, _ int) [][]byte { return [][]byte{receipt(t, b.key, vehicle, body)} })
 	b.put(t, wire.KindClaim, "claim 1", time.Now())
 	b.put(t, wire.KindClaim, "claim 2", time.Now())
@@ -283,8 +295,8 @@ func TestDeliversInOrderAndDisconnects(t *testing.T) {
 }
 
 func TestLostReceiptsAreAskedForAgain(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
-	b := newBench(t, br.url(), impatient)
+	br := startBroker(t, t.TempDir(), "")
+	b := newBench(t, br, impatient)
 	c := startCollector(t, br, func(body []byte, n int) [][]byte {
 		if n < 3 {
 			return nil
@@ -305,8 +317,8 @@ func TestLostReceiptsAreAskedForAgain(t *testing.T) {
 }
 
 func TestForgedForeignAndUnknownReceiptsAreIgnored(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
-	b := newBench(t, br.url(), impatient)
+	br := startBroker(t, t.TempDir(), "")
+	b := newBench(t, br, impatient)
 	stranger, _ := newKey(t)
 	startCollector(t, br, func(body []byte, n int) [][]byte {
 		if n > 1 {
@@ -333,8 +345,8 @@ func TestForgedForeignAndUnknownReceiptsAreIgnored(t *testing.T) {
 }
 
 func TestHandlerFailureKeepsTheSubmission(t *testing.T) {
-	br := startBroker(t, t.TempDir(), 0, "")
-	b := newBench(t, br.url(), nil)
+	br := startBroker(t, t.TempDir(), "")
+	b := newBench(t, br, nil)
 	b.fail.Store(1)
 	c := startCollector(t, br, func(body []byte, _ int) [][]byte { return [][]byte{receipt(t, b.key, vehicle, body)} })
 	b.put(t, wire.KindClaim, "claim", time.Now())
@@ -347,8 +359,8 @@ func TestHandlerFailureKeepsTheSubmission(t *testing.T) {
 
 func TestForbiddenSubscriptionIsSeen(t *testing.T) {
 	dir := t.TempDir()
-	br := startBroker(t, dir, 0, wire.Subject(vehicle, wire.KindReceipt))
-	b := newBench(t, br.url(), nil)
+	br := startBroker(t, dir, wire.Subject(vehicle, wire.KindReceipt))
+	b := newBench(t, br, nil)
 	c := startCollector(t, br, func([]byte, int) [][]byte { return nil })
 	b.put(t, wire.KindClaim, "claim", time.Now())
 	b.run(t)
@@ -360,10 +372,9 @@ func TestForbiddenSubscriptionIsSeen(t *testing.T) {
 
 func TestBrokerRestart(t *testing.T) {
 	dir := t.TempDir()
-	br := startBroker(t, dir, 0, "")
-	port := br.port
+	br := startBroker(t, dir, "")
 	br.stop() // the agent comes up before its broker
-	b := newBench(t, br.url(), nil)
+	b := newBench(t, br, nil)
 	b.put(t, wire.KindClaim, "claim 1", time.Now())
 	b.run(t)
 	eventually(t, "a session fails", func() bool { return testutil.ToFloat64(b.up.metrics.failures) >= 1 })
@@ -374,13 +385,13 @@ func TestBrokerRestart(t *testing.T) {
 		}
 		return [][]byte{receipt(t, b.key, vehicle, body)}
 	}
-	br = startBroker(t, dir, port, "")
+	br.start(t, dir, "")
 	c := startCollector(t, br, answer)
 	eventually(t, "the claim arrives", func() bool { return len(c.seen()) > 0 })
 	br.stop() // with the claim in flight
 	c.client.Disconnect(0)
 	answering.Store(true)
-	br = startBroker(t, dir, port, "")
+	br.start(t, dir, "")
 	startCollector(t, br, answer)
 	b.wait(t, "claim 1")
 	b.put(t, wire.KindClaim, "claim 2", time.Now())
@@ -389,18 +400,19 @@ func TestBrokerRestart(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	good := Config{
-		URL: "tcp://127.0.0.1:1883", Vehicle: vehicle, ReceiptKeys: make(wire.KeySet, 1), Spool: &spool.Spool{}, Now: time.Now,
+		URL: "ssl://127.0.0.1:8883", Vehicle: vehicle, ReceiptKeys: make(wire.KeySet, 1), Spool: &spool.Spool{}, Now: time.Now,
 		OnReceipt: func(context.Context, wire.Kind, []byte, *wire.Receipt, []byte) error { return nil },
 		Logger:    slog.New(slog.DiscardHandler),
 	}
-	if _, err := New(good); err != nil {
-		t.Fatal(err)
+	if u, err := New(good); err != nil || u.cfg.TLS.MinVersion != tls.VersionTLS13 {
+		t.Fatalf("%v, or TLS older than 1.3", err)
 	}
 	for name, change := range map[string]func(*Config){
 		"zero":      func(c *Config) { *c = Config{} },
 		"scheme":    func(c *Config) { c.URL = "ws://127.0.0.1:1883" },
-		"no port":   func(c *Config) { c.URL = "tcp://127.0.0.1" },
-		"password":  func(c *Config) { c.URL = "tcp://u:p@127.0.0.1:1883" },
+		"no port":   func(c *Config) { c.URL = "ssl://127.0.0.1" },
+		"password":  func(c *Config) { c.URL = "ssl://u:p@127.0.0.1:8883" },
+		"plaintext": func(c *Config) { c.URL = "tcp://127.0.0.1:1883" },
 		"vehicle":   func(c *Config) { c.Vehicle = "a/b" },
 		"no keys":   func(c *Config) { c.ReceiptKeys = nil },
 		"no spool":  func(c *Config) { c.Spool = nil },
@@ -445,30 +457,47 @@ func (s *stubSpool) Changed() <-chan struct{}   { return s.changed }
 func TestConnectsOnlyWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sp := &stubSpool{changed: make(chan struct{}, 1)}
-		u := &Uplink{cfg: Config{Spool: sp, Now: time.Now}}
+		var ready atomic.Bool
+		ready.Store(true)
+		u := &Uplink{wake: make(chan struct{}, 1), cfg: Config{Spool: sp, Now: time.Now, Ready: ready.Load}}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		began := time.Now()
-		ready := make(chan bool, 1)
-		go func() { ready <- u.await(ctx) }()
+		due := make(chan bool, 1)
+		go func() { due <- u.await(ctx) }()
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		select {
-		case <-ready:
+		case <-due:
 			t.Fatal("connects with an empty spool")
 		default:
 		}
 		sp.due = began.Add(3 * time.Hour)
 		sp.changed <- struct{}{}
-		if !<-ready || time.Since(began) != 3*time.Hour {
-			t.Errorf("ready after %v, want 3h", time.Since(began))
+		if !<-due || time.Since(began) != 3*time.Hour {
+			t.Errorf("due after %v, want 3h", time.Since(began))
+		}
+		// Something is due, and there is no certificate to show.
+		ready.Store(false)
+		go func() { due <- u.await(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		select {
+		case <-due:
+			t.Fatal("connects without a certificate")
+		default:
+		}
+		ready.Store(true)
+		u.Wake()
+		if !<-due || time.Since(began) != 4*time.Hour {
+			t.Errorf("due after %v, want 4h: a certificate that came does not wake it", time.Since(began))
 		}
 		sp.due = time.Time{}
-		go func() { ready <- u.await(ctx) }()
+		go func() { due <- u.await(ctx) }()
 		synctest.Wait()
 		cancel()
-		if <-ready {
-			t.Error("ready although stopped")
+		if <-due {
+			t.Error("due although stopped")
 		}
 	})
 }

@@ -3,6 +3,7 @@ package vehicle
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,24 @@ type Map = signalmap.Map
 
 // Load reads and checks a map and the DBC files it names; the error joins every fault, each with line and column.
 func Load(path string) (*Map, error) { return signalmap.Load(path) }
+
+// Open loads a map and compiles it; what the DBC files cost in broken lines is logged. It returns nil for no map.
+func Open(path string, bus func(name string) (uint8, bool), log *slog.Logger) (*Reader, error) {
+	if path == "" {
+		return nil, nil
+	}
+	m, err := Load(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := Compile(m, bus, func(w dbc.Warning) {
+		log.Warn("line of a DBC file is left out", "file", w.File, "line", w.Line, "reason", w.Reason)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
 
 // Compile makes the Reader of a map. bus returns the index that Frame.Bus has for a bus's name; warn, which may be nil, is given what
 // the DBC files cost in broken lines. The error joins every fault of the map, of its DBC files and of the buses.

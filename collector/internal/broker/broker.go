@@ -4,12 +4,13 @@
 // it, within a bound of bytes. A full queue refuses new messages and keeps old ones: vehicles send again until they hold a receipt.
 // A PUBACK to a vehicle therefore proves custody at most, never acceptance.
 //
-// A client's id is its vehicle's, and only registered vehicles are admitted; it may publish that vehicle's claims and reports and
-// subscribe to its receipts and to the policy. Nothing yet proves that a client is the vehicle that it says, and so the listener
-// refuses every address but loopback.
+// The listener speaks TLS 1.3 and demands a certificate of the authority for vehicles. Its subject is the vehicle, and so is the client's
+// id; its key is the device key that the vehicle has enrolled with. Such a client may publish that vehicle's claims and reports and
+// subscribe to its receipts and to the policy. Run cuts the connections of those that have changed since. Strangers get no further than
+// the handshake, which counts among a bounded number of connections and must end within seconds.
 //
 // The policy topic carries one retained message, which the collector publishes through Retain and every vehicle gets as soon as it
-// subscribes, also after a restart. Its publisher is admitted by a secret of this process.
+// subscribes, also after a restart. Its publisher is admitted by a key that is in this process's memory alone.
 //
 // What MQTT has the server keep besides (what vehicles retain, sessions that outlive their connection, halves of QoS 2 exchanges) is of
 // no use here. The server cannot be told to refuse it; it is bounded apart from the queues, so that it takes nothing from them.
@@ -17,6 +18,8 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,19 +52,35 @@ const (
 	maxConnections     = 4096
 	dedupeWindow       = 2 * time.Minute
 	readyTimeout       = 20 * time.Second
+	handshakeSeconds   = 5. // for TLS, and as long again for the client to name itself
 )
+
+// Vehicles says who may connect. Its methods are called from several goroutines, and may be until Close returns.
+type Vehicles interface {
+	// Device returns the device key that a vehicle has enrolled with; ok is false for one that is not registered, has not enrolled or is
+	// revoked.
+	Device(ctx context.Context, vehicle string) (key wire.PublicKey, ok bool, err error)
+	// Changed returns some of the vehicles for which Device's answer changed after a serial number, in the order of the changes, and the
+	// serial number of the last of these; none when nothing did. The first serial number is 1.
+	Changed(ctx context.Context, since int64) (vehicles []string, serial int64, err error)
+}
 
 // Config says where to listen and where to keep the queues.
 type Config struct {
-	// Listen is the MQTT listener's address, IP:port on loopback; port 0 takes a free one. Required.
+	// Listen is the MQTT listener's address, IP:port; port 0 takes a free one. Required.
 	Listen string
 	// Dir keeps the queues. Required.
 	Dir string
 	// StreamBytes bounds each queue on disk; 256 MiB when zero.
 	StreamBytes int64
-	// Known reports whether a vehicle is registered; it is called from several goroutines, and may be until Close returns. A client whose
-	// vehicle is not known, or cannot be looked up, is refused. Required.
-	Known func(ctx context.Context, vehicle string) (bool, error)
+	// Vehicles says who may connect. Required.
+	Vehicles Vehicles
+	// VehicleCA holds the authorities of vehicles' certificates: ca.Vehicles. Required.
+	VehicleCA *x509.CertPool
+	// Certificate returns the server's certificate for a connection: certificate.Pair.Get. Required.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Now is the clock by which certificates end; nil means time.Now.
+	Now func() time.Time
 	// Logger receives the server's warnings and errors. Required.
 	Logger *slog.Logger
 	// Registerer takes the package's metrics; nil means none.
@@ -73,18 +92,32 @@ type Broker struct {
 	server *server.Server
 	conn   *nats.Conn
 	addr   netip.AddrPort
-	secret secret
+	auth   *authenticator
+
+	serves    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	publisher tls.Certificate
 }
 
 // Start starts the broker and returns when it takes connections and its queues are there.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
-	if cfg.Dir == "" || cfg.Logger == nil || cfg.Known == nil || cfg.StreamBytes < 0 {
-		return nil, errors.New("cannot start broker: no directory, look-up of vehicles or logger given, or a negative bound")
+	if cfg.Dir == "" || cfg.Logger == nil || cfg.Vehicles == nil || cfg.VehicleCA == nil || cfg.Certificate == nil || cfg.StreamBytes < 0 {
+		return nil, errors.New("cannot start broker: no directory, vehicles, authority, certificate or logger given, or a negative bound")
 	}
 	if cfg.StreamBytes == 0 {
 		cfg.StreamBytes = defaultStreamBytes
 	}
-	auth := newAuthenticator(cfg.Known, newSecret(), cfg.Logger)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	own, err := newPublisher()
+	if err != nil {
+		return nil, fmt.Errorf("cannot start broker: %w", err)
+	}
+	ownKey, err := wire.NewPublicKey(own.Leaf.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start broker: %w", err)
+	}
+	auth := newAuthenticator(cfg, ownKey)
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(auth.refused); err != nil {
 			return nil, fmt.Errorf("cannot start broker: %w", err)
@@ -110,8 +143,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	opts.MQTT.Host = addr.Addr().String()
 	opts.MQTT.Port = int(addr.Port())
 	opts.MQTT.ConsumerInactiveThreshold = consumerIdle
-	log := &logger{slog: cfg.Logger}
-	b := &Broker{addr: addr, secret: auth.secret}
+	opts.MQTT.TLSConfig = serverTLS(cfg, own.Leaf)
+	opts.MQTT.TLSTimeout, opts.MQTT.AuthTimeout = handshakeSeconds, handshakeSeconds
+	log := &logger{slog: cfg.Logger, refuse: auth.refuse}
+	b := &Broker{addr: addr, auth: auth, serves: cfg.Certificate, publisher: own}
 	if b.server, err = server.NewServer(opts); err != nil {
 		return nil, fmt.Errorf("cannot start broker: %w", err)
 	}
@@ -131,16 +166,22 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// freeAddr checks that the address is one of loopback and can be listened on, and fills in a port for port 0. nats-server itself
-// says nothing that a caller could act on when it is not.
+// serverTLS demands a certificate of the authority for vehicles, or the publisher's own.
+func serverTLS(cfg Config, publisher *x509.Certificate) *tls.Config {
+	trusted := cfg.VehicleCA.Clone()
+	trusted.AddCert(publisher)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, GetCertificate: cfg.Certificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trusted,
+		Time: cfg.Now, SessionTicketsDisabled: true, // each connection shows its certificate anew
+	}
+}
+
+// freeAddr checks that the address can be listened on, and fills in a port for port 0. nats-server itself says nothing that a caller
+// could act on when it cannot.
 func freeAddr(listen string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(listen)
 	if err != nil {
-		return a, fmt.Errorf("MQTT address %q is not IP:port, for example 127.0.0.1:1883", listen)
-	}
-	if !a.Addr().IsLoopback() {
-		return a, fmt.Errorf("MQTT address %s is not on loopback: enrolment of vehicles does not exist yet, so nobody outside could "+
-			"be told from anybody else: use 127.0.0.1:%d", listen, a.Port())
+		return a, fmt.Errorf("MQTT address %q is not IP:port, for example 127.0.0.1:8883", listen)
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {

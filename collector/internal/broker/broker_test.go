@@ -2,11 +2,9 @@ package broker
 
 import (
 	"bytes"
-	"context"
-	"io"
+	"crypto/tls"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,45 +14,6 @@ import (
 
 	"rawstone/pkg/wire"
 )
-
-func everybody(context.Context, string) (bool, error) { return true, nil }
-
-func start(t *testing.T, cfg Config) *Broker {
-	t.Helper()
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:0"
-	}
-	if cfg.Dir == "" {
-		cfg.Dir = t.TempDir()
-	}
-	if cfg.Known == nil {
-		cfg.Known = everybody
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
-	}
-	b, err := Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
-}
-
-func options(addr netip.AddrPort, id string) *mqtt.ClientOptions {
-	return mqtt.NewClientOptions().AddBroker("tcp://" + addr.String()).SetClientID(id).SetCleanSession(true).
-		SetAutoReconnect(false).SetConnectTimeout(time.Minute).SetProtocolVersion(4)
-}
-
-func connect(t *testing.T, addr netip.AddrPort, id string) mqtt.Client {
-	t.Helper()
-	c := mqtt.NewClient(options(addr, id))
-	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
-		t.Fatalf("connect as %q: %v", id, tok.Error())
-	}
-	t.Cleanup(func() { c.Disconnect(0) })
-	return c
-}
 
 func publish(t *testing.T, c mqtt.Client, topic string, payload []byte) {
 	t.Helper()
@@ -97,7 +56,7 @@ func queued(t *testing.T, b *Broker, stream string, n uint64) {
 
 func TestQueuesWhatVehiclesPublish(t *testing.T) {
 	b := start(t, Config{})
-	c := connect(t, b.Addr(), "V1")
+	c := connect(t, b, "V1")
 	publish(t, c, wire.Topic("V1", wire.KindClaim), []byte("claim"))
 	publish(t, c, wire.Topic("V1", wire.KindReport), []byte("report"))
 	queued(t, b, StreamClaims, 1)
@@ -107,7 +66,7 @@ func TestQueuesWhatVehiclesPublish(t *testing.T) {
 func TestQueuesSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	b := start(t, Config{Dir: dir})
-	publish(t, connect(t, b.Addr(), "V1"), wire.Topic("V1", wire.KindClaim), []byte("claim"))
+	publish(t, connect(t, b, "V1"), wire.Topic("V1", wire.KindClaim), []byte("claim"))
 	queued(t, b, StreamClaims, 1)
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -118,7 +77,7 @@ func TestQueuesSurviveRestart(t *testing.T) {
 func TestLargePayloadCutsTheConnection(t *testing.T) {
 	b := start(t, Config{})
 	lost := make(chan error, 1)
-	o := options(b.Addr(), "V1").SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err })
+	o := options(b, "V1").SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost <- err })
 	c := mqtt.NewClient(o)
 	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
@@ -136,7 +95,7 @@ func TestLargePayloadCutsTheConnection(t *testing.T) {
 
 func TestFullQueueKeepsWhatItHas(t *testing.T) {
 	b := start(t, Config{StreamBytes: 8 << 10})
-	c := connect(t, b.Addr(), "V1")
+	c := connect(t, b, "V1")
 	for i := range 20 {
 		publish(t, c, wire.Topic("V1", wire.KindClaim), bytes.Repeat([]byte{byte(i)}, 1000))
 	}
@@ -170,16 +129,17 @@ func TestRefusesAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	f := newFleet(t)
 	for listen, want := range map[string]string{
-		"0.0.0.0:1883":          "enrolment of vehicles does not exist yet",
-		"[::]:1883":             "enrolment of vehicles does not exist yet",
-		"192.0.2.1:1883":        "enrolment of vehicles does not exist yet",
 		"localhost":             "is not IP:port",
 		"":                      "is not IP:port",
 		taken.Addr().String():   "stop the program that uses it",
 		"127.0.0.1:99999999999": "is not IP:port",
 	} {
-		b, err := Start(t.Context(), Config{Listen: listen, Dir: t.TempDir(), Known: everybody, Logger: slog.New(slog.DiscardHandler)})
+		b, err := Start(t.Context(), Config{
+			Listen: listen, Dir: t.TempDir(), Vehicles: f, VehicleCA: f.authority.Pool(), Logger: slog.New(slog.DiscardHandler),
+			Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &f.server, nil },
+		})
 		if err == nil {
 			b.Close()
 		}

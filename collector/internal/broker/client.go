@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -23,34 +24,46 @@ const (
 
 // Reasons of a refused connect, the values of the metric's label.
 const (
-	refusedID      = "client_id"
-	refusedUnknown = "unknown_vehicle"
-	refusedLookup  = "lookup_failed"
-	refusedSecret  = "publisher"
+	refusedHandshake   = "handshake"
+	refusedFull        = "too_many"
+	refusedID          = "client_id"
+	refusedCertificate = "certificate"
+	refusedUnknown     = "unknown_vehicle"
+	refusedDevice      = "device_key"
+	refusedLookup      = "lookup_failed"
+	refusedPublisher   = "publisher"
+
+	unwatched = "unwatched" // of no connect: for say
 )
 
-// authenticator admits this process's own connection, its publisher of policies, and MQTT clients that are named like a registered
-// vehicle, each to that vehicle's topics.
+// authenticator admits this process's own connection, its publisher of policies, and vehicles by their certificates, each to its own
+// topics. That a certificate is of the vehicles' authority and valid, TLS has checked before.
 type authenticator struct {
-	secret  secret
-	known   func(context.Context, string) (bool, error)
-	logger  *slog.Logger
-	now     func() time.Time
-	refused *prometheus.CounterVec
+	publisher wire.PublicKey
+	vehicles  Vehicles
+	logger    *slog.Logger
+	now       func() time.Time
+	refused   *prometheus.CounterVec
+	live      connections
 
 	mu       sync.Mutex
 	reported map[string]time.Time // by reason
 }
 
-func newAuthenticator(known func(context.Context, string) (bool, error), own secret, logger *slog.Logger) *authenticator {
+func newAuthenticator(cfg Config, publisher wire.PublicKey) *authenticator {
 	a := &authenticator{
-		secret: own, known: known, logger: logger, now: time.Now, reported: make(map[string]time.Time),
+		publisher: publisher, vehicles: cfg.Vehicles, logger: cfg.Logger, now: cfg.Now, reported: make(map[string]time.Time),
+		live: connections{all: make(map[uint64]live)},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_broker_refused_connects_total",
-			Help: "MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.",
+			Help: "MQTT connects refused, by reason: TLS handshake, too many at once, no vehicle's name as client id, another vehicle's certificate, " +
+				"vehicle not registered, not enrolled or revoked, another device key than the registered one, look-up failed, " +
+				"the publisher's name without its key.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []string{refusedID, refusedUnknown, refusedLookup, refusedSecret} {
+	for _, reason := range []string{
+		refusedHandshake, refusedFull, refusedID, refusedCertificate, refusedUnknown, refusedDevice, refusedLookup, refusedPublisher,
+	} {
 		a.refused.WithLabelValues(reason)
 	}
 	return a
@@ -65,46 +78,82 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if !ok {
 		return false
 	}
-	vehicle, ok := clientID(s.String())
-	if ok && vehicle == publisherID {
-		if !a.secret.admits(c.GetOpts().Password) {
-			a.refuse(refusedSecret, nil, "connect refused: its client id is this process's own: find out which program on this host uses it")
+	id, ok := clientID(s.String())
+	subject, device, until, certified := certificate(c.GetTLSConnectionState())
+	switch {
+	case !certified: // TLS demands one: this cannot be
+		a.refuse(refusedCertificate, nil, "connect refused: it shows no certificate of a P-256 key")
+		return false
+	case ok && id == publisherID || subject == publisherID:
+		if id != publisherID || subject != publisherID || device != a.publisher {
+			a.refuse(refusedPublisher, nil, "connect refused: its name is this process's own: find out who uses it")
 			return false
 		}
 		c.RegisterUser(publisher())
 		return true
-	}
-	if !ok || wire.CheckVehicle(vehicle) != nil {
+	case !ok || wire.CheckVehicle(id) != nil:
 		a.refuse(refusedID, nil, "connect refused: its client id is no vehicle's name: use the name that the vehicle is registered with")
 		return false
-	}
-	// The server hands no context in, and waits for its connections when it stops.
-	ctx, cancel := context.WithTimeout(context.Background(), lookupWait)
-	defer cancel()
-	switch known, err := a.known(ctx, vehicle); {
-	case err != nil:
-		a.refuse(refusedLookup, err, "connect refused: its vehicle cannot be looked up: the vehicle tries again")
+	case subject != id:
+		a.refuse(refusedCertificate, nil, "connect refused: its certificate is of another vehicle than its client id")
 		return false
-	case !known:
-		a.refuse(refusedUnknown, nil, "connect refused: its vehicle is not registered: register it with collector vehicle add")
+	}
+	// Before the look-up: whatever changes after that finds the connection here.
+	a.live.add(c.GetID(), live{id, device, until})
+	if !a.admits(id, device) {
+		a.live.remove(c.GetID())
 		return false
 	}
 	c.RegisterUser(&server.User{Permissions: &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{
-			wire.Subject(vehicle, wire.KindClaim), wire.Subject(vehicle, wire.KindReport),
+			wire.Subject(id, wire.KindClaim), wire.Subject(id, wire.KindReport),
 		}},
 		Subscribe: &server.SubjectPermission{Allow: []string{
-			wire.Subject(vehicle, wire.KindReceipt), policySubject(),
+			wire.Subject(id, wire.KindReceipt), policySubject(),
 		}},
 	}})
 	return true
 }
 
+// admits asks the records.
+func (a *authenticator) admits(vehicle string, device wire.PublicKey) bool {
+	// The server hands no context in, and waits for its connections when it stops.
+	ctx, cancel := context.WithTimeout(context.Background(), lookupWait)
+	defer cancel()
+	switch registered, ok, err := a.vehicles.Device(ctx, vehicle); {
+	case err != nil:
+		a.refuse(refusedLookup, err, "connect refused: its vehicle cannot be looked up: the vehicle tries again")
+		return false
+	case !ok:
+		a.refuse(refusedUnknown, nil, "connect refused: its vehicle is not registered, has not enrolled, or is revoked: `collector vehicle list` says which")
+		return false
+	case registered != device:
+		a.refuse(refusedDevice, nil, "connect refused: its certificate is of another device key than the one that its vehicle enrolled with last")
+		return false
+	}
+	return true
+}
+
+// certificate reads what a client's certificate says; ok is false without one that TLS has verified, of a P-256 key.
+func certificate(state *tls.ConnectionState) (subject string, key wire.PublicKey, until time.Time, ok bool) {
+	if state == nil || len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
+		return "", key, until, false
+	}
+	leaf := state.PeerCertificates[0]
+	key, err := wire.NewPublicKey(leaf.PublicKey)
+	return leaf.Subject.CommonName, key, leaf.NotAfter, err == nil
+}
+
 func policySubject() string { return strings.ReplaceAll(wire.PolicyTopic, "/", ".") }
 
-// refuse counts a refused connect and logs it, at most once a minute for each reason: anybody can connect as often as they like.
+// refuse counts a refused connect and says so.
 func (a *authenticator) refuse(reason string, err error, sentence string) {
 	a.refused.WithLabelValues(reason).Inc()
+	a.say(reason, err, sentence)
+}
+
+// say logs a sentence, at most once a minute for each reason: anybody can connect as often as they like.
+func (a *authenticator) say(reason string, err error, sentence string) {
 	a.mu.Lock()
 	now := a.now()
 	last, said := a.reported[reason]
@@ -139,7 +188,8 @@ func clientID(description string) (string, bool) {
 
 // logger passes the server's warnings and errors on, without the names of vehicles that they quote, and drops its chatter.
 type logger struct {
-	slog *slog.Logger
+	slog   *slog.Logger
+	refuse func(reason string, err error, sentence string)
 
 	mu   sync.Mutex
 	last string
@@ -149,8 +199,15 @@ var vehicleNames = regexp.MustCompile(`"[^"]*"|rawstone[./]v1[./][^ ./"]*`)
 
 func (l *logger) problem(level slog.Level, msg, format string, args []any) {
 	detail := vehicleNames.ReplaceAllString(fmt.Sprintf(format, args...), "...")
-	if strings.HasSuffix(detail, server.ErrAuthentication.Error()) {
+	switch {
+	case strings.HasSuffix(detail, server.ErrAuthentication.Error()):
 		return // the authenticator says why, and less often
+	case strings.Contains(detail, "TLS handshake error"):
+		l.refuse(refusedHandshake, nil, "connect refused: no TLS 1.3 with a valid certificate of the authority for vehicles")
+		return
+	case strings.HasSuffix(detail, server.ErrTooManyConnections.Error()):
+		l.refuse(refusedFull, nil, "connect refused: too many connections at once")
+		return
 	}
 	l.mu.Lock()
 	l.last = detail

@@ -3,18 +3,14 @@ package broker
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
-	"github.com/eclipse/paho.mqtt.golang/packets"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/pkg/wire"
@@ -40,7 +36,7 @@ func (s *syncBuffer) String() string {
 
 func TestClientsKeepToTheirTopics(t *testing.T) {
 	b := start(t, Config{})
-	c := connect(t, b.Addr(), "V1")
+	c := connect(t, b, "V1")
 	for _, topic := range []string{
 		wire.Topic("V2", wire.KindClaim), wire.Topic("V1", wire.KindReceipt), wire.PolicyTopic, "rawstone/v1/V1/claim/x", "$SYS/x",
 	} {
@@ -68,12 +64,12 @@ func TestClientsKeepToTheirTopics(t *testing.T) {
 func TestForbiddenPublishReachesNobody(t *testing.T) {
 	b := start(t, Config{})
 	got := make(chan string, 8)
-	victim := connect(t, b.Addr(), "V1")
+	victim := connect(t, b, "V1")
 	for _, topic := range []string{wire.Topic("V1", wire.KindReceipt), wire.PolicyTopic} {
 		tok := victim.Subscribe(topic, 0, func(_ mqtt.Client, m mqtt.Message) { got <- string(m.Payload()) })
 		tok.WaitTimeout(time.Minute)
 	}
-	liar := connect(t, b.Addr(), "V2")
+	liar := connect(t, b, "V2")
 	publish(t, liar, wire.Topic("V1", wire.KindReceipt), []byte("forged"))
 	publish(t, liar, wire.PolicyTopic, []byte("forged"))
 	if err := b.Conn().Publish(wire.Subject("V1", wire.KindReceipt), []byte("true")); err != nil {
@@ -92,7 +88,7 @@ func TestForbiddenPublishReachesNobody(t *testing.T) {
 func TestClientsAreNamedLikeVehicles(t *testing.T) {
 	b := start(t, Config{})
 	for _, id := range []string{"v1", "V.1", "V1 ", `V1" - mid:1 - "V2`, "", strings.Repeat("V", 33)} {
-		c := mqtt.NewClient(options(b.Addr(), id))
+		c := mqtt.NewClient(with(b, id, fleetOf(b).of("V1")))
 		if tok := c.Connect(); tok.WaitTimeout(time.Minute) && tok.Error() == nil {
 			t.Errorf("client id %q was admitted", id)
 			c.Disconnect(0)
@@ -100,58 +96,10 @@ func TestClientsAreNamedLikeVehicles(t *testing.T) {
 	}
 }
 
-func TestOnlyRegisteredVehiclesConnect(t *testing.T) {
-	var out syncBuffer
-	var broken atomic.Bool
-	reg := prometheus.NewRegistry()
-	b := start(t, Config{
-		Registerer: reg, Logger: slog.New(slog.NewTextHandler(&out, nil)),
-		Known: func(_ context.Context, vehicle string) (bool, error) {
-			if broken.Load() {
-				return true, errors.New("no records")
-			}
-			return vehicle == "V1", nil
-		},
-	})
-	connect(t, b.Addr(), "V1")
-	refuse := func(id string) {
-		t.Helper()
-		c := mqtt.NewClient(options(b.Addr(), id))
-		if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || !errors.Is(tok.Error(), packets.ErrorRefusedNotAuthorised) {
-			t.Errorf("connect as %q: %v, want not authorised", id, tok.Error())
-		}
-	}
-	refuse("SECRET1")
-	refuse("SECRET2")
-	refuse("secret")
-	broken.Store(true)
-	refuse("V1")
-	want := `
-# HELP rawstone_broker_refused_connects_total MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.
-# TYPE rawstone_broker_refused_connects_total counter
-rawstone_broker_refused_connects_total{reason="client_id"} 1
-rawstone_broker_refused_connects_total{reason="lookup_failed"} 1
-rawstone_broker_refused_connects_total{reason="publisher"} 0
-rawstone_broker_refused_connects_total{reason="unknown_vehicle"} 2
-`
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {
-		t.Error(err)
-	}
-	b.Close()
-	log := out.String()
-	if n := strings.Count(log, "its vehicle is not registered"); n != 1 {
-		t.Errorf("logged %d times that a vehicle is not registered, want once:\n%s", n, log)
-	}
-	if strings.Count(log, "\n") != 3 || !strings.Contains(log, "no records") || strings.Contains(strings.ToLower(log), "secret") {
-		t.Errorf("logged\n%s", log)
-	}
-}
-
 func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	var out bytes.Buffer
-	a := newAuthenticator(everybody, newSecret(), slog.New(slog.NewTextHandler(&out, nil)))
 	now := time.Unix(1000, 0)
-	a.now = func() time.Time { return now }
+	a := newAuthenticator(Config{Logger: slog.New(slog.NewTextHandler(&out, nil)), Now: func() time.Time { return now }}, wire.PublicKey{})
 	for range 3 {
 		a.refuse(refusedUnknown, nil, "sentence")
 		now = now.Add(29 * time.Second)

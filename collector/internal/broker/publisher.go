@@ -3,10 +3,15 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -24,14 +29,24 @@ const (
 	lookAgain   = 50 * time.Millisecond
 )
 
-// secret is what this process's publisher proves itself with. It is in memory only.
-type secret string
-
-func newSecret() secret { return secret(rand.Text()) } // 130 random bits
-
-// admits reports whether a password is the secret, in a time that does not tell how much of it is right.
-func (s secret) admits(password string) bool {
-	return subtle.ConstantTimeCompare([]byte(s), []byte(password)) == 1
+// newPublisher makes the certificate with which this process's publisher proves itself, and its key, both in memory only. It signs
+// itself, and Start trusts it beside the vehicles' authority: what admits it is that the key is this one, which nobody else has, not even
+// the holder of that authority; and no vehicle's certificate can have its name.
+func newPublisher() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	self := &x509.Certificate{
+		Subject: pkix.Name{CommonName: publisherID}, NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, self, self, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
 // publisher is what the publisher may do: write and read the policy topic.
@@ -56,8 +71,8 @@ func (b *Broker) Retain(ctx context.Context, payload []byte) (err error) {
 	if err := b.makeRoom(ctx); err != nil {
 		return err
 	}
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + b.addr.String()).SetProtocolVersion(4).SetCleanSession(true).
-		SetClientID(publisherID).SetUsername(publisherID).SetPassword(string(b.secret)).SetAutoReconnect(false).
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + b.local()).SetProtocolVersion(4).SetCleanSession(true).
+		SetClientID(publisherID).SetTLSConfig(b.client(b.publisher)).SetAutoReconnect(false).
 		SetConnectTimeout(publishWait).SetWriteTimeout(publishWait))
 	defer c.Disconnect(0)
 	if err := wait(ctx, c.Connect()); err != nil {
@@ -79,6 +94,36 @@ func (b *Broker) Retain(ctx context.Context, payload []byte) (err error) {
 			return errors.New("the broker gives out another message than the one published")
 		case <-time.After(lookAgain):
 		}
+	}
+}
+
+// local is the listener's address for this process itself.
+func (b *Broker) local() string {
+	to := b.addr
+	switch {
+	case to.Addr() == netip.IPv4Unspecified():
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+	case to.Addr().IsUnspecified():
+		to = netip.AddrPortFrom(netip.IPv6Loopback(), to.Port())
+	}
+	return to.String()
+}
+
+// client is how this process connects to itself. The server's certificate is of the names that vehicles know it by, and of an authority
+// that this process need not trust: what counts is that it is the one that this process serves.
+func (b *Broker) client(own tls.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			served, err := b.serves(&tls.ClientHelloInfo{})
+			if err != nil {
+				return err
+			}
+			if len(state.PeerCertificates) == 0 || !bytes.Equal(state.PeerCertificates[0].Raw, served.Certificate[0]) {
+				return errors.New("the server is not this process's own")
+			}
+			return nil
+		},
 	}
 }
 

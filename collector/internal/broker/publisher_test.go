@@ -3,10 +3,11 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,7 +19,6 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/pkg/wire"
 )
@@ -31,10 +31,10 @@ func retain(t *testing.T, b *Broker, payload []byte) {
 }
 
 // policies subscribes a vehicle to the policy topic and returns what arrives on it.
-func policies(t *testing.T, addr netip.AddrPort, id string) <-chan mqtt.Message {
+func policies(t *testing.T, b *Broker, id string) <-chan mqtt.Message {
 	t.Helper()
 	got := make(chan mqtt.Message, 16)
-	tok := connect(t, addr, id).Subscribe(wire.PolicyTopic, 0, func(_ mqtt.Client, m mqtt.Message) { got <- m })
+	tok := connect(t, b, id).Subscribe(wire.PolicyTopic, 0, func(_ mqtt.Client, m mqtt.Message) { got <- m })
 	if !tok.WaitTimeout(time.Minute) || tok.Error() != nil || tok.(*mqtt.SubscribeToken).Result()[wire.PolicyTopic] != 0 {
 		t.Fatalf("subscribe: %v", tok.Error())
 	}
@@ -63,18 +63,18 @@ func TestVehiclesGetThePoliciesAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	b := start(t, Config{Dir: dir})
 	retain(t, b, large(1))
-	first := policies(t, b.Addr(), "V1")
+	first := policies(t, b, "V1")
 	expect(t, first, large(1), true)
 	retain(t, b, large(2)) // in place of the one before
 	expect(t, first, large(2), false)
-	expect(t, policies(t, b.Addr(), "V2"), large(2), true)
+	expect(t, policies(t, b, "V2"), large(2), true)
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
 	b = start(t, Config{Dir: dir})
-	expect(t, policies(t, b.Addr(), "V1"), large(2), true)
+	expect(t, policies(t, b, "V1"), large(2), true)
 	retain(t, b, []byte("smaller"))
-	expect(t, policies(t, b.Addr(), "V3"), []byte("smaller"), true)
+	expect(t, policies(t, b, "V3"), []byte("smaller"), true)
 	retain(t, b, []byte("smaller")) // the same again
 }
 
@@ -82,9 +82,9 @@ func TestVehiclesGetThePoliciesAtOnce(t *testing.T) {
 func TestVehiclesDoNotPublishPolicies(t *testing.T) {
 	b := start(t, Config{})
 	retain(t, b, []byte("true"))
-	victim := policies(t, b.Addr(), "V1")
+	victim := policies(t, b, "V1")
 	expect(t, victim, []byte("true"), true)
-	liar := connect(t, b.Addr(), "V2")
+	liar := connect(t, b, "V2")
 	for _, retained := range []bool{true, false} {
 		for qos := range byte(3) {
 			if tok := liar.Publish(wire.PolicyTopic, qos, retained, []byte("forged")); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
@@ -94,55 +94,60 @@ func TestVehiclesDoNotPublishPolicies(t *testing.T) {
 	}
 	publish(t, liar, wire.Topic("V2", wire.KindClaim), []byte("claim")) // after which all of that has been dealt with
 	queued(t, b, StreamClaims, 1)
-	expect(t, policies(t, b.Addr(), "V3"), []byte("true"), true)
+	expect(t, policies(t, b, "V3"), []byte("true"), true)
 	retain(t, b, []byte("newer"))
 	expect(t, victim, []byte("newer"), false)
 }
 
-// TestOutsidersAreNotThePublisher: its client id alone admits nobody, and neither does any password.
+// TestOutsidersAreNotThePublisher: neither its name nor a certificate admits anybody, nor the key of the process before.
 func TestOutsidersAreNotThePublisher(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	dir := t.TempDir()
-	b := start(t, Config{Registerer: reg, Dir: dir})
+	dir, f := t.TempDir(), newFleet(t)
+	b := start(t, Config{Registerer: reg, Dir: dir, Vehicles: f})
 	retain(t, b, []byte("true"))
-	before := b.secret
-	for i, password := range []string{"", publisherID, string(before)[1:], string(before) + "x", strings.ToLower(string(before))} {
-		c := mqtt.NewClient(options(b.Addr(), publisherID).SetUsername(publisherID).SetPassword(password))
-		if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || !errors.Is(tok.Error(), packets.ErrorRefusedNotAuthorised) {
-			t.Errorf("password %d: %v, want not authorised", i, tok.Error())
+	forged, err := newPublisher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		id       string
+		own      tls.Certificate
+		answered bool // by the broker, not by TLS
+	}{
+		"its name with a vehicle's certificate":         {publisherID, f.of("V1"), true},
+		"its name with an authority's certificate":      {publisherID, f.issued(t, vehicleCA, publisherID), true},
+		"its certificate with a vehicle's name":         {"V1", b.publisher, true},
+		"a vehicle's name with one of the same name":    {"V1", f.issued(t, vehicleCA, publisherID), true},
+		"its name with a certificate that signs itself": {publisherID, forged, false},
+	} {
+		err := refused(t, with(b, c.id, c.own))
+		if errors.Is(err, packets.ErrorRefusedNotAuthorised) != c.answered {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// The secret of a vehicle's connection opens nothing.
-	c := mqtt.NewClient(options(b.Addr(), "V1").SetUsername(publisherID).SetPassword(string(before)))
-	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
-		t.Fatal(tok.Error())
+	if n := count(t, reg, refusedPublisher); n != 4 {
+		t.Errorf("%v publishers counted, want 4", n)
 	}
-	defer c.Disconnect(0)
-	if tok := c.Publish(wire.PolicyTopic, 1, true, []byte("forged")); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
-		t.Fatal(tok.Error())
-	}
-	expect(t, policies(t, b.Addr(), "V2"), []byte("true"), true)
-	want := "\n# HELP rawstone_broker_refused_connects_total MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, " +
-		"look-up failed, the publisher's name without its secret.\n# TYPE rawstone_broker_refused_connects_total counter\n"
-	for reason, n := range map[string]int{refusedID: 0, refusedLookup: 0, refusedSecret: 5, refusedUnknown: 0} {
-		want += fmt.Sprintf("rawstone_broker_refused_connects_total{reason=%q} %d\n", reason, n)
-	}
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {
-		t.Error(err)
-	}
+	expect(t, policies(t, b, "V2"), []byte("true"), true)
+	before := b.publisher
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if start(t, Config{Dir: dir}).secret == before {
-		t.Error("two processes have one secret")
+	b = start(t, Config{Dir: dir, Vehicles: f})
+	if err := refused(t, with(b, publisherID, before)); errors.Is(err, packets.ErrorRefusedNotAuthorised) {
+		t.Errorf("the publisher of the process before got as far as the broker: %v", err)
 	}
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	der, err := x509.MarshalPKCS8PrivateKey(before.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		if bytes.Contains(text, []byte(before)) {
-			t.Errorf("the secret is in %s", path)
+		if bytes.Contains(text, der[len(der)-32:]) || bytes.Contains(text, before.Certificate[0]) {
+			t.Errorf("the publisher is in %s", path)
 		}
 		return err
 	})
@@ -151,10 +156,10 @@ func TestOutsidersAreNotThePublisher(t *testing.T) {
 	}
 }
 
-// TestThePublisherKeepsToItsTopic: whoever holds the secret may do one thing.
+// TestThePublisherKeepsToItsTopic: whoever holds the key may do one thing.
 func TestThePublisherKeepsToItsTopic(t *testing.T) {
 	b := start(t, Config{})
-	c := mqtt.NewClient(options(b.Addr(), publisherID).SetUsername(publisherID).SetPassword(string(b.secret)))
+	c := mqtt.NewClient(with(b, publisherID, b.publisher))
 	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
@@ -167,8 +172,26 @@ func TestThePublisherKeepsToItsTopic(t *testing.T) {
 			t.Errorf("subscribe to %s: code %#x, want %#x", topic, got, want)
 		}
 	}
-	publish(t, connect(t, b.Addr(), "V2"), wire.Topic("V2", wire.KindClaim), []byte("true"))
+	publish(t, connect(t, b, "V2"), wire.Topic("V2", wire.KindClaim), []byte("true"))
 	queued(t, b, StreamClaims, 1)
+}
+
+// TestThePublisherKnowsItsServer: it gives its messages to nobody who has taken the address.
+func TestThePublisherKnowsItsServer(t *testing.T) {
+	other := newFleet(t)
+	b := start(t, Config{})
+	b.serves = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &other.server, nil }
+	if err := b.Retain(t.Context(), []byte("x")); err == nil || !strings.Contains(err.Error(), "not this process's own") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestPublisherOnEveryAddress: a broker for all addresses reaches itself.
+func TestPublisherOnEveryAddress(t *testing.T) {
+	for _, listen := range []string{"0.0.0.0:0", "[::]:0"} {
+		b := start(t, Config{Listen: listen})
+		retain(t, b, []byte("true"))
+	}
 }
 
 // TestThePoliciesFindRoom fills what vehicles may retain: the policies are kept nevertheless.
@@ -189,7 +212,7 @@ func TestThePoliciesFindRoom(t *testing.T) {
 		t.Fatal("retained messages are not bounded")
 	}
 	retain(t, b, large(9))
-	expect(t, policies(t, b.Addr(), "V1"), large(9), true)
+	expect(t, policies(t, b, "V1"), large(9), true)
 }
 
 func TestRetainRefuses(t *testing.T) {
@@ -233,25 +256,26 @@ func TestRetainSaysWhatIsNotKept(t *testing.T) {
 	if err := b.Retain(ctx, large(9)); err == nil {
 		t.Error("what is not kept is said to be")
 	}
-	expect(t, policies(t, b.Addr(), "V1"), []byte("older"), true)
+	expect(t, policies(t, b, "V1"), []byte("older"), true)
 }
 
 // TestLastWillsAreNoPolicies: what a vehicle leaves to be published when its connection breaks is under the same rules.
 func TestLastWillsAreNoPolicies(t *testing.T) {
 	b := start(t, Config{})
 	retain(t, b, []byte("true"))
-	victim := policies(t, b.Addr(), "V1")
+	victim := policies(t, b, "V1")
 	expect(t, victim, []byte("true"), true)
 	for qos := range byte(3) {
-		conn, err := net.Dial("tcp", b.Addr().String())
+		o := options(b, "V2")
+		conn, err := tls.Dial("tcp", b.local(), o.TLSConfig)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := options(b.Addr(), "V2").SetBinaryWill(wire.PolicyTopic, []byte("forged"), qos, true).
+		o = o.SetBinaryWill(wire.PolicyTopic, []byte("forged"), qos, true).
 			SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return conn, nil })
 		c := mqtt.NewClient(o)
 		if tok := c.Connect(); tok.WaitTimeout(time.Minute) && tok.Error() == nil {
-			conn.Close() // without a DISCONNECT
+			conn.NetConn().Close() // without a DISCONNECT
 		}
 	}
 	for range 6000 { // until the server has seen all connections break
@@ -260,7 +284,7 @@ func TestLastWillsAreNoPolicies(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	expect(t, policies(t, b.Addr(), "V3"), []byte("true"), true)
+	expect(t, policies(t, b, "V3"), []byte("true"), true)
 	retain(t, b, []byte("newer"))
 	expect(t, victim, []byte("newer"), false)
 }

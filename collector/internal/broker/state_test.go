@@ -16,7 +16,7 @@ import (
 func TestRetainedMessagesTakeNothingFromTheQueues(t *testing.T) {
 	dir := t.TempDir()
 	b := start(t, Config{Dir: dir, StreamBytes: 1 << 20})
-	tok := connect(t, b.Addr(), "V0").Publish(wire.Topic("V0", wire.KindClaim), 1, true, []byte("x"))
+	tok := connect(t, b, "V0").Publish(wire.Topic("V0", wire.KindClaim), 1, true, []byte("x"))
 	if !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}
@@ -40,7 +40,7 @@ func TestRetainedMessagesTakeNothingFromTheQueues(t *testing.T) {
 	honest := func(b *Broker, id string) {
 		t.Helper()
 		n := messages(t, b, StreamClaims)
-		c := connect(t, b.Addr(), id)
+		c := connect(t, b, id)
 		for _, retain := range []bool{true, false} { // a retained message that does not fit is a claim all the same
 			if tok := c.Publish(wire.Topic(id, wire.KindClaim), 1, retain, []byte("claim")); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 				t.Fatal(tok.Error())
@@ -58,7 +58,7 @@ func TestRetainedMessagesTakeNothingFromTheQueues(t *testing.T) {
 // TestStateIsBounded: whatever nats-server keeps on disk is in a stream with a bound, and the bounds fit together.
 func TestStateIsBounded(t *testing.T) {
 	b := start(t, Config{StreamBytes: 1 << 20})
-	c := connect(t, b.Addr(), "V1")
+	c := connect(t, b, "V1")
 	for _, topic := range []string{wire.Topic("V1", wire.KindReceipt), wire.PolicyTopic} {
 		if tok := c.Subscribe(topic, 2, nil); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 			t.Fatal(tok.Error())
@@ -107,7 +107,7 @@ func TestPersistentSessionsAreBounded(t *testing.T) {
 	if m := messages(t, b, "$MQTT_sess"); m >= n || m == 0 {
 		t.Errorf("%d sessions kept of %d, want some", m, n)
 	}
-	c := mqtt.NewClient(options(b.Addr(), "V1").SetCleanSession(false))
+	c := mqtt.NewClient(options(b, "V1").SetCleanSession(false))
 	if tok := c.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}

@@ -87,7 +87,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.program.Validators = []terms.Validator{r.operator.Public()}
-	if r.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "records.db")}); err != nil {
+	if r.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.db.Close() })

@@ -1,8 +1,9 @@
 // Package ca makes and checks the X.509 certificates (RFC 5280) of a development manufacturer, and checks those of a real one.
 //
-// There are two roots in a directory: ecu-ca signs the certificates of attestation ECUs, server-ca those of HTTPS servers. Neither is
-// trusted for the other's purpose, so that who may run a server cannot make an ECU. An ECU's certificate is a device identity as IEEE
-// 802.1AR has it: for life, its subject the key's identifier.
+// There are three roots in a directory: ecu-ca signs the certificates of attestation ECUs, server-ca those of TLS servers, vehicle-ca those
+// with which vehicles connect. None is trusted for another's purpose, so that who may run a server cannot make an ECU or be a vehicle. An
+// ECU's certificate is a device identity as IEEE 802.1AR has it: for life, its subject the key's identifier. A vehicle's lasts 14 days, its
+// subject the vehicle; the collector itself issues these (Vehicles), in production too.
 //
 // The package refuses to overwrite a file and to use a key that others may read. It keeps no list of revoked certificates: the registry
 // of ECU keys revokes keys. The keys lie in files, which is enough for development and not for a manufacturer.
@@ -28,10 +29,11 @@ import (
 	"rawstone/pkg/keyfile"
 )
 
-// The names of the two authorities. Their files are NAME.pem and NAME.key.
+// The names of the authorities. Their files are NAME.pem and NAME.key.
 const (
-	ecuCA    = "ecu-ca"
-	serverCA = "server-ca"
+	ecuCA     = "ecu-ca"
+	serverCA  = "server-ca"
+	vehicleCA = "vehicle-ca"
 )
 
 const (
@@ -45,12 +47,12 @@ const (
 // forever is GeneralizedTime 99991231235959Z, "no well-defined expiration" (RFC 5280 §4.1.2.5; IEEE 802.1AR §8.7 asks for it).
 func forever() time.Time { return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }
 
-// Init makes both authorities in a directory, which is made when missing and must not hold one.
+// Init makes the authorities in a directory, which is made when missing and must not hold one.
 func Init(dir string, now time.Time) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make authorities: %w", err)
 	}
-	for _, name := range []string{ecuCA, serverCA} {
+	for _, name := range []string{ecuCA, serverCA, vehicleCA} {
 		for _, ext := range []string{".pem", ".key"} {
 			path := filepath.Join(dir, name+ext)
 			if _, err := os.Lstat(path); err == nil {
@@ -60,7 +62,9 @@ func Init(dir string, now time.Time) error {
 			}
 		}
 	}
-	for name, title := range map[string]string{ecuCA: "Rawstone development ECU CA", serverCA: "Rawstone development server CA"} {
+	for name, title := range map[string]string{
+		ecuCA: "Rawstone development ECU CA", serverCA: "Rawstone development server CA", vehicleCA: "Rawstone development vehicle CA",
+	} {
 		key, err := keyfile.Create(filepath.Join(dir, name+".key"))
 		if err != nil {
 			return err
@@ -86,17 +90,21 @@ type authority struct {
 	key         *ecdsa.PrivateKey
 }
 
-func open(dir, name string) (a authority, err error) {
-	all, err := readCertificates(filepath.Join(dir, name+".pem"))
+func open(dir, name string) (authority, error) {
+	return openFiles(filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key"))
+}
+
+func openFiles(certificate, key string) (a authority, err error) {
+	all, err := readCertificates(certificate)
 	if err != nil {
 		return a, fmt.Errorf("%w; `collector ca init` makes the authorities", err)
 	}
 	a.certificate = all[0]
-	if a.key, err = keyfile.Load(filepath.Join(dir, name+".key")); err != nil {
+	if a.key, err = keyfile.Load(key); err != nil {
 		return a, err
 	}
 	if pub, ok := a.certificate.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(a.key.Public()) {
-		return a, fmt.Errorf("cannot use authority %s in %s: its certificate is of another key", name, dir)
+		return a, fmt.Errorf("cannot use authority %s: its certificate is of another key than %s", certificate, key)
 	}
 	return a, nil
 }

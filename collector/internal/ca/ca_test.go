@@ -60,12 +60,12 @@ func pool(t testing.TB, dir, name string) *x509.CertPool {
 
 func TestInitOverwritesNothing(t *testing.T) {
 	dir := newCA(t)
-	for _, name := range []string{"ecu-ca.key", "server-ca.key"} {
+	for _, name := range []string{"ecu-ca.key", "server-ca.key", "vehicle-ca.key"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
-	for _, name := range []string{"ecu-ca.pem", "ecu-ca.key", "server-ca.pem", "server-ca.key"} {
+	for _, name := range []string{"ecu-ca.pem", "ecu-ca.key", "server-ca.pem", "server-ca.key", "vehicle-ca.pem", "vehicle-ca.key"} {
 		other := t.TempDir()
 		if err := os.WriteFile(filepath.Join(other, name), []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)
@@ -114,7 +114,7 @@ func TestECU(t *testing.T) {
 	if err := os.Link(filepath.Join(dir, "ecu-ca.key"), filepath.Join(other, "ecu-ca.key")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := IssueECU(other, ecu, now()); err == nil || !strings.Contains(err.Error(), "of another key") {
+	if _, err := IssueECU(other, ecu, now()); err == nil || !strings.Contains(err.Error(), "of another key than") {
 		t.Errorf("with another authority's key: %v", err)
 	}
 }

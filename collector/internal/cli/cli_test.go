@@ -40,7 +40,7 @@ func exit(err error) {
 	}
 }
 
-// car makes the identity of an ECU of the program in ./program, its certificate from the authority in ./ca, and a device key.
+// car makes the identity of an ECU of the program in ./program, and its certificate from the authority in ./ca.
 func car(id string) error {
 	_, program, err := terms.LoadProgram("program/root.pub", "program/program.cose")
 	if err != nil {
@@ -50,14 +50,9 @@ func car(id string) error {
 	if err != nil {
 		return err
 	}
-	device, err := keyfile.Create(id + ".key")
-	if err != nil {
-		return err
-	}
 	public, err := wire.NewPublicKey(ecu.Public())
-	devicePublic, err2 := wire.NewPublicKey(device.Public())
-	snapshot, err3 := attest.Sign(ecu, program, 1, 2, claim.Commit(opening(1, 0)))
-	if err := errors.Join(err, err2, err3); err != nil {
+	snapshot, err2 := attest.Sign(ecu, program, 1, 2, claim.Commit(opening(1, 0)))
+	if err := errors.Join(err, err2); err != nil {
 		return err
 	}
 	born := attest.Identity{Key: public, Program: program, Snapshot: snapshot}
@@ -70,7 +65,7 @@ func car(id string) error {
 		return err
 	}
 	return errors.Join(os.WriteFile(id+".pem", identity, 0o644), os.WriteFile(id+".cert", certificate, 0o644),
-		os.WriteFile(id+".pub", []byte(hex.EncodeToString(devicePublic[:])+"\n"), 0o644))
+		os.WriteFile(id+".pub", []byte(hex.EncodeToString(public[:])+"\n"), 0o644))
 }
 
 // opening is what an ECU's snapshot of a number hides at an odometer in km; drive time follows at 20 m/s.
@@ -197,6 +192,7 @@ program:
   receipt_key: program/receipt.key
   log_key: program/log.key
   validator_key: program/validator.key
+vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}
 mqtt: {listen: "127.0.0.1:0"}
 web: 127.0.0.1:0
 https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}

@@ -20,7 +20,7 @@ import (
 func judge(args []string) error {
 	ctx := context.Background()
 	vehicle := args[0]
-	db, err := store.Open(ctx, store.Config{Path: "state/records.db"})
+	db, err := store.Open(ctx, store.Config{Path: "state/records.db", Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		return err
 	}

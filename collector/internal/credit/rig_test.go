@@ -122,7 +122,7 @@ func newRig(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "records.db")
-	db, err := store.Open(t.Context(), store.Config{Path: path})
+	db, err := store.Open(t.Context(), store.Config{Path: path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}

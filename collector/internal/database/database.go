@@ -1,133 +1,200 @@
-// Package database opens a program's database file and runs transactions in it. It is SQLite, in this process.
+// Package database opens a program's database and runs transactions in it. There are two engines: SQLite, in this process, and
+// PostgreSQL. Both run the same statements.
 //
-// A transaction that Update reports as done is on disk (write-ahead log, synchronous=FULL). There is one writer at a time; readers see
-// the last committed state and never wait for it.
+// It is a firewall too. All statements that a program has are registered with the roles that may run them, as constants of its source; a
+// database is opened for a role, and a statement that is not registered for it is refused, counted and logged. On SQLite that guards
+// against faults in the program and not against somebody who has taken over the process, who has the file. On PostgreSQL each role is a
+// login of its own that the server limits (package schema), so that a stolen connection is limited too.
+//
+// A transaction that Update reports as done is on disk. There is one writer at a time, on PostgreSQL by an advisory lock, so that
+// serial numbers become visible in their order and what one writer has read, no other changes; readers see the last committed state and
+// never wait for it.
 //
 // The package knows no table: its user brings the schema's migrations and the statements. It refuses to open a database that a newer
 // program has migrated.
 package database
 
 import (
+	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
-	"runtime"
+	"log/slog"
 	"time"
 
-	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-const defaultBusyTimeout = 5 * time.Second
+const (
+	defaultBusyTimeout      = 5 * time.Second
+	defaultStatementTimeout = 30 * time.Second
+)
 
-// Config says where the database lives.
+// Config says where the database lives and who opens it.
 type Config struct {
-	// Path is the database file; it and its directory are made when missing, readable by their owner alone. Required.
-	Path string
-	// Migrations holds goose's files, at least one. Required.
+	// Path is SQLite's file; it and its directory are made when missing, readable by their owner alone. URL is PostgreSQL's address in
+	// the form of package postgres. Exactly one is required.
+	Path, URL string
+	// Migrations holds goose's files, at least one, in the folders sqlite and postgres. Required.
 	Migrations fs.FS
+	// Statements are all that the program has. Required.
+	Statements []Statement
+	// Role is who opens it. Required.
+	Role Role
 	// BusyTimeout is how long a writer waits for another process's transaction; 5 s when zero.
 	BusyTimeout time.Duration
+	// StatementTimeout is how long PostgreSQL works on one statement; 30 s when zero.
+	StatementTimeout time.Duration
+	// Logger takes refusals; nil discards them. Registerer takes rawstone_database_refused_total; nil keeps it unseen.
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // A DB is an open database. It may be used from several goroutines.
 type DB struct {
-	write *sql.DB // one connection
-	read  *sql.DB
+	engine     engine
+	role       Role
+	statements map[constant]Statement
+	refused    prometheus.Counter
+	logger     *slog.Logger
 }
 
-// Open opens the database and brings its schema up to date.
+// An engine runs transactions.
+type engine interface {
+	update(context.Context, func(session) error) error
+	view(context.Context, func(session) error) error
+	backup(ctx context.Context, path string) error
+	lock(ctx context.Context, name string) (*Lock, error)
+	close() error
+}
+
+// A session runs statements within one transaction.
+type session interface {
+	// exec returns the number of rows that were changed.
+	exec(ctx context.Context, s Statement, args []any) (int64, error)
+	// execOne may leave the work to flush, which comes before each exec and each, and to get.
+	execOne(ctx context.Context, s Statement, args []any) error
+	// flush does what was left to it, when that are at least so many statements.
+	flush(ctx context.Context, least int) error
+	get(ctx context.Context, s Statement, args, dest []any) error
+	each(ctx context.Context, s Statement, args []any, fn func(Scanner) error) error
+}
+
+// Open opens the database. It brings SQLite's schema up to date; PostgreSQL's must be, because only its owner may change it.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	if cfg.Path == "" || cfg.Migrations == nil {
-		return nil, errors.New("cannot open records: no database file or no migrations given")
+	if (cfg.Path == "") == (cfg.URL == "") || cfg.Migrations == nil {
+		return nil, errors.New("cannot open records: give a database file or a PostgreSQL address, and migrations")
 	}
-	path, err := filepath.Abs(cfg.Path)
+	if cfg.Role == 0 || cfg.Role&^every != 0 {
+		return nil, errors.New("cannot open records: no role given")
+	}
+	cfg.BusyTimeout = cmp.Or(cfg.BusyTimeout, defaultBusyTimeout)
+	cfg.StatementTimeout = cmp.Or(cfg.StatementTimeout, defaultStatementTimeout)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &DB{role: cfg.Role, logger: cfg.Logger}
+	var err error
+	if d.statements, err = register(cfg.Statements); err != nil {
+		return nil, fmt.Errorf("cannot open records: %w", err)
+	}
+	if d.refused, err = refusals(cfg.Role, cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("cannot open records: %w", err)
+	}
+	if cfg.Path != "" {
+		d.engine, err = openSQLite(ctx, cfg)
+	} else {
+		d.engine, err = openPostgres(ctx, cfg)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot open records: %w", err)
+		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("cannot open records: %w", err)
-	}
-	// SQLite would make the file readable for everybody.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open records: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("cannot open records: %w", err)
-	}
-	busy := cfg.BusyTimeout
-	if busy == 0 {
-		busy = defaultBusyTimeout
-	}
-	d := &DB{}
-	if d.write, err = sql.Open("sqlite", dsn(path, busy, "immediate", "journal_mode(WAL)")); err != nil {
-		return nil, fmt.Errorf("cannot open records %s: %w", path, err)
-	}
-	d.write.SetMaxOpenConns(1)
-	if err := migrate(ctx, d.write, cfg.Migrations); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open records %s: %w", path, err), d.write.Close())
-	}
-	if d.read, err = sql.Open("sqlite", dsn(path, busy, "deferred", "query_only(1)")); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open records %s: %w", path, err), d.write.Close())
-	}
-	d.read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
-	d.read.SetMaxIdleConns(max(4, runtime.GOMAXPROCS(0)))
 	return d, nil
 }
 
-func dsn(path string, busy time.Duration, lock, pragma string) string {
-	q := url.Values{"_txlock": {lock}, "_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), pragma, "synchronous(FULL)", "foreign_keys(1)",
-	}}
-	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
-}
-
-func migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, migrations, goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return fmt.Errorf("cannot read migrations: %w", err)
+func refusals(r Role, to prometheus.Registerer) (prometheus.Counter, error) {
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "rawstone_database_refused_total", Help: "Statements that the database's firewall refused.",
+		ConstLabels: prometheus.Labels{"role": r.String()},
+	})
+	if to == nil {
+		return c, nil
 	}
-	have, err := p.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot read schema version: %w", err)
+	var there prometheus.AlreadyRegisteredError
+	if err := to.Register(c); errors.As(err, &there) {
+		if old, ok := there.ExistingCollector.(prometheus.Counter); ok {
+			return old, nil
+		}
+		return nil, err
+	} else if err != nil {
+		return nil, err
 	}
-	sources := p.ListSources()
-	if newest := sources[len(sources)-1].Version; have > newest {
-		return fmt.Errorf("its schema is version %d and this program knows %d: use the newer program that wrote it", have, newest)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("cannot migrate schema: %w", err)
-	}
-	return nil
+	return c, nil
 }
 
 // Close waits for the transactions under way and closes the database.
-func (d *DB) Close() error { return errors.Join(d.read.Close(), d.write.Close()) }
+func (d *DB) Close() error { return d.engine.close() }
 
 // Update runs fn in a write transaction and commits it when fn returns nil. It waits for the writer before it. The transaction is
-// on disk when Update returns nil; in every other case nothing of it is.
-func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error { return run(ctx, d.write, fn) }
+// on disk when Update returns nil. Otherwise nothing of it is, except that nobody knows when PostgreSQL is lost while it commits.
+// PostgreSQL may ask to run fn again, which happens at most five times.
+func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	return d.engine.update(ctx, func(s session) error {
+		tx := &Tx{d, s}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.Flush(ctx)
+	})
+}
 
 // View runs fn over the last committed state. Writing in it fails.
-func (d *DB) View(ctx context.Context, fn func(*Tx) error) error { return run(ctx, d.read, fn) }
+func (d *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	return d.engine.view(ctx, func(s session) error {
+		tx := &Tx{d, s}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.Flush(ctx)
+	})
+}
 
-func run(ctx context.Context, db *sql.DB, fn func(*Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("cannot begin transaction: %w", err)
+// Backup writes the last committed state of SQLite's database to a file that must not exist, readable by its owner alone, while others
+// read and write. It is for the role Admin; PostgreSQL has its own tools.
+func (d *DB) Backup(ctx context.Context, path string) error {
+	if d.role&Admin == 0 {
+		return d.refuse(ctx, "back up records")
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit it has nothing to do
-	if err := fn(&Tx{tx}); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("cannot commit transaction: %w", err)
+	if err := d.engine.backup(ctx, path); err != nil {
+		return fmt.Errorf("cannot back up records: %w", err)
 	}
 	return nil
+}
+
+// A Lock is held until it is released or its holder dies.
+type Lock struct {
+	lost    <-chan struct{}
+	release func() error
+}
+
+// Lost returns a channel that is closed when the lock is held no more: PostgreSQL can be lost, a file cannot. From that moment on, and
+// however late the holder notices, its database refuses to commit; it must be opened anew.
+func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+// Release lets the next one have the lock.
+func (l *Lock) Release() error { return l.release() }
+
+// Lock waits until nobody else holds the lock of that name, of letters only. A database holds at most one.
+func (d *DB) Lock(ctx context.Context, name string) (*Lock, error) {
+	for _, c := range name {
+		if c < 'a' || c > 'z' {
+			return nil, fmt.Errorf("cannot lock %q: a name is made of a to z", name)
+		}
+	}
+	l, err := d.engine.lock(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+	}
+	return l, nil
 }

@@ -1,9 +1,11 @@
-package database
+package database_test
 
 import (
+	"bytes"
 	"context"
-	"database/sql"
 	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,16 +13,59 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	. "rawstone/collector/internal/database"
+	"rawstone/collector/internal/database/postgrestest"
+	"rawstone/collector/internal/schema"
 )
 
+var server postgrestest.Server
+
+func TestMain(m *testing.M) { os.Exit(server.Main(m)) }
+
 func migrations() fstest.MapFS {
-	return fstest.MapFS{"00001_notes.sql": {Data: []byte(
-		"-- +goose Up\nCREATE TABLE notes (name TEXT PRIMARY KEY, body BLOB, n INTEGER) STRICT;\n-- +goose Down\nDROP TABLE notes;\n")}}
+	return fstest.MapFS{
+		"sqlite/00001_notes.sql": {Data: []byte(
+			"-- +goose Up\nCREATE TABLE notes (name TEXT PRIMARY KEY, body BLOB, n INTEGER) STRICT;\n-- +goose Down\nDROP TABLE notes;\n")},
+		"postgres/00001_notes.sql": {Data: []byte(
+			"-- +goose Up\nCREATE TABLE notes (name TEXT PRIMARY KEY, body BYTEA, n BIGINT);\n-- +goose Down\nDROP TABLE notes;\n")},
+	}
 }
 
-func openAt(t *testing.T, path string) *DB {
+func add() Statement {
+	return Statement{Name: "add note", Roles: Admin, SQL: `INSERT INTO notes (name, body, n) VALUES ($1, $2, -1)`}
+}
+func list() Statement {
+	return Statement{Name: "read notes", Roles: Admin | Web, SQL: `SELECT name FROM notes ORDER BY name`}
+}
+func note() Statement {
+	return Statement{Name: "read note", Roles: Admin, SQL: `SELECT n, body FROM notes WHERE name = $1`}
+}
+func change() Statement {
+	return Statement{Name: "change notes", Roles: Admin, SQL: `UPDATE notes SET n = 7`}
+}
+func changeOne() Statement {
+	return Statement{Name: "change note", Roles: Admin, SQL: `UPDATE notes SET n = n + 1 WHERE name = $1`}
+}
+func version() Statement {
+	return Statement{Name: "add version", Roles: Audit, SQL: `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`}
+}
+func pragmas() Statement {
+	return Statement{Name: "read pragmas", Roles: Settle, SQL: `SELECT j.journal_mode || s.synchronous || f.foreign_keys || b.timeout
+		FROM pragma_journal_mode j, pragma_synchronous s, pragma_foreign_keys f, pragma_busy_timeout b`}
+}
+
+func statements() []Statement { return []Statement{add(), list(), note(), change(), changeOne()} }
+
+type rig struct{ config Config }
+
+func (r rig) open(t *testing.T, role Role) *DB {
 	t.Helper()
-	d, err := Open(t.Context(), Config{Path: path, Migrations: migrations()})
+	r.config.Role = role
+	d, err := Open(t.Context(), r.config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,33 +73,47 @@ func openAt(t *testing.T, path string) *DB {
 	return d
 }
 
-func openNew(t *testing.T) *DB {
-	t.Helper()
+func onFile(t *testing.T) rig {
 	// Characters that mean something in a URI must not name another file.
-	return openAt(t, filepath.Join(t.TempDir(), "a?b#c%20d", "notes.db"))
+	return rig{Config{Path: filepath.Join(t.TempDir(), "a?b#c%20d", "notes.db"), Migrations: migrations(), Statements: statements()}}
 }
 
-func add(ctx context.Context, tx *Tx, name string) error {
-	return tx.ExecOne(ctx, "add note", `INSERT INTO notes (name, body, n) VALUES ($1, x'0102', -1)`, name)
-}
-
-func update(t *testing.T, d *DB, fn func(*Tx) error) {
-	t.Helper()
-	if err := d.Update(t.Context(), fn); err != nil {
+func onServer(t *testing.T) rig {
+	pg := server.New(t, Owner)
+	dir, err := fs.Sub(migrations(), "postgres")
+	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func view(t *testing.T, d *DB, fn func(*Tx) error) {
-	t.Helper()
-	if err := d.View(t.Context(), fn); err != nil {
-		t.Fatal(err)
+	for range 2 { // the second time changes nothing
+		if err := schema.Migrate(t.Context(), schema.Config{URL: pg.URL(), Migrations: dir, Statements: statements()}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	return rig{Config{URL: pg.URL(), Migrations: migrations(), Statements: statements()}}
 }
 
-func names(t *testing.T, tx *Tx) []string {
+func engines(t *testing.T, test func(*testing.T, rig)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, onFile(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, onServer(t)) })
+}
+
+func put(ctx context.Context, d *DB, names ...string) error {
+	return d.Update(ctx, func(tx *Tx) error {
+		for _, n := range names {
+			if err := tx.ExecOne(ctx, add(), n, []byte{1, 2}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func names(t *testing.T, d *DB) (out []string) {
 	t.Helper()
-	out, err := List(t.Context(), tx, "read notes", func(s *string, scan Scanner) error { return scan(s) }, `SELECT name FROM notes ORDER BY name`)
+	err := d.View(t.Context(), func(tx *Tx) (err error) {
+		out, err = List(t.Context(), tx, list(), func(s *string, scan Scanner) error { return scan(s) })
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,90 +121,309 @@ func names(t *testing.T, tx *Tx) []string {
 }
 
 func TestFileIsPrivateAndHoldsWhatWasCommitted(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a?b#c%20d", "notes.db")
-	d := openAt(t, path)
-	update(t, d, func(tx *Tx) error { return add(t.Context(), tx, "a") })
-	for _, p := range []string{path, path + "-wal"} {
+	r := onFile(t)
+	d := r.open(t, Admin)
+	if err := put(t.Context(), d, "a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{r.config.Path, r.config.Path + "-wal"} {
 		if i, err := os.Stat(p); err != nil || i.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v, want mode 0600", p, i, err)
 		}
 	}
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	if err := d.Backup(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := os.Stat(copied); err != nil || i.Mode().Perm() != 0o600 {
+		t.Errorf("backup: %v, %v, want mode 0600", i, err)
+	}
+	if err := d.Backup(t.Context(), copied); err == nil {
+		t.Error("a backup overwrote another")
+	}
+	if err := r.open(t, Web).Backup(t.Context(), copied+"2"); !errors.Is(err, ErrRefused) {
+		t.Errorf("web backs up: %v", err)
+	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	view(t, openAt(t, path), func(tx *Tx) error {
-		if got := names(t, tx); !slices.Equal(got, []string{"a"}) {
-			t.Errorf("notes %v", got)
-		}
-		return nil
-	})
+	if got := names(t, r.open(t, Web)); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("notes %v", got)
+	}
+	r.config.Path = copied
+	if got := names(t, r.open(t, Web)); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("notes in the backup %v", got)
+	}
 }
 
 func TestPragmas(t *testing.T) {
-	d := openNew(t)
-	for name, db := range map[string]*sql.DB{"writer": d.write, "reader": d.read} {
-		for pragma, want := range map[string]string{
-			"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
-		} {
-			var got string
-			if err := db.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
-				t.Errorf("%s: %s is %s (%v), want %s", name, pragma, got, err, want)
-			}
+	r := onFile(t)
+	r.config.Statements = append(r.config.Statements, pragmas())
+	d := r.open(t, Settle)
+	for name, run := range map[string]func(context.Context, func(*Tx) error) error{"writer": d.Update, "reader": d.View} {
+		var got string
+		err := run(t.Context(), func(tx *Tx) error { return tx.Get(t.Context(), pragmas(), nil, &got) })
+		if err != nil || got != "wal215000" {
+			t.Errorf("%s: %s (%v)", name, got, err)
 		}
 	}
 }
 
-func TestUpdateIsAllOrNothing(t *testing.T) {
-	d := openNew(t)
+func TestUpdateIsAllOrNothing(t *testing.T) { engines(t, testUpdateIsAllOrNothing) }
+
+func testUpdateIsAllOrNothing(t *testing.T, r rig) {
+	d := r.open(t, Admin)
 	fail := errors.New("no")
-	err := d.Update(t.Context(), func(tx *Tx) error { return errors.Join(add(t.Context(), tx, "a"), fail) })
+	err := d.Update(t.Context(), func(tx *Tx) error {
+		return errors.Join(tx.ExecOne(t.Context(), add(), "a", nil), tx.Flush(t.Context()), fail)
+	})
 	if !errors.Is(err, fail) {
 		t.Fatalf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	err = d.Update(ctx, func(tx *Tx) error {
-		err := add(ctx, tx, "a")
+		err := errors.Join(tx.ExecOne(ctx, add(), "a", nil), tx.Flush(ctx))
 		cancel()
 		return err
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled transaction: %v", err)
 	}
-	view(t, d, func(tx *Tx) error {
-		if got := names(t, tx); len(got) != 0 {
-			t.Errorf("a failed transaction left %v", got)
+	for _, wrong := range []string{"a", "x"} { // twice, or a row that is not there
+		err := d.Update(t.Context(), func(tx *Tx) error {
+			return errors.Join(tx.ExecOne(t.Context(), add(), "a", nil), tx.ExecOne(t.Context(), map[string]Statement{"a": add(), "x": changeOne()}[wrong],
+				map[string][]any{"a": {"a", nil}, "x": {"x"}}[wrong]...))
+		})
+		if err == nil || wrong == "x" && !(errors.Is(err, ErrNotFound) && strings.Contains(err.Error(), "cannot change note: 0 rows")) {
+			t.Errorf("%s: %v", wrong, err)
 		}
-		return nil
-	})
+	}
+	if got := names(t, d); len(got) != 0 {
+		t.Errorf("a failed transaction left %v", got)
+	}
+	if err := put(t.Context(), d, "a"); err != nil {
+		t.Fatal(err)
+	}
 }
 
-func TestViewCannotWriteAndSeesOneState(t *testing.T) {
-	d := openNew(t)
-	view(t, d, func(tx *Tx) error {
-		if err := add(t.Context(), tx, "b"); err == nil {
-			t.Error("a view wrote")
+func TestViewCannotWriteAndSeesOneState(t *testing.T) { engines(t, testView) }
+
+func testView(t *testing.T, r rig) {
+	d := r.open(t, Admin)
+	if err := d.View(t.Context(), func(tx *Tx) error { return tx.ExecOne(t.Context(), add(), "b", nil) }); err == nil {
+		t.Error("a view wrote")
+	}
+	row := func(s *string, scan Scanner) error { return scan(s) }
+	err := d.View(t.Context(), func(tx *Tx) error {
+		before, err := List(t.Context(), tx, list(), row)
+		after, err2 := List(t.Context(), tx, list(), row)
+		if err := errors.Join(err, err2, put(t.Context(), d, "a")); err != nil {
+			return err
 		}
-		return nil
-	})
-	view(t, d, func(tx *Tx) error {
-		before := names(t, tx)
-		update(t, d, func(w *Tx) error { return add(t.Context(), w, "a") })
-		if after := names(t, tx); len(before) != 0 || len(after) != 0 {
-			t.Errorf("a view saw a later commit: %v, then %v", before, after)
+		later, err := List(t.Context(), tx, list(), row)
+		if len(before)+len(after)+len(later) != 0 {
+			t.Errorf("a view saw a later commit: %v, %v, %v", before, after, later)
 		}
-		return nil
+		return err
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
-func TestRefusesNewerSchema(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notes.db")
-	d := openAt(t, path)
-	update(t, d, func(tx *Tx) error {
-		return tx.ExecOne(t.Context(), "add version", `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)`)
+// TestOneWriterAtATime has two programs count in the same row, reading before they write.
+func TestOneWriterAtATime(t *testing.T) { engines(t, testOneWriter) }
+
+func testOneWriter(t *testing.T, r rig) {
+	a, b := r.open(t, Admin), r.open(t, Admin)
+	if err := put(t.Context(), a, "a"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	const each = 20
+	for _, d := range []*DB{a, b} {
+		go func() {
+			var err error
+			for range each {
+				err = errors.Join(err, d.Update(t.Context(), func(tx *Tx) error {
+					var n uint64
+					var body []byte
+					if err := tx.Get(t.Context(), note(), []any{"a"}, Uint64(&n), &body); err != nil {
+						return err
+					}
+					return tx.ExecOne(t.Context(), changeOne(), "a")
+				}))
+			}
+			done <- err
+		}()
+	}
+	if err := errors.Join(<-done, <-done); err != nil {
+		t.Fatal(err)
+	}
+	var n uint64
+	var body [2]byte
+	err := a.View(t.Context(), func(tx *Tx) error { return tx.Get(t.Context(), note(), []any{"a"}, Uint64(&n), Fixed(body[:])) })
+	if err != nil || n != 2*each-1 || body != [2]byte{1, 2} {
+		t.Errorf("counted to %d, %v, %v", n, body, err)
+	}
+	r.config.BusyTimeout = 10 * time.Millisecond
+	c := r.open(t, Admin)
+	err = a.Update(t.Context(), func(*Tx) error {
+		if err := c.Update(t.Context(), func(*Tx) error { return nil }); err == nil {
+			t.Error("two programs wrote at once")
+		}
+		return nil
 	})
-	d.Close()
-	if _, err := Open(t.Context(), Config{Path: path, Migrations: migrations()}); err == nil || !strings.Contains(err.Error(), "use the newer program") {
+	if err = errors.Join(err, c.Update(t.Context(), func(*Tx) error { return nil })); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusals(t *testing.T) { engines(t, testRefusals) }
+
+func testRefusals(t *testing.T, r rig) {
+	var log bytes.Buffer
+	r.config.Logger, r.config.Registerer = slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry()
+	d := r.open(t, Web)
+	r.open(t, Web) // counts in the same place
+	for _, s := range []Statement{add(), {Name: "read notes", SQL: `DELETE FROM notes`, Roles: Web}, {Name: "drop", SQL: `DROP TABLE notes`, Roles: Web}} {
+		err := d.Update(t.Context(), func(tx *Tx) error { return tx.ExecOne(t.Context(), s, "secret text", nil) })
+		if !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", s.Name, err)
+		}
+	}
+	n, err := testutil.GatherAndCount(r.config.Registerer.(*prometheus.Registry), "rawstone_database_refused_total")
+	want := "# HELP rawstone_database_refused_total Statements that the database's firewall refused.\n# TYPE rawstone_database_refused_total counter\nrawstone_database_refused_total{role=\"web\"} 3\n"
+	if err2 := testutil.GatherAndCompare(r.config.Registerer.(*prometheus.Registry), strings.NewReader(want)); n != 1 || err != nil || err2 != nil {
+		t.Errorf("%d, %v, %v", n, err, err2)
+	}
+	if got := log.String(); !strings.Contains(got, `role=web statement="add note"`) || strings.Contains(got, "secret") {
+		t.Errorf("log: %s", got)
+	}
+	if got := names(t, d); len(got) != 0 {
+		t.Errorf("notes %v", got)
+	}
+	for name, bad := range map[string][]Statement{
+		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 6}},
+	} {
+		r.config.Statements, r.config.Role = bad, Web
+		if d, err := Open(t.Context(), r.config); err == nil {
+			t.Errorf("%s: registered", name)
+			d.Close()
+		}
+	}
+}
+
+func TestLock(t *testing.T) { engines(t, testLock) }
+
+func testLock(t *testing.T, r rig) {
+	a, b := r.open(t, Admin), r.open(t, Admin)
+	held, err := a.Lock(t.Context(), "settler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), a, "a"); err != nil {
+		t.Errorf("the holder cannot write: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := b.Lock(ctx, "settler"); err == nil {
+		t.Error("two hold the lock")
+	}
+	if other, err := b.Lock(t.Context(), "other"); err != nil {
+		t.Error(err)
+	} else if err := other.Release(); err != nil {
+		t.Error(err)
+	}
+	type result struct {
+		l   *Lock
+		err error
+	}
+	next := make(chan result, 1)
+	go func() {
+		l, err := b.Lock(t.Context(), "settler")
+		next <- result{l, err}
+	}()
+	if err := held.Release(); err != nil {
+		t.Error(err)
+	}
+	got := <-next
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	if err := errors.Join(put(t.Context(), a, "b"), put(t.Context(), b, "c"), got.l.Release()); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.Lock(t.Context(), "../x"); err == nil {
+		t.Error("a path is a lock's name")
+	}
+}
+
+// TestLostLock cuts the connection that holds a lock: its holder hears of it and writes no more, and the next one gets the lock.
+func TestLostLock(t *testing.T) {
+	pg := server.New(t, Owner)
+	dir, _ := fs.Sub(migrations(), "postgres")
+	if err := schema.Migrate(t.Context(), schema.Config{URL: pg.URL(), Migrations: dir, Statements: statements()}); err != nil {
+		t.Fatal(err)
+	}
+	r := rig{Config{URL: pg.URL(), Migrations: migrations(), Statements: statements()}}
+	a, b := r.open(t, Admin), r.open(t, Admin)
+	held, err := a.Lock(t.Context(), "settler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pg.As(t, "postgres").Exec(t.Context(),
+		`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); err != nil {
+		t.Fatal(err)
+	}
+	<-held.Lost()
+	if err := put(t.Context(), a, "a"); err == nil || !strings.Contains(err.Error(), "lock that was held is lost") {
+		t.Errorf("who lost the lock wrote: %v", err)
+	}
+	if _, err := b.Lock(t.Context(), "settler"); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), b, "b"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(held.Release(), put(t.Context(), a, "c")); err != nil {
+		t.Error(err)
+	}
+	// A connection that died while nobody used it is replaced.
+	if _, err := pg.As(t, "postgres").Exec(t.Context(),
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rawstone_admin' AND datname = current_database()`); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), a, "d"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusesOtherSchemas(t *testing.T) {
+	r := onFile(t)
+	r.config.Statements = append(r.config.Statements, version())
+	d := r.open(t, Audit)
+	if err := d.Update(t.Context(), func(tx *Tx) error { return tx.ExecOne(t.Context(), version()) }); err != nil {
+		t.Fatal(err)
+	}
+	r.config.Role = Admin
+	if _, err := Open(t.Context(), r.config); err == nil || !strings.Contains(err.Error(), "use the newer program") {
 		t.Errorf("got %v", err)
+	}
+	pg := onServer(t)
+	pg.config.Role = Admin
+	pg.config.Migrations = fstest.MapFS{"postgres/00002_x.sql": {}}
+	if _, err := Open(t.Context(), pg.config); err == nil || !strings.Contains(err.Error(), "migrate it as rawstone_owner") {
+		t.Errorf("an older schema: %v", err)
+	}
+	pg.config.Migrations = fstest.MapFS{"postgres/00000_x.sql": {}}
+	if _, err := Open(t.Context(), pg.config); err == nil {
+		t.Error("no migrations")
+	}
+	empty := server.New(t, Owner)
+	pg.config.Migrations, pg.config.URL = migrations(), empty.URL()
+	if _, err := Open(t.Context(), pg.config); err == nil || !strings.Contains(err.Error(), "the schema is not there") {
+		t.Errorf("an empty database: %v", err)
 	}
 }
 
@@ -155,89 +433,10 @@ func TestRefusesWhatIsNoDatabase(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Config{Path: path, Migrations: migrations()}); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Open(t.Context(), Config{Path: path, Migrations: migrations(), Role: Web}); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != string(text) {
 		t.Error("the file was changed")
 	}
-	for name, cfg := range map[string]Config{
-		"no file": {Migrations: migrations()}, "no migrations": {Path: path}, "empty migrations": {Path: path + "2", Migrations: fstest.MapFS{}},
-	} {
-		if d, err := Open(t.Context(), cfg); err == nil {
-			t.Errorf("%s: opened", name)
-			d.Close()
-		}
-	}
-}
-
-func TestBusyWriterFailsAfterItsTimeout(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notes.db")
-	d := openAt(t, path)
-	other, err := Open(t.Context(), Config{Path: path, Migrations: migrations(), BusyTimeout: 10 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	update(t, d, func(*Tx) error {
-		if err := other.Update(t.Context(), func(*Tx) error { return nil }); err == nil {
-			t.Error("two processes wrote at once")
-		}
-		return nil
-	})
-	update(t, other, func(tx *Tx) error { return add(t.Context(), tx, "a") })
-}
-
-func TestStatements(t *testing.T) {
-	d := openNew(t)
-	ctx := t.Context()
-	update(t, d, func(tx *Tx) error { return errors.Join(add(ctx, tx, "a"), add(ctx, tx, "b")) })
-	const all = `UPDATE notes SET n = 7`
-	err := d.Update(ctx, func(tx *Tx) error { return tx.ExecOne(ctx, "change note", all) })
-	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "cannot change note: 2 rows") {
-		t.Errorf("a statement for one row changed two: %v", err)
-	}
-	err = d.Update(ctx, func(tx *Tx) error { return tx.ExecOne(ctx, "change note", all+` WHERE name = 'c'`) })
-	if !errors.Is(err, ErrNotFound) {
-		t.Errorf("a statement for one row changed none: %v", err)
-	}
-	view(t, d, func(tx *Tx) error {
-		var n uint64
-		var body [2]byte
-		if err := tx.Get(ctx, "read note", `SELECT n, body FROM notes WHERE name = $1`, []any{"a"}, Uint64(&n), Fixed(body[:])); err != nil {
-			t.Error(err)
-		}
-		if n != 1<<64-1 || body != [2]byte{1, 2} {
-			t.Errorf("number %d, body %v", n, body)
-		}
-		read := func(n *uint64, scan Scanner) error { return scan(Uint64(n)) }
-		if _, err := One(ctx, tx, "read note", read, `SELECT n FROM notes WHERE name = $1`, "c"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("a row that is not there: %v", err)
-		}
-		if _, err := One(ctx, tx, "read note", read, `SELECT name FROM notes`); err == nil || errors.Is(err, ErrNotFound) {
-			t.Errorf("a text as a number: %v", err)
-		}
-		if _, err := List(ctx, tx, "read notes", read, `SELECT body FROM notes`); err == nil {
-			t.Error("a blob as a number")
-		}
-		short := body[:1]
-		for _, column := range []string{"body", "name", "NULL"} {
-			if err := tx.Get(ctx, "read note", `SELECT `+column+` FROM notes`, nil, Fixed(short)); err == nil {
-				t.Errorf("%s as one byte", column)
-			}
-		}
-		stop := errors.New("stop")
-		seen := 0
-		err := tx.Each(ctx, "read notes", `SELECT n FROM notes`, nil, func(Scanner) error { seen++; return stop })
-		if !errors.Is(err, stop) || seen != 1 {
-			t.Errorf("%d rows after %v", seen, err)
-		}
-		return nil
-	})
-	update(t, d, func(tx *Tx) error {
-		if n, err := tx.Exec(ctx, "change notes", all); err != nil || n != 2 {
-			t.Errorf("%d rows changed, %v", n, err)
-		}
-		return nil
-	})
 }

@@ -312,7 +312,7 @@ func TestGapBetweenBindings(t *testing.T) {
 // TestExportRegistry takes a registered and a revoked key through the file.
 func TestExportRegistry(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.db")
-	db, err := store.Open(t.Context(), store.Config{Path: path})
+	db, err := store.Open(t.Context(), store.Config{Path: path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,18 +324,18 @@ func TestExportRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := identity.New(identity.Config{DB: db, Program: testProgram, ECUCA: pool,
+	r, err := identity.New(identity.Config{DB: db, Program: testProgram, ECUCA: pool, TokenLife: time.Hour,
 		Clock: terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: testTime}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys := map[string]ecuKey{"CAR1": newECU(t), "CAR2": newECU(t)}
 	for id, k := range keys {
-		v := identity.Vehicle{ID: id, Identity: attest.Identity{Key: k.pub, Program: testProgram, Snapshot: k.at(t, 7)}, Device: newECU(t).pub}
+		v := identity.Vehicle{ID: id, Identity: attest.Identity{Key: k.pub, Program: testProgram, Snapshot: k.at(t, 7)}}
 		if v.Certificate, err = ca.IssueECU(dir, &v.Identity, testTime()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Add(t.Context(), v); err != nil {
+		if _, _, err := r.Add(t.Context(), v); err != nil {
 			t.Fatal(err)
 		}
 		k.certificate = v.Certificate

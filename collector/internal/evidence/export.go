@@ -28,7 +28,7 @@ func ExportClaims(ctx context.Context, records, dir, vehicle string) (n int, err
 	if _, err := os.Stat(records); err != nil {
 		return 0, fmt.Errorf("cannot export claims: there are no records: %w; correct state_dir in the configuration", err)
 	}
-	db, err := store.Open(ctx, store.Config{Path: records})
+	db, err := store.Open(ctx, store.Config{Path: records, Role: store.Audit})
 	if err != nil {
 		return 0, err
 	}

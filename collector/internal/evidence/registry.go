@@ -84,7 +84,7 @@ func fill(to []byte, what, text string) error {
 
 // ExportRegistry writes the registry in a collector's records, in the order of the keys' identifiers.
 func ExportRegistry(ctx context.Context, records string, program wire.Hash, w io.Writer) (err error) {
-	db, err := store.Open(ctx, store.Config{Path: records})
+	db, err := store.Open(ctx, store.Config{Path: records, Role: store.Audit})
 	if err != nil {
 		return err
 	}

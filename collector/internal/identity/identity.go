@@ -1,9 +1,8 @@
-// Package identity is the registry of vehicles: which ECU key and which device key speak for which vehicle, and whose account it
-// earns for.
+// Package identity is the registry of vehicles: which ECU key speaks for which vehicle, whose account it earns for, and who may enrol.
 //
 // Registering a vehicle takes the identity file that the end-of-line tester read from its attestation ECU and binds that key to the
-// vehicle. The binding's first head is logged; nothing that the ECU counted before it is ever credited. A vehicle and a device key are
-// each registered once. An ECU key is bound to one vehicle at a time, and a vehicle to one key: a hand-over, which is logged too, ends a
+// vehicle. The binding's first head is logged; nothing that the ECU counted before it is ever credited. A vehicle is registered once; it
+// gets a token with which it may enrol (package enrolment), and another one when an operator asks for it, until it is revoked. An ECU key is bound to one vehicle at a time, and a vehicle to one key: a hand-over, which is logged too, ends a
 // binding, and the key may be bound again from its cut on. A revoked key is bound never again.
 //
 // The package refuses an identity of another program or without its key's signature, and a key without a certificate from the
@@ -17,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/store"
@@ -37,6 +37,8 @@ type Config struct {
 	Clock   terms.Clock
 	// ECUCA holds the authorities that may certify ECUs' keys: ca.Pool.
 	ECUCA *x509.CertPool
+	// TokenLife is how long a token for enrolment is good.
+	TokenLife time.Duration
 }
 
 // A Registry registers vehicles. It may be used from several goroutines.
@@ -49,6 +51,9 @@ func New(cfg Config) (*Registry, error) {
 	}
 	if cfg.ECUCA == nil {
 		return nil, errors.New("cannot make vehicle registry: no authority for ECU certificates given")
+	}
+	if cfg.TokenLife <= 0 {
+		return nil, errors.New("cannot make vehicle registry: no life of tokens given")
 	}
 	return &Registry{cfg}, nil
 }
@@ -68,34 +73,37 @@ type Vehicle struct {
 	// Identity and Certificate are its attestation ECU's, as in ECU.
 	Identity    attest.Identity
 	Certificate []byte
-	// Device signs its usage reports.
-	Device wire.PublicKey
 	// Account names an existing account; when empty, the vehicle gets one of its own.
 	Account string
 }
 
-// Add registers a vehicle and returns its account. Refusals say what stands in the way.
-func (r *Registry) Add(ctx context.Context, v Vehicle) (account string, err error) {
+// Add registers a vehicle and returns its account and the token with which it may enrol. Refusals say what stands in the way.
+func (r *Registry) Add(ctx context.Context, v Vehicle) (account, token string, err error) {
 	if err := r.check(v); err != nil {
-		return "", fmt.Errorf("cannot add vehicle %s: %w", v.ID, err)
+		return "", "", fmt.Errorf("cannot add vehicle %s: %w", v.ID, err)
 	}
 	err = r.cfg.DB.Update(ctx, func(tx *store.Tx) error {
-		if err := free(ctx, tx, v); err != nil {
+		if _, err := tx.Vehicle(ctx, v.ID); err == nil {
+			return errors.New("it is already registered")
+		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 		if account, err = open(ctx, tx, v.Account); err != nil {
 			return err
 		}
-		added := store.Vehicle{ID: v.ID, Account: account, Device: v.Device, AddedDay: r.cfg.Clock.Today()}
+		added := store.Vehicle{ID: v.ID, Account: account, AddedDay: r.cfg.Clock.Today()}
 		if err := tx.AddVehicle(ctx, added); err != nil {
+			return err
+		}
+		if token, err = r.newToken(ctx, tx, v.ID); err != nil {
 			return err
 		}
 		return bind(ctx, tx, added, ECU{v.Identity, v.Certificate})
 	})
 	if err != nil {
-		return "", fmt.Errorf("cannot add vehicle %s: %w", v.ID, err)
+		return "", "", fmt.Errorf("cannot add vehicle %s: %w", v.ID, err)
 	}
-	return account, nil
+	return account, token, nil
 }
 
 // check looks at what needs no records.
@@ -105,9 +113,6 @@ func (r *Registry) check(v Vehicle) error {
 	}
 	if err := r.checkECU(ECU{v.Identity, v.Certificate}); err != nil {
 		return err
-	}
-	if _, err := v.Device.Key(); err != nil {
-		return fmt.Errorf("device key: %w", err)
 	}
 	if len(v.Account) > MaxAccountLen || strings.ContainsFunc(v.Account, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return fmt.Errorf("account name must be at most %d printable ASCII characters without spaces", MaxAccountLen)
@@ -140,32 +145,9 @@ func (r *Registry) checkIdentity(id attest.Identity) error {
 	return nil
 }
 
-// free checks that neither vehicle nor device key is registered.
-func free(ctx context.Context, tx *store.Tx, v Vehicle) error {
-	if _, err := tx.Vehicle(ctx, v.ID); err == nil {
-		return errors.New("it is already registered")
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	if other, err := tx.VehicleOfDevice(ctx, v.Device); err == nil {
-		return fmt.Errorf("its device key is already registered for vehicle %s", other.ID)
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	if _, err := tx.ECU(ctx, v.Device.ID()); err == nil {
-		return errors.New("its device key is an ECU's key: the agent must not hold an ECU's key")
-	} else if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return nil
-}
-
 // bind opens a binding of a checked ECU's key to a vehicle that has none.
 func bind(ctx context.Context, tx *store.Tx, v store.Vehicle, e ECU) error {
 	key := e.Identity.Key
-	if key == v.Device {
-		return errors.New("its device key is its ECU's key: the agent must not hold the ECU's key")
-	}
 	if other, err := tx.VehicleOfDevice(ctx, key); err == nil {
 		return fmt.Errorf("its ECU key is the device key of vehicle %s: the agent must not hold an ECU's key", other.ID)
 	} else if !errors.Is(err, store.ErrNotFound) {

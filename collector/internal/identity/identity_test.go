@@ -49,7 +49,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "records.db")})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(dir, "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	clock := terms.Clock{Timing: terms.Timing{DayS: 86400}, Now: testTime}
-	if r.Registry, err = New(Config{DB: db, Program: testProgram(), Clock: clock, ECUCA: pool}); err != nil {
+	if r.Registry, err = New(Config{DB: db, Program: testProgram(), Clock: clock, ECUCA: pool, TokenLife: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -109,14 +109,12 @@ func (e *ecu) final(seq uint64) *attest.Identity { id := e.identity(seq); return
 func (r *rig) vehicle(id string) Vehicle { return r.fitted(id, r.ecu()) }
 
 func (r *rig) fitted(id string, e *ecu) Vehicle {
-	r.t.Helper()
-	_, device := newKey(r.t)
-	return Vehicle{ID: id, Identity: e.identity(3), Certificate: e.certificate, Device: device}
+	return Vehicle{ID: id, Identity: e.identity(3), Certificate: e.certificate}
 }
 
 func (r *rig) add(v Vehicle) string {
 	r.t.Helper()
-	account, err := r.Add(r.t.Context(), v)
+	account, _, err := r.Add(r.t.Context(), v)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -174,7 +172,7 @@ func TestAddBindsAndLogsTheFirstHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(store.Vehicle{ID: "V1", Account: account, Device: v.Device, AddedDay: today}, got); d != "" || account == "" {
+	if d := cmp.Diff(store.Vehicle{ID: "V1", Account: account, AddedDay: today}, got); d != "" || account == "" {
 		t.Error(d)
 	}
 	first := v.Identity.Snapshot.Head()
@@ -218,6 +216,7 @@ func TestNewRefuses(t *testing.T) {
 		"program":   func(c *Config) { c.Program = wire.Hash{} },
 		"clock":     func(c *Config) { c.Clock.Now = nil },
 		"authority": func(c *Config) { c.ECUCA = nil },
+		"life":      func(c *Config) { c.TokenLife = 0 },
 	} {
 		cfg := r.cfg
 		edit(&cfg)
@@ -243,15 +242,11 @@ func TestAddRefuses(t *testing.T) {
 	for want, edit := range map[string]func(*Vehicle){
 		"it is already registered":                             func(v *Vehicle) { v.ID = "V1" },
 		"its ECU key is already bound to vehicle V1":           func(v *Vehicle) { v.Identity, v.Certificate = first.Identity, first.Certificate },
-		"its device key is already registered for vehicle V1":  func(v *Vehicle) { v.Device = first.Device },
-		"its device key is an ECU's key":                       func(v *Vehicle) { v.Device = first.Identity.Key },
 		"vehicle id must be":                                   func(v *Vehicle) { v.ID = "v2" },
 		"its ECU belongs to another program":                   func(v *Vehicle) { v.Identity = alien.sign(wire.Hash{1}, 3, today) },
 		"its ECU says day 102 and today is day 100":            func(v *Vehicle) { v.Identity = early.sign(testProgram(), 3, today+2) },
 		"there is no account nobody: leave the account out":    func(v *Vehicle) { v.Account = "nobody" },
 		"account name must be":                                 func(v *Vehicle) { v.Account = "a b" },
-		"its device key is its ECU's key":                      func(v *Vehicle) { v.Device = v.Identity.Key },
-		"device key: cannot use public key":                    func(v *Vehicle) { v.Device = wire.PublicKey{} },
 		"ECU key: cannot use public key":                       func(v *Vehicle) { v.Identity.Key = wire.PublicKey{} },
 		"ECU identity: cannot verify snapshot":                 func(v *Vehicle) { v.Identity.Snapshot.Seq++ },
 		"ECU identity: cannot verify snapshot: cannot verify ": func(v *Vehicle) { v.Identity.Snapshot.Signature[0] ^= 1 },
@@ -261,14 +256,13 @@ func TestAddRefuses(t *testing.T) {
 	} {
 		v := r.vehicle("V2")
 		edit(&v)
-		r.refused(want, func() error { _, err := r.Add(t.Context(), v); return err })
+		r.refused(want, func() error { _, _, err := r.Add(t.Context(), v); return err })
 	}
 	// A device key that another vehicle signs its reports with cannot be an ECU's.
 	e := r.ecu()
-	v := r.vehicle("V3")
-	v.Device = e.pub
-	r.add(v)
-	r.refused("its ECU key is the device key of vehicle V3", func() error { _, err := r.Add(t.Context(), r.fitted("V4", e)); return err })
+	r.add(r.vehicle("V3"))
+	r.enrol("V3", e.pub)
+	r.refused("its ECU key is the device key of vehicle V3", func() error { _, _, err := r.Add(t.Context(), r.fitted("V4", e)); return err })
 	if _, err := r.Get(t.Context(), "V2"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
@@ -341,7 +335,7 @@ func TestRevoked(t *testing.T) {
 	}
 	r.refused("it is revoked already", func() error { _, err := r.Revoke(t.Context(), e.pub.ID()); return err })
 	r.refused("its ECU key is revoked", func() error { return r.Bind(t.Context(), "V1", e.at(9)) })
-	r.refused("its ECU key is revoked", func() error { _, err := r.Add(t.Context(), r.fitted("V3", e)); return err })
+	r.refused("its ECU key is revoked", func() error { _, _, err := r.Add(t.Context(), r.fitted("V3", e)); return err })
 	if err := r.Bind(t.Context(), "V1", third.at(4)); err != nil {
 		t.Fatal(err)
 	}

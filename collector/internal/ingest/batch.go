@@ -116,7 +116,9 @@ func (in *Intake) write(ctx context.Context, published []int64, items ...*item) 
 				return err
 			}
 		}
-		return nil
+		err := tx.Flush(ctx)
+		undecided = err != nil
+		return err
 	})
 	if err == nil {
 		mark(items...)

@@ -18,7 +18,7 @@ import (
 
 func TestEveryMessageIsAnsweredOnceDecided(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	const n = 600 // more than two batches wait when the intake starts
 	for i := range n {
 		kind := wire.KindClaim
@@ -56,7 +56,7 @@ rawstone_ingest_submissions_total{kind="report",outcome="accepted",reason=""} 20
 func TestRepeatedMessageGetsItsStoredReceipt(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
 	r.start()
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	c.publish(wire.KindClaim, []byte("a"))
 	first := string(c.receipt())
 	c.publish(wire.KindClaim, []byte("a"))
@@ -86,7 +86,7 @@ func TestCrashBetweenCommitAndReceipt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	r.start()
 	got := make(map[string]bool)
 	for range 3 * MaxBatch {
@@ -100,12 +100,12 @@ func TestCrashBetweenCommitAndReceipt(t *testing.T) {
 
 func TestBusyDatabaseLosesNothing(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
-	other, err := store.Open(t.Context(), store.Config{Path: r.path})
+	other, err := store.Open(t.Context(), store.Config{Path: r.path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	r.start()
 	err = other.Update(t.Context(), func(*store.Tx) error {
 		c.publish(wire.KindClaim, []byte("a"))
@@ -130,7 +130,7 @@ func TestOneThatFailsDoesNotHoldUpTheOthers(t *testing.T) {
 	judge := &stamp{checked: map[string]int{}, poison: "bad"}
 	r := newRig(t, judge).vehicle()
 	r.retry = time.Hour // nothing of the batch comes a second time
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	for _, b := range []string{"a", "bad", "b"} {
 		c.publish(wire.KindClaim, []byte(b))
 	}
@@ -147,12 +147,12 @@ func TestOneThatFailsDoesNotHoldUpTheOthers(t *testing.T) {
 func TestLockedDatabaseIsNotTriedOneByOne(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}}).vehicle()
 	r.retry = time.Hour // nothing of the batch comes a second time
-	other, err := store.Open(t.Context(), store.Config{Path: r.path})
+	other, err := store.Open(t.Context(), store.Config{Path: r.path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	const n = 50
 	for i := range n {
 		c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", i))
@@ -181,7 +181,7 @@ func TestDatabaseThatFailsEndsOneByOne(t *testing.T) {
 	r := newRig(t, judge).vehicle()
 	judge.poisoned = func() { r.db.Close() } // it lasts for the transaction under way
 	r.retry = time.Hour
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	const n = 50
 	c.publish(wire.KindClaim, []byte("bad"))
 	for i := range n - 1 {
@@ -223,7 +223,7 @@ func TestNoReceiptBeforeTheCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	for _, b := range []string{"a", "b", "c"} {
 		c.publish(wire.KindClaim, []byte(b))
 	}
@@ -254,7 +254,7 @@ func TestNoReceiptBeforeTheCommit(t *testing.T) {
 
 func TestFailedCheckIsTriedAgain(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}, unchecked: 2}).vehicle()
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	c.publish(wire.KindClaim, []byte("a"))
 	r.start()
 	if b := string(c.receipt()); b != "receipt for a" {
@@ -267,7 +267,7 @@ func TestFailedCheckIsTriedAgain(t *testing.T) {
 func TestOneUncheckedDoesNotHoldUpTheOthers(t *testing.T) {
 	r := newRig(t, &stamp{checked: map[string]int{}, unread: "bad"}).vehicle()
 	r.retry = time.Hour // nothing of the batch comes a second time
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	for _, b := range []string{"a", "bad", "b"} {
 		c.publish(wire.KindClaim, []byte(b))
 	}
@@ -284,7 +284,7 @@ func TestOneUncheckedDoesNotHoldUpTheOthers(t *testing.T) {
 func TestShutdownFinishesTheBatchInHand(t *testing.T) {
 	judge := &stamp{checked: map[string]int{}, hold: make(chan struct{})}
 	r := newRig(t, judge).vehicle()
-	c := newCar(t, r.broker.Addr(), "V1")
+	c := newCar(t, r, "V1")
 	c.publish(wire.KindClaim, []byte("a"))
 	r.start()
 	eventually(t, "check begun", func() bool {

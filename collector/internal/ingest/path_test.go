@@ -123,7 +123,7 @@ func TestRealClaimOverMQTT(t *testing.T) {
 		return b
 	}
 	r.start()
-	car1, car9 := newCar(t, r.broker.Addr(), "V1"), newCar(t, r.broker.Addr(), "V9")
+	car1, car9 := newCar(t, r, "V1"), newCar(t, r, "V9")
 
 	for _, c := range []struct {
 		car  *car

@@ -3,10 +3,10 @@ package ingest
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
-	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -80,6 +80,7 @@ type rig struct {
 	path   string
 	db     *store.DB
 	broker *broker.Broker
+	fleet  *fleet
 	judge  Judge
 	stop   func()
 	reg    *prometheus.Registry
@@ -91,14 +92,15 @@ func newRig(t *testing.T, judge Judge) *rig {
 	t.Helper()
 	r := &rig{t: t, path: filepath.Join(t.TempDir(), "records.db"), judge: judge, retry: 20 * time.Millisecond}
 	var err error
-	if r.db, err = store.Open(t.Context(), store.Config{Path: r.path, BusyTimeout: 50 * time.Millisecond}); err != nil {
+	if r.db, err = store.Open(t.Context(), store.Config{Path: r.path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin, BusyTimeout: 50 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.db.Close() })
+	r.fleet = newFleet(t)
 	r.broker, err = broker.Start(t.Context(), broker.Config{
 		Listen: "127.0.0.1:0", Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		// A vehicle may be removed after it has connected: what an unknown one sends is the judge's.
-		Known: func(context.Context, string) (bool, error) { return true, nil },
+		Vehicles: r.fleet, VehicleCA: r.fleet.authority.Pool(),
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &r.fleet.server, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +152,10 @@ type car struct {
 	receipts chan []byte
 }
 
-func newCar(t *testing.T, addr netip.AddrPort, id string) *car {
+func newCar(t *testing.T, r *rig, id string) *car {
 	t.Helper()
 	c := &car{t: t, id: id, receipts: make(chan []byte, 4096)}
-	c.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + addr.String()).SetClientID(id).SetCleanSession(true).SetOrderMatters(false))
+	c.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + r.broker.Addr().String()).SetTLSConfig(r.fleet.of(id)).SetClientID(id).SetCleanSession(true).SetOrderMatters(false))
 	if tok := c.client.Connect(); !tok.WaitTimeout(time.Minute) || tok.Error() != nil {
 		t.Fatal(tok.Error())
 	}

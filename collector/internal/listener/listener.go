@@ -1,8 +1,8 @@
 // Package listener is an HTTP server on one address, within bounds: of connections, of headers, of the time that a request may take. With
 // a certificate it speaks TLS 1.3 and nothing older.
 //
-// It knows nothing of what is served, and refuses a certificate without its key. The certificate is read once: one that was renewed
-// is served after a restart.
+// It knows nothing of what is served, nor where the certificate comes from: it asks for it with each connection, so that one that was
+// renewed is served at once.
 package listener
 
 import (
@@ -17,9 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
-
-	"rawstone/pkg/keyfile"
-	"rawstone/pkg/terms"
 )
 
 const (
@@ -36,8 +33,8 @@ type Config struct {
 	Key string
 	// Handler answers. Required.
 	Handler http.Handler
-	// Certificate and PrivateKey are PEM files: the chain, and its key with mode 0600. Without them the server speaks plain HTTP.
-	Certificate, PrivateKey string
+	// Certificate returns the server's certificate for a connection: certificate.Pair.Get. Without it the server speaks plain HTTP.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Connections bounds those that are served at once, further ones wait; 256 when zero.
 	Connections int
 	// Patience is how long an answer may take to be read; 30 s when zero.
@@ -63,12 +60,8 @@ func Open(cfg Config) (*Listener, error) {
 		WriteTimeout: cmp.Or(cfg.Patience, defaultPatience), IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}}
-	if cfg.Certificate != "" || cfg.PrivateKey != "" {
-		pair, err := load(cfg.Certificate, cfg.PrivateKey)
-		if err != nil {
-			return nil, fmt.Errorf("cannot serve %s: %w", cfg.Key, err)
-		}
-		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
+	if cfg.Certificate != nil {
+		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: cfg.Certificate}
 	}
 	listen, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
@@ -76,21 +69,6 @@ func Open(cfg Config) (*Listener, error) {
 	}
 	l.listen = netutil.LimitListener(listen, cmp.Or(cfg.Connections, defaultConnections))
 	return l, nil
-}
-
-func load(certificate, key string) (pair tls.Certificate, err error) {
-	chain, err := terms.ReadDocument(certificate)
-	if err != nil {
-		return pair, err
-	}
-	secret, err := keyfile.Read(key)
-	if err != nil {
-		return pair, err
-	}
-	if pair, err = tls.X509KeyPair(chain, secret); err != nil {
-		return pair, fmt.Errorf("certificate %s and key %s: %w; give a certificate chain in PEM and the key that belongs to it", certificate, key, err)
-	}
-	return pair, nil
 }
 
 // Addr returns the address that was taken.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,26 +20,25 @@ import (
 
 const hang = time.Minute
 
-// certify makes a server's certificate and key and returns them with the pool of their authority.
-func certify(t *testing.T) (certificate, key string, roots *x509.CertPool) {
+// certify makes a server's certificate and returns it with the pool of its authority.
+func certify(t *testing.T) (served func(*tls.ClientHelloInfo) (*tls.Certificate, error), roots *x509.CertPool) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "ca")
-	certificate, key = dir+"-server.pem", dir+"-server.key"
+	certificate, key := dir+"-server.pem", dir+"-server.key"
 	if err := ca.Init(dir, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := ca.IssueServer(dir, []string{"127.0.0.1"}, certificate, key, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(dir, "server-ca.pem"))
+	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots = x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		t.Fatal("no authority")
+	if roots, err = ca.Pool(filepath.Join(dir, "server-ca.pem")); err != nil {
+		t.Fatal(err)
 	}
-	return certificate, key, roots
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }, roots
 }
 
 // run runs a listener and returns it with a function that ends it.
@@ -72,8 +70,8 @@ func run(t *testing.T, cfg Config) (*Listener, func() error) {
 func hello(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }
 
 func TestVersionsOfTLS(t *testing.T) {
-	certificate, key, roots := certify(t)
-	l, end := run(t, Config{Handler: http.HandlerFunc(hello), Certificate: certificate, PrivateKey: key})
+	served, roots := certify(t)
+	l, end := run(t, Config{Handler: http.HandlerFunc(hello), Certificate: served})
 	for version, want := range map[uint16]bool{tls.VersionTLS13: true, tls.VersionTLS12: false, tls.VersionTLS11: false} {
 		c, err := tls.Dial("tcp", l.Addr(), &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10, MaxVersion: version})
 		if (err == nil) != want {
@@ -164,8 +162,6 @@ func TestHeadersAreBounded(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	certificate, key, _ := certify(t)
-	_, otherKey, _ := certify(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -178,9 +174,6 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		"no handler":        {func(c *Config) { c.Handler = nil }, "no handler"},
 		"taken":             {func(c *Config) { c.Address = taken.Addr().String() }, "choose another address with the key web"},
-		"no key":            {func(c *Config) { c.Certificate = certificate }, "cannot serve web"},
-		"no certificate":    {func(c *Config) { c.PrivateKey = key }, "cannot serve web"},
-		"another's key":     {func(c *Config) { c.Certificate, c.PrivateKey = certificate, otherKey }, "the key that belongs to it"},
 		"negative patience": {func(c *Config) { c.Patience = -1 }, "negative"},
 	} {
 		cfg := good

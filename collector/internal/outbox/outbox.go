@@ -18,6 +18,16 @@ import (
 	"rawstone/pkg/ledger"
 )
 
+type statement = database.Statement
+
+// Statements returns all statements of the package.
+func Statements() []database.Statement {
+	return []database.Statement{
+		addEntry(), putEntry(), numberEntries(), numberEntry(), nextNumber(), unnumbered(), entries(), lastEntries(), markAppended(),
+		addDraft(), draft(), finishDraft(), addFinished(),
+	}
+}
+
 // A Box is the outbox within one transaction.
 type Box struct{ tx *database.Tx }
 
@@ -34,11 +44,40 @@ type Draft struct {
 // AddEntry puts an entry's body into the outbox and returns the row's identifier, which rises with each entry. The settler gives
 // the entry its number in the log.
 func (b Box) AddEntry(ctx context.Context, typ ledger.Type, body []byte) (id int64, err error) {
-	if len(body) > ledger.MaxBodyLen {
-		return 0, fmt.Errorf("cannot add ledger entry: body of %d bytes, at most %d allowed", len(body), ledger.MaxBodyLen)
+	if err := checkBody(body); err != nil {
+		return 0, err
 	}
-	err = b.tx.Get(ctx, "add ledger entry", `INSERT INTO outbox (type, body) VALUES ($1, $2) RETURNING id`, []any{int64(typ), body}, &id)
+	err = b.tx.Get(ctx, addEntry(), []any{int64(typ), body}, &id)
 	return id, err
+}
+
+func checkBody(body []byte) error {
+	if len(body) > ledger.MaxBodyLen {
+		return fmt.Errorf("cannot add ledger entry: body of %d bytes, at most %d allowed", len(body), ledger.MaxBodyLen)
+	}
+	return nil
+}
+
+func addEntry() statement {
+	return statement{Name: "add ledger entry", Roles: database.Ingest | database.Settle | database.Admin,
+		SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2) RETURNING id`}
+}
+
+// PutEncoded does what AddEncoded does without asking for the row's identifier: until the next entry it is the outbox's greatest, because
+// there is one writer at a time.
+func (b Box) PutEncoded(ctx context.Context, typ ledger.Type, body any) error {
+	encoded, err := codec.Encode(body)
+	if err != nil {
+		return err
+	}
+	if err := checkBody(encoded); err != nil {
+		return err
+	}
+	return b.tx.ExecOne(ctx, putEntry(), int64(typ), encoded)
+}
+
+func putEntry() statement {
+	return statement{Name: "put ledger entry", Roles: database.Ingest, SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2)`}
 }
 
 // AddEncoded does what AddEntry does with a body that is yet to be encoded, such as a ledger.Credit.
@@ -58,29 +97,45 @@ func (b Box) NumberEntries(ctx context.Context, limit int) error {
 	} else if waits {
 		return errors.New("cannot number entries: a draft waits")
 	}
-	_, err := b.tx.Exec(ctx, "number entries",
-		`UPDATE outbox SET number = (SELECT coalesce(max(number), -1) FROM outbox) + f.place
-		 FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM outbox WHERE number IS NULL ORDER BY id LIMIT $1) f
-		 WHERE outbox.id = f.id`, limit)
+	_, err := b.tx.Exec(ctx, numberEntries(), limit)
 	return err
+}
+
+func numberEntries() statement {
+	return statement{Name: "number entries", Roles: database.Settle,
+		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) FROM outbox) + f.place
+			FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM outbox WHERE number IS NULL ORDER BY id LIMIT $1) f
+			WHERE outbox.id = f.id`}
 }
 
 // NumberEntry gives one row the next number, before those that came earlier.
 func (b Box) NumberEntry(ctx context.Context, id int64) error {
-	return b.tx.ExecOne(ctx, "number entry",
-		`UPDATE outbox SET number = (SELECT coalesce(max(number), -1) + 1 FROM outbox) WHERE id = $1 AND number IS NULL`, id)
+	return b.tx.ExecOne(ctx, numberEntry(), id)
+}
+
+func numberEntry() statement {
+	return statement{Name: "number entry", Roles: database.Settle,
+		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) + 1 FROM outbox) WHERE id = $1 AND number IS NULL`}
 }
 
 // NextNumber returns the first number that no entry has.
 func (b Box) NextNumber(ctx context.Context) (n uint64, err error) {
-	err = b.tx.Get(ctx, "read next number", `SELECT coalesce(max(number), -1) + 1 FROM outbox`, nil, database.Uint64(&n))
+	err = b.tx.Get(ctx, nextNumber(), nil, database.Uint64(&n))
 	return n, err
+}
+
+func nextNumber() statement {
+	return statement{Name: "read next number", Roles: database.Settle, SQL: `SELECT coalesce(max(number), -1) + 1 FROM outbox`}
 }
 
 // Unnumbered reports whether entries wait for a number.
 func (b Box) Unnumbered(ctx context.Context) (has bool, err error) {
-	err = b.tx.Get(ctx, "read entries", `SELECT EXISTS (SELECT 1 FROM outbox WHERE number IS NULL)`, nil, &has)
+	err = b.tx.Get(ctx, unnumbered(), nil, database.Flag(&has))
 	return has, err
+}
+
+func unnumbered() statement {
+	return statement{Name: "look for new entries", Roles: database.Settle, SQL: `SELECT EXISTS (SELECT 1 FROM outbox WHERE number IS NULL)`}
 }
 
 func scanEntry(e *ledger.Entry, scan database.Scanner) error {
@@ -89,42 +144,71 @@ func scanEntry(e *ledger.Entry, scan database.Scanner) error {
 
 // Entries returns at most limit numbered entries from a number on, in order.
 func (b Box) Entries(ctx context.Context, from uint64, limit int) ([]ledger.Entry, error) {
-	return database.List(ctx, b.tx, "read entries", scanEntry,
-		`SELECT number, type, body FROM outbox WHERE number >= $1 ORDER BY number LIMIT $2`, int64(from), limit)
+	return database.List(ctx, b.tx, entries(), scanEntry, int64(from), limit)
+}
+
+func entries() statement {
+	return statement{Name: "read entries", Roles: database.Settle,
+		SQL: `SELECT number, type, body FROM outbox WHERE number >= $1 ORDER BY number LIMIT $2`}
 }
 
 // LastEntries returns the last numbered entries of a type, newest first.
 func (b Box) LastEntries(ctx context.Context, typ ledger.Type, limit int) ([]ledger.Entry, error) {
-	return database.List(ctx, b.tx, "read entries", scanEntry,
-		`SELECT number, type, body FROM outbox WHERE type = $1 AND number IS NOT NULL ORDER BY number DESC LIMIT $2`, int64(typ), limit)
+	return database.List(ctx, b.tx, lastEntries(), scanEntry, int64(typ), limit)
+}
+
+func lastEntries() statement {
+	return statement{Name: "read last entries", Roles: database.Ingest | database.Settle | database.Web,
+		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number IS NOT NULL ORDER BY number DESC LIMIT $2`}
 }
 
 // MarkAppended notes that the log holds all entries below a number.
 func (b Box) MarkAppended(ctx context.Context, below uint64) error {
-	_, err := b.tx.Exec(ctx, "mark entries as appended", `UPDATE outbox SET appended = 1 WHERE appended = 0 AND number < $1`, int64(below))
+	_, err := b.tx.Exec(ctx, markAppended(), int64(below))
 	return err
+}
+
+func markAppended() statement {
+	return statement{Name: "mark entries as appended", Roles: database.Settle,
+		SQL: `UPDATE outbox SET appended = 1 WHERE appended = 0 AND number < $1`}
 }
 
 // AddDraft keeps a draft; there may be only one, and its number must be the next.
 func (b Box) AddDraft(ctx context.Context, d Draft) error {
-	return b.tx.ExecOne(ctx, "add draft",
-		`INSERT INTO draft (id, number, type, payload) SELECT 1, $1, $2, $3 WHERE (SELECT coalesce(max(number), -1) + 1 FROM outbox) = $1`,
-		int64(d.Number), int64(d.Type), d.Payload)
+	return b.tx.ExecOne(ctx, addDraft(), int64(d.Number), int64(d.Type), d.Payload)
+}
+
+func addDraft() statement {
+	return statement{Name: "add draft", Roles: database.Settle,
+		SQL: `INSERT INTO draft (id, number, type, payload)
+			SELECT 1, $1, $2, $3 WHERE (SELECT coalesce(max(number), -1) + 1 FROM outbox) = $1`}
 }
 
 // Draft returns the draft, if one waits.
 func (b Box) Draft(ctx context.Context) (d Draft, found bool, err error) {
-	err = b.tx.Get(ctx, "read draft", `SELECT number, type, payload FROM draft`, nil, database.Uint64(&d.Number), &d.Type, &d.Payload)
+	err = b.tx.Get(ctx, draft(), nil, database.Uint64(&d.Number), &d.Type, &d.Payload)
 	if errors.Is(err, database.ErrNotFound) {
 		return d, false, nil
 	}
 	return d, err == nil, err
 }
 
+func draft() statement {
+	return statement{Name: "read draft", Roles: database.Settle, SQL: `SELECT number, type, payload FROM draft`}
+}
+
 // FinishDraft replaces the draft by its entry.
 func (b Box) FinishDraft(ctx context.Context, d Draft, body []byte) error {
-	if err := b.tx.ExecOne(ctx, "finish draft", `DELETE FROM draft WHERE number = $1`, int64(d.Number)); err != nil {
+	if err := b.tx.ExecOne(ctx, finishDraft(), int64(d.Number)); err != nil {
 		return err
 	}
-	return b.tx.ExecOne(ctx, "finish draft", `INSERT INTO outbox (type, body, number) VALUES ($1, $2, $3)`, int64(d.Type), body, int64(d.Number))
+	return b.tx.ExecOne(ctx, addFinished(), int64(d.Type), body, int64(d.Number))
+}
+
+func finishDraft() statement {
+	return statement{Name: "finish draft", Roles: database.Settle, SQL: `DELETE FROM draft WHERE number = $1`}
+}
+
+func addFinished() statement {
+	return statement{Name: "add finished draft", Roles: database.Settle, SQL: `INSERT INTO outbox (type, body, number) VALUES ($1, $2, $3)`}
 }

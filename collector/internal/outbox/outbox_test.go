@@ -13,7 +13,7 @@ import (
 // TestNumbers holds that numbers are dense and in the order of the rows, and that a draft keeps its number.
 func TestNumbers(t *testing.T) {
 	ctx := t.Context()
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(t.TempDir(), "records.db")})
+	db, err := store.Open(ctx, store.Config{Path: filepath.Join(t.TempDir(), "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"rawstone/collector/internal/ca"
@@ -29,13 +28,16 @@ type Config struct {
 	Timing  terms.Timing
 	// ECUCA is the file with the authorities that certify ECUs: ca.Pool.
 	ECUCA string
-	Now   func() time.Time
+	// TokenLife is how long a token for enrolment is good.
+	TokenLife time.Duration
+	Now       func() time.Time
 }
 
 // A Desk does errands. It is used by one goroutine and closed at the end.
 type Desk struct {
-	db *store.DB
-	r  *identity.Registry
+	db  *store.DB
+	r   *identity.Registry
+	now func() time.Time
 }
 
 // Open opens the records.
@@ -44,17 +46,18 @@ func Open(ctx context.Context, cfg Config) (*Desk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use program.ecu_ca: %w", err)
 	}
-	db, err := store.Open(ctx, store.Config{Path: cfg.Records})
+	db, err := store.Open(ctx, store.Config{Path: cfg.Records, Role: store.Admin})
 	if err != nil {
 		return nil, err
 	}
 	r, err := identity.New(identity.Config{
 		DB: db, Program: cfg.Program, Clock: terms.Clock{Timing: cfg.Timing, Now: cfg.Now}, ECUCA: pool,
+		TokenLife: cfg.TokenLife,
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Desk{db, r}, nil
+	return &Desk{db, r, cfg.Now}, nil
 }
 
 // Close closes the records.
@@ -70,23 +73,29 @@ type ECU struct {
 type Vehicle struct {
 	// ID names the vehicle.
 	ID string
-	// ECUKey and ECUCert are the files of its attestation ECU, as in ECU, DeviceKey the one with its device key's public half.
-	ECUKey, ECUCert, DeviceKey string
+	// ECUKey and ECUCert are the files of its attestation ECU, as in ECU.
+	ECUKey, ECUCert string
 	// Account names an existing account; empty for a new one.
 	Account string
 }
 
-// AddVehicle registers a vehicle and returns its account.
-func (d *Desk) AddVehicle(ctx context.Context, v Vehicle) (account string, err error) {
+// AddVehicle registers a vehicle and returns its account and the token with which it may enrol.
+func (d *Desk) AddVehicle(ctx context.Context, v Vehicle) (account, token string, err error) {
 	ecu, err := readECU(ECU{v.ECUKey, v.ECUCert})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	device, err := readPublicKey(v.DeviceKey)
-	if err != nil {
-		return "", fmt.Errorf("cannot use device key: %w; give the file that the agent's initialisation wrote", err)
-	}
-	return d.r.Add(ctx, identity.Vehicle{ID: v.ID, Identity: ecu.Identity, Certificate: ecu.Certificate, Device: device, Account: v.Account})
+	return d.r.Add(ctx, identity.Vehicle{ID: v.ID, Identity: ecu.Identity, Certificate: ecu.Certificate, Account: v.Account})
+}
+
+// Token returns a new token with which a vehicle may enrol until the returned time.
+func (d *Desk) Token(ctx context.Context, vehicle string) (token string, expires time.Time, err error) {
+	return d.r.Token(ctx, vehicle)
+}
+
+// RevokeVehicle keeps a vehicle from connecting and enrolling for good.
+func (d *Desk) RevokeVehicle(ctx context.Context, vehicle string) error {
+	return d.r.RevokeVehicle(ctx, vehicle)
 }
 
 // Bind binds an ECU to a registered vehicle that has none.
@@ -170,21 +179,4 @@ func readECU(e ECU) (identity.ECU, error) {
 		return identity.ECU{}, fmt.Errorf("cannot use ECU certificate: %w; give the one that the ECU's manufacturer issued", err)
 	}
 	return identity.ECU{Identity: *id, Certificate: certificate}, nil
-}
-
-// readPublicKey reads a public key in hexadecimal.
-func readPublicKey(path string) (p wire.PublicKey, err error) {
-	text, err := terms.ReadDocument(path)
-	if err != nil {
-		return p, err
-	}
-	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(b) != len(p) {
-		return p, fmt.Errorf("%s does not hold %d bytes in hexadecimal", path, len(p))
-	}
-	p = wire.PublicKey(b)
-	if _, err := p.Key(); err != nil {
-		return p, fmt.Errorf("%s: %w", path, err)
-	}
-	return p, nil
 }

@@ -22,12 +22,12 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	good := Config{
 		Records: filepath.Join(dir, "records.db"), Program: wire.Hash{1}, Timing: terms.Timing{DayS: 60, DropS: 10},
-		ECUCA: filepath.Join(dir, "ca", "ecu-ca.pem"), Now: time.Now,
+		ECUCA: filepath.Join(dir, "ca", "ecu-ca.pem"), Now: time.Now, TokenLife: time.Hour,
 	}
 	for name, edit := range map[string]func(*Config){
 		"program.ecu_ca":           func(c *Config) { c.ECUCA = filepath.Join(dir, "none") },
 		"program or clock missing": func(c *Config) { c.Program = wire.Hash{} },
-		"no database file":         func(c *Config) { c.Records = "" },
+		"database file":            func(c *Config) { c.Records = "" },
 	} {
 		cfg := good
 		edit(&cfg)

@@ -139,7 +139,7 @@ func TestLocked(t *testing.T) {
 	w.must(w.db.Close())
 	path := filepath.Join(w.dir, "records.db")
 	var err error
-	w.db, err = store.Open(t.Context(), store.Config{Path: path, BusyTimeout: 20 * time.Millisecond})
+	w.db, err = store.Open(t.Context(), store.Config{Path: path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin, BusyTimeout: 20 * time.Millisecond})
 	w.must(err)
 	w.must(w.start())
 	anna := w.owner("anna")

@@ -141,7 +141,7 @@ func newWorld(t *testing.T, validators int, quorum uint8) *world {
 	w.must(err)
 	w.policy, w.board, w.id = policy, []crypto.Signer{board, second}, wire.ID(signed)
 	w.documents = []Document{{ledger.TypeProgram, signed}, w.charter(1, board), w.mileage(1, 500)}
-	w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "records.db")})
+	w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	w.must(err)
 	t.Cleanup(func() { w.db.Close() })
 	return w
@@ -483,7 +483,7 @@ func TestLogAhead(t *testing.T) {
 	w.must(os.WriteFile(old, b, 0o600))
 	reopen := func(path string) {
 		var err error
-		w.db, err = store.Open(t.Context(), store.Config{Path: path})
+		w.db, err = store.Open(t.Context(), store.Config{Path: path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 		w.must(err)
 	}
 	w.stop()

@@ -42,7 +42,7 @@ func Write(ctx context.Context, records, path string) (err error) {
 	if _, err := os.Stat(records); err != nil {
 		return fmt.Errorf("cannot write openings: there are no records: %w; correct state_dir in the configuration", err)
 	}
-	db, err := store.Open(ctx, store.Config{Path: records})
+	db, err := store.Open(ctx, store.Config{Path: records, Role: store.Audit})
 	if err != nil {
 		return err
 	}

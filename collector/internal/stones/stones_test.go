@@ -23,7 +23,7 @@ func TestSupplyOf(t *testing.T) {
 }
 
 func TestEmptyRecords(t *testing.T) {
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "records.db")})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
 	if err != nil {
 		t.Fatal(err)
 	}

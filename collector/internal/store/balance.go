@@ -15,39 +15,58 @@ type Weight struct {
 // Weights returns the accounts whose credits numbered below a number and effective on the days from to to, both included, have
 // kilometres, in the order of their names.
 func (t *Tx) Weights(ctx context.Context, from, to uint32, below uint64) ([]Weight, error) {
-	return database.List(ctx, t.tx, "read weights",
+	return database.List(ctx, t.tx, weights(),
 		func(w *Weight, scan database.Scanner) error {
 			return scan(&w.ID, database.Fixed(w.Secret[:]), database.Uint64(&w.Km))
-		},
-		`SELECT a.id, a.secret, w.km FROM accounts a JOIN (
-			SELECT c.account, sum(c.km) AS km FROM credits c JOIN outbox o ON o.id = c.outbox_id
-			WHERE c.effective BETWEEN $1 AND $2 AND o.number < $3 GROUP BY c.account) w ON w.account = a.id
-		 WHERE w.km > 0 ORDER BY a.id`, int64(from), int64(to), int64(below))
+		}, int64(from), int64(to), int64(below))
+}
+
+func weights() statement {
+	return statement{Name: "read weights", Roles: Settle,
+		SQL: `SELECT a.id, a.secret, w.km FROM accounts a JOIN (
+				SELECT c.account, CAST(sum(c.km) AS BIGINT) AS km FROM credits c JOIN outbox o ON o.id = c.outbox_id
+				WHERE c.effective BETWEEN $1 AND $2 AND o.number < $3 GROUP BY c.account) w ON w.account = a.id
+			WHERE w.km > 0 ORDER BY a.id`}
 }
 
 // Settled returns the first drop that the balances do not contain.
 func (t *Tx) Settled(ctx context.Context) (drop uint64, err error) {
-	err = t.tx.Get(ctx, "read settled drop", `SELECT next_drop FROM settled`, nil, database.Uint64(&drop))
+	err = t.tx.Get(ctx, settled(), nil, database.Uint64(&drop))
 	return drop, err
+}
+
+func settled() statement {
+	return statement{Name: "read settled drop", Roles: Settle, SQL: `SELECT next_drop FROM settled`}
 }
 
 // Settle adds milli-stones to balances and moves the settled drop; it fails when the balances do not stand at the drop from.
 func (t *Tx) Settle(ctx context.Context, from, next uint64, gains map[string]uint64) error {
-	if err := t.tx.ExecOne(ctx, "settle drops", `UPDATE settled SET next_drop = $1 WHERE next_drop = $2`, int64(next), int64(from)); err != nil {
+	if err := t.tx.ExecOne(ctx, settleDrops(), int64(next), int64(from)); err != nil {
 		return err
 	}
 	for account, milli := range gains {
-		if err := t.tx.ExecOne(ctx, "settle drops",
-			`INSERT INTO balances (account, milli) VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET milli = milli + excluded.milli`,
-			account, int64(milli)); err != nil {
+		if err := t.tx.ExecOne(ctx, addGain(), account, int64(milli)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func settleDrops() statement {
+	return statement{Name: "settle drops", Roles: Settle, SQL: `UPDATE settled SET next_drop = $1 WHERE next_drop = $2`}
+}
+
+func addGain() statement {
+	return statement{Name: "add gain", Roles: Settle,
+		SQL: `INSERT INTO balances (account, milli) VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET milli = balances.milli + excluded.milli`}
+}
+
 // Balance returns an account's settled milli-stones, 0 when it never had any.
 func (t *Tx) Balance(ctx context.Context, account string) (milli uint64, err error) {
-	err = t.tx.Get(ctx, "read balance", `SELECT coalesce((SELECT milli FROM balances WHERE account = $1), 0)`, []any{account}, database.Uint64(&milli))
+	err = t.tx.Get(ctx, balance(), []any{account}, database.Uint64(&milli))
 	return milli, err
+}
+
+func balance() statement {
+	return statement{Name: "read balance", Roles: Settle, SQL: `SELECT coalesce((SELECT milli FROM balances WHERE account = $1), 0)`}
 }

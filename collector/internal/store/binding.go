@@ -41,22 +41,34 @@ const selectBindings = `SELECT b.outbox_id, k.public, b.vehicle, b.account, b.fi
 func scanBindings(b *Binding, scan database.Scanner) error {
 	return scan(&b.Entry, database.Fixed(b.ECU[:]), &b.Vehicle, &b.Account,
 		database.Uint64(&b.First.Seq), &b.First.Day, database.Fixed(b.First.Commitment[:]),
-		database.Uint64(&b.Head.Seq), &b.Head.Day, database.Fixed(b.Head.Commitment[:]), &b.Closed, database.Uint64(&b.Cut), &b.Revoked)
+		database.Uint64(&b.Head.Seq), &b.Head.Day, database.Fixed(b.Head.Commitment[:]), database.Flag(&b.Closed), database.Uint64(&b.Cut), database.Flag(&b.Revoked))
 }
 
 // Bindings returns the bindings of all ECU keys, by key and in the order in which they were made.
 func (t *Tx) Bindings(ctx context.Context) ([]Binding, error) {
-	return database.List(ctx, t.tx, "read bindings", scanBindings, selectBindings+`ORDER BY k.id, b.outbox_id`)
+	return database.List(ctx, t.tx, bindings(), scanBindings)
+}
+
+func bindings() statement {
+	return statement{Name: "read all bindings", Roles: Admin | Audit, SQL: selectBindings + `ORDER BY k.id, b.outbox_id`}
 }
 
 // KeyBindings returns the bindings of one ECU key in the order in which they were made; none for a key that is not known.
 func (t *Tx) KeyBindings(ctx context.Context, ecu wire.KeyID) ([]Binding, error) {
-	return database.List(ctx, t.tx, "read bindings", scanBindings, selectBindings+`WHERE b.ecu = $1 ORDER BY b.outbox_id`, ecu[:])
+	return database.List(ctx, t.tx, keyBindings(), scanBindings, ecu[:])
+}
+
+func keyBindings() statement {
+	return statement{Name: "read bindings", Roles: Ingest | Admin, SQL: selectBindings + `WHERE b.ecu = $1 ORDER BY b.outbox_id`}
 }
 
 // OpenBinding returns a vehicle's open binding, or ErrNotFound.
 func (t *Tx) OpenBinding(ctx context.Context, vehicle string) (Binding, error) {
-	return database.One(ctx, t.tx, "read binding", scanBindings, selectBindings+`WHERE b.vehicle = $1 AND b.closed = 0`, vehicle)
+	return database.One(ctx, t.tx, openBinding(), scanBindings, vehicle)
+}
+
+func openBinding() statement {
+	return statement{Name: "read binding", Roles: Admin, SQL: selectBindings + `WHERE b.vehicle = $1 AND b.closed = 0`}
 }
 
 // AddECU keeps an ECU's key and certificate; a key that is known gets the new certificate.
@@ -65,18 +77,25 @@ func (t *Tx) AddECU(ctx context.Context, key wire.PublicKey, certificate []byte)
 	if certificate == nil {
 		certificate = []byte{}
 	}
-	return t.tx.ExecOne(ctx, "add ECU key",
-		`INSERT INTO ecu_keys (id, public, certificate) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET certificate = excluded.certificate`,
-		id[:], key[:], certificate)
+	return t.tx.ExecOne(ctx, addECU(), id[:], key[:], certificate)
+}
+
+func addECU() statement {
+	return statement{Name: "add ECU key", Roles: Admin,
+		SQL: `INSERT INTO ecu_keys (id, public, certificate) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET certificate = excluded.certificate`}
 }
 
 func scanECU(e *ECU, scan database.Scanner) error {
-	return scan(database.Fixed(e.Key[:]), &e.Certificate, &e.Revoked)
+	return scan(database.Fixed(e.Key[:]), &e.Certificate, database.Flag(&e.Revoked))
 }
 
 // ECU returns an ECU's key, or ErrNotFound.
 func (t *Tx) ECU(ctx context.Context, id wire.KeyID) (ECU, error) {
-	return database.One(ctx, t.tx, "read ECU key", scanECU, `SELECT public, certificate, revoked FROM ecu_keys WHERE id = $1`, id[:])
+	return database.One(ctx, t.tx, ecuKey(), scanECU, id[:])
+}
+
+func ecuKey() statement {
+	return statement{Name: "read ECU key", Roles: Ingest | Admin | Audit, SQL: `SELECT public, certificate, revoked FROM ecu_keys WHERE id = $1`}
 }
 
 // AddBinding opens a binding of a known ECU key that is not revoked, keeps its opening and puts its blinded form into the outbox. It
@@ -92,10 +111,14 @@ func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
 		return err
 	}
 	ecu := o.ECU.ID()
-	return t.tx.ExecOne(ctx, "add binding",
-		`INSERT INTO bindings (outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, head_seq, head_day, head_commitment, salt)
-		 SELECT $1, id, $2, $3, $4, $5, $6, $4, $5, $6, $7 FROM ecu_keys WHERE id = $8 AND revoked = 0`,
+	return t.tx.ExecOne(ctx, addBinding(),
 		entry, o.Vehicle, o.Account, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:], o.Salt[:], ecu[:])
+}
+
+func addBinding() statement {
+	return statement{Name: "add binding", Roles: Admin,
+		SQL: `INSERT INTO bindings (outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, head_seq, head_day, head_commitment, salt)
+			SELECT $1, id, $2, $3, $4, $5, $6, $4, $5, $6, $7 FROM ecu_keys WHERE id = $8 AND revoked = 0`}
 }
 
 // CloseBinding closes the open binding of a key at a cut, keeps the hand-over's opening and puts its blinded form into the outbox. With
@@ -111,19 +134,41 @@ func (t *Tx) CloseBinding(ctx context.Context, o ledger.HandoverOpening) error {
 		return err
 	}
 	if o.Revoked {
-		if err := t.tx.ExecOne(ctx, "revoke ECU key", `UPDATE ecu_keys SET revoked = 1 WHERE id = $1 AND revoked = 0`, o.ECU[:]); err != nil {
+		if err := t.tx.ExecOne(ctx, revokeECU(), o.ECU[:]); err != nil {
 			return err
 		}
-		if _, err := t.tx.Exec(ctx, "revoke ECU key", `UPDATE bindings SET cut = head_seq WHERE ecu = $1 AND closed = 1`, o.ECU[:]); err != nil {
+		if _, err := t.tx.Exec(ctx, cutBindings(), o.ECU[:]); err != nil {
 			return err
 		}
 	}
-	if err := t.tx.ExecOne(ctx, "close binding",
-		`UPDATE bindings SET closed = 1, cut = $1
-		 WHERE outbox_id = (SELECT max(outbox_id) FROM bindings WHERE ecu = $2) AND (closed = 0 OR $3 = 1)`,
-		int64(o.Cut), o.ECU[:], flag(o.Revoked)); err != nil {
+	if err := t.tx.ExecOne(ctx, closeBinding(), int64(o.Cut), o.ECU[:], flag(o.Revoked)); err != nil {
 		return err
 	}
-	return t.tx.ExecOne(ctx, "add hand-over", `INSERT INTO handovers (outbox_id, ecu, cut, revoked, salt) VALUES ($1, $2, $3, $4, $5)`,
-		entry, o.ECU[:], int64(o.Cut), flag(o.Revoked), o.Salt[:])
+	return t.tx.ExecOne(ctx, addHandover(), entry, o.ECU[:], int64(o.Cut), flag(o.Revoked), o.Salt[:])
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func revokeECU() statement {
+	return statement{Name: "revoke ECU key", Roles: Admin, SQL: `UPDATE ecu_keys SET revoked = 1 WHERE id = $1 AND revoked = 0`}
+}
+
+func cutBindings() statement {
+	return statement{Name: "cut closed bindings", Roles: Admin, SQL: `UPDATE bindings SET cut = head_seq WHERE ecu = $1 AND closed = 1`}
+}
+
+func closeBinding() statement {
+	return statement{Name: "close binding", Roles: Admin,
+		SQL: `UPDATE bindings SET closed = 1, cut = $1
+			WHERE outbox_id = (SELECT max(outbox_id) FROM bindings WHERE ecu = $2) AND (closed = 0 OR $3 = 1)`}
+}
+
+func addHandover() statement {
+	return statement{Name: "add hand-over", Roles: Admin,
+		SQL: `INSERT INTO handovers (outbox_id, ecu, cut, revoked, salt) VALUES ($1, $2, $3, $4, $5)`}
 }

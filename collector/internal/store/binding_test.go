@@ -15,17 +15,17 @@ import (
 )
 
 // old opens a database with the schema that bindings had before they had heads of their own.
-func old(t *testing.T, path string) *database.DB {
+func old(t *testing.T, path string, statements []database.Statement) *database.DB {
 	t.Helper()
 	files := make(fstest.MapFS)
-	for _, name := range []string{"00001_records.sql", "00002_settle.sql"} {
+	for _, name := range []string{"sqlite/00001_records.sql", "sqlite/00002_settle.sql"} {
 		b, err := fs.ReadFile(migrations, "migrations/"+name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		files[name] = &fstest.MapFile{Data: b}
 	}
-	d, err := database.Open(t.Context(), database.Config{Path: path, Migrations: files})
+	d, err := database.Open(t.Context(), database.Config{Path: path, Migrations: files, Statements: statements, Role: Admin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,26 +35,32 @@ func old(t *testing.T, path string) *database.DB {
 // TestMigrationKeepsHeads brings records with spans and credits up to date: heads move from the keys to their bindings.
 func TestMigrationKeepsHeads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.db")
-	d := old(t, path)
+	add := []database.Statement{
+		{Name: "account", Roles: Admin, SQL: `INSERT INTO accounts (id, secret) VALUES ('A', $1)`},
+		{Name: "vehicle", Roles: Admin, SQL: `INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, 'A', $2, 1)`},
+		{Name: "key", Roles: Admin, SQL: `INSERT INTO ecu_keys VALUES ($1, $2, $3, 20, 21, $4, $5)`},
+		{Name: "entry", Roles: Admin, SQL: `INSERT INTO outbox (id, type, body) VALUES ($1, $2, x'00')`},
+		{Name: "binding", Roles: Admin, SQL: `INSERT INTO bindings VALUES ($1, $2, $3, 'A', 10, 11, $4, $5)`},
+		{Name: "span", Roles: Admin, SQL: `INSERT INTO spans VALUES ($1, 20, 21, $2, 10, 11, $3, $4, $5)`},
+		{Name: "credit", Roles: Admin, SQL: `INSERT INTO credits VALUES ($1, 'A', $2, $3, 20, 1, 'mileage', 5, 9, $4, $4, $5)`},
+	}
+	d := old(t, path, add)
 	other := wire.PublicKey{2, 9}
 	err := d.Update(t.Context(), func(tx *database.Tx) error {
 		var errs []error
-		exec := func(query string, args ...any) {
-			_, err := tx.Exec(t.Context(), "fill", query, args...)
-			errs = append(errs, err)
-		}
+		exec := func(i int, args ...any) { errs = append(errs, tx.ExecOne(t.Context(), add[i], args...)) }
 		commitment := func(b byte) []byte { c := wire.Commitment{b}; return c[:] }
 		salt := make([]byte, 32)
-		exec(`INSERT INTO accounts (id, secret) VALUES ('A', $1)`, salt)
+		exec(0, salt)
 		for i, key := range []wire.PublicKey{public, other} {
 			id, vehicle := key.ID(), []string{"V1", "V2"}[i]
-			exec(`INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, 'A', $2, 1)`, vehicle, key[:])
-			exec(`INSERT INTO ecu_keys VALUES ($1, $2, $3, 20, 21, $4, $5)`, id[:], key[:], vehicle, commitment(22), i)
-			exec(`INSERT INTO outbox (id, type, body) VALUES ($1, 4, x'00')`, i+1)
-			exec(`INSERT INTO bindings VALUES ($1, $2, $3, 'A', 10, 11, $4, $5)`, i+1, id[:], vehicle, commitment(12), salt)
-			exec(`INSERT INTO spans VALUES ($1, 20, 21, $2, 10, 11, $3, $4, $5)`, id[:], commitment(22), commitment(12), vehicle, salt)
-			exec(`INSERT INTO outbox (id, type, body) VALUES ($1, 5, x'00')`, i+3)
-			exec(`INSERT INTO credits VALUES ($1, 'A', $2, $3, 20, 1, 'mileage', 5, 9, $4, $4, $5)`, i+1, vehicle, id[:], salt, i+3)
+			exec(1, vehicle, key[:])
+			exec(2, id[:], key[:], vehicle, commitment(22), i)
+			exec(3, i+1, 4)
+			exec(4, i+1, id[:], vehicle, commitment(12), salt)
+			exec(5, id[:], commitment(22), commitment(12), vehicle, salt)
+			exec(3, i+3, 5)
+			exec(6, i+1, vehicle, id[:], salt, i+3)
 		}
 		return errors.Join(errs...)
 	})
@@ -62,7 +68,7 @@ func TestMigrationKeepsHeads(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, head := wire.Head{Seq: 10, Day: 11, Commitment: wire.Commitment{12}}, wire.Head{Seq: 20, Day: 21, Commitment: wire.Commitment{22}}
-	view(t, openAt(t, path), func(tx *Tx) error {
+	view(t, (&rig{path: path}).open(t, every), func(tx *Tx) error {
 		one, err := tx.KeyBindings(t.Context(), public.ID())
 		two, err2 := tx.KeyBindings(t.Context(), other.ID())
 		want := []Binding{
@@ -84,7 +90,7 @@ func TestMigrationKeepsHeads(t *testing.T) {
 	})
 }
 
-func bindings(t *testing.T, d *DB) (out []Binding) {
+func keyBindingsOf(t *testing.T, d *DB) (out []Binding) {
 	t.Helper()
 	view(t, d, func(tx *Tx) (err error) {
 		out, err = tx.KeyBindings(t.Context(), public.ID())
@@ -94,9 +100,11 @@ func bindings(t *testing.T, d *DB) (out []Binding) {
 }
 
 // TestHandover moves a key to another vehicle, back, and revokes it.
-func TestHandover(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+func TestHandover(t *testing.T) { engines(t, testHandover) }
+
+func testHandover(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	spare := wire.PublicKey{2, 7}
 	update(t, d, func(tx *Tx) error {
 		return errors.Join(tx.AddVehicle(t.Context(), Vehicle{ID: "V2", Account: "A", Device: wire.PublicKey{2, 8}}), tx.AddECU(t.Context(), spare, nil))
@@ -142,7 +150,7 @@ func TestHandover(t *testing.T) {
 		{Entry: 1, ECU: public, Vehicle: "V1", Account: "A", First: birth, Head: span(9).To, Closed: true, Cut: 1<<63 + 5},
 		{Entry: 3, ECU: public, Vehicle: "V2", Account: "A", First: at(1<<63 + 5), Head: at(1<<63 + 5)},
 	}
-	got := bindings(t, d)
+	got := keyBindingsOf(t, d)
 	want[1].Entry = got[1].Entry
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -151,7 +159,7 @@ func TestHandover(t *testing.T) {
 	must(closing(1<<63+7, true)) // what was closed is cut further
 	want[0].Cut, want[1].Closed, want[1].Cut = 9, true, 1<<63+7
 	want[0].Revoked, want[1].Revoked = true, true
-	if d := cmp.Diff(want, bindings(t, d)); d != "" {
+	if d := cmp.Diff(want, keyBindingsOf(t, d)); d != "" {
 		t.Error(d)
 	}
 	refused("a second revocation", closing(1<<63+7, true))
@@ -186,9 +194,11 @@ func TestHandover(t *testing.T) {
 	})
 }
 
-func TestClaims(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+func TestClaims(t *testing.T) { engines(t, testClaims) }
+
+func testClaims(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	update(t, d, func(tx *Tx) error {
 		return errors.Join(tx.AddClaim(t.Context(), wire.Hash{2}, "V1", []byte("b")), tx.AddClaim(t.Context(), wire.Hash{1}, "V1", []byte("a")))
 	})

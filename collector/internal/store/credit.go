@@ -44,14 +44,11 @@ func (c *Credit) Opening() ledger.CreditOpening {
 // AddSpan moves the head of a binding, given by its Entry, from the given sequence number to the end of the span, keeps the span and its
 // credits, and puts a blinded entry for each credit into the outbox.
 func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, credits []Credit) error {
-	if err := t.tx.ExecOne(ctx, "move head",
-		`UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE outbox_id = $4 AND ecu = $5 AND head_seq = $6`,
+	if err := t.tx.ExecOne(ctx, moveHead(),
 		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], binding, s.ECU[:], int64(head)); err != nil {
 		return err
 	}
-	if err := t.tx.ExecOne(ctx, "add span",
-		`INSERT INTO spans (ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	if err := t.tx.ExecOne(ctx, addSpan(),
 		s.ECU[:], int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:],
 		int64(s.From.Seq), int64(s.From.Day), s.From.Commitment[:], s.Vehicle, s.Submission[:]); err != nil {
 		return err
@@ -64,6 +61,17 @@ func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, cr
 	return nil
 }
 
+func moveHead() statement {
+	return statement{Name: "move head", Roles: Ingest,
+		SQL: `UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE outbox_id = $4 AND ecu = $5 AND head_seq = $6`}
+}
+
+func addSpan() statement {
+	return statement{Name: "add span", Roles: Ingest,
+		SQL: `INSERT INTO spans (ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`}
+}
+
 // AddCredit keeps a credit of a span and puts its blinded entry into the outbox.
 func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	rand.Read(c.Salt[:])
@@ -72,33 +80,46 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	if err != nil {
 		return err
 	}
-	entry, err := t.AddEncoded(ctx, ledger.TypeCredit, ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
-	if err != nil {
+	if err := t.PutEncoded(ctx, ledger.TypeCredit, ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective}); err != nil {
 		return err
 	}
-	return t.tx.ExecOne(ctx, "add credit",
-		`INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+	return t.tx.ExecOne(ctx, addCredit(),
 		c.Account, c.Vehicle, c.ECU[:], int64(c.ToSeq), int64(c.Policy), c.Kind, int64(c.Km), int64(c.Effective),
-		c.Salt[:], c.Submission[:], entry)
+		c.Salt[:], c.Submission[:])
+}
+
+// addCredit belongs to the entry that was put into the outbox last.
+func addCredit() statement {
+	return statement{Name: "add credit", Roles: Ingest,
+		SQL: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (SELECT max(id) FROM outbox))`}
 }
 
 // Span returns the span of a key that ends at a sequence number, or ErrNotFound.
 func (t *Tx) Span(ctx context.Context, ecu wire.KeyID, to uint64) (s Span, err error) {
 	s.ECU = ecu
-	err = t.tx.Get(ctx, "read span",
-		`SELECT to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission FROM spans
-		 WHERE ecu = $1 AND to_seq = $2`, []any{ecu[:], int64(to)},
+	err = t.tx.Get(ctx, readSpan(), []any{ecu[:], int64(to)},
 		database.Uint64(&s.To.Seq), &s.To.Day, database.Fixed(s.To.Commitment[:]),
 		database.Uint64(&s.From.Seq), &s.From.Day, database.Fixed(s.From.Commitment[:]), &s.Vehicle, database.Fixed(s.Submission[:]))
 	return s, err
 }
 
+func readSpan() statement {
+	return statement{Name: "read span", Roles: Ingest,
+		SQL: `SELECT to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission FROM spans
+			WHERE ecu = $1 AND to_seq = $2`}
+}
+
 // SpanCredits returns the credits of the span of a key that ends at a sequence number, in the order of their policies.
 func (t *Tx) SpanCredits(ctx context.Context, ecu wire.KeyID, to uint64) ([]Credit, error) {
-	return database.List(ctx, t.tx, "read credits", func(c *Credit, scan database.Scanner) error {
+	return database.List(ctx, t.tx, spanCredits(), func(c *Credit, scan database.Scanner) error {
 		return scan(&c.Account, &c.Vehicle, database.Fixed(c.ECU[:]), database.Uint64(&c.ToSeq), &c.Policy, &c.Kind, &c.Km, &c.Effective,
 			database.Fixed(c.Salt[:]), database.Fixed(c.Submission[:]))
-	}, `SELECT account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission FROM credits
-		WHERE ecu = $1 AND to_seq = $2 ORDER BY policy`, ecu[:], int64(to))
+	}, ecu[:], int64(to))
+}
+
+func spanCredits() statement {
+	return statement{Name: "read credits", Roles: Ingest,
+		SQL: `SELECT account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission FROM credits
+			WHERE ecu = $1 AND to_seq = $2 ORDER BY policy`}
 }

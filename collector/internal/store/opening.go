@@ -54,7 +54,7 @@ func scanBinding(b *OpenedBinding, scan database.Scanner) error {
 
 func scanHandover(h *OpenedHandover, scan database.Scanner) error {
 	p := &h.Opening
-	return scan(database.Uint64(&h.Number), database.Fixed(p.Salt[:]), database.Fixed(p.ECU[:]), database.Uint64(&p.Cut), &p.Revoked)
+	return scan(database.Uint64(&h.Number), database.Fixed(p.Salt[:]), database.Fixed(p.ECU[:]), database.Uint64(&p.Cut), database.Flag(&p.Revoked))
 }
 
 func scanCredit(c *OpenedCredit, scan database.Scanner) error {
@@ -65,42 +65,75 @@ func scanCredit(c *OpenedCredit, scan database.Scanner) error {
 
 // Openings returns the openings of all numbered entries, in the order of their numbers, and all accounts.
 func (t *Tx) Openings(ctx context.Context) (o Openings, err error) {
-	const numbered = `o.number IS NOT NULL ORDER BY o.number`
-	if o.Accounts, err = database.List(ctx, t.tx, "read accounts", scanAccount, selectAccount+`ORDER BY id`); err != nil {
+	if o.Accounts, err = database.List(ctx, t.tx, accounts(), scanAccount); err != nil {
 		return Openings{}, err
 	}
-	if o.Bindings, err = database.List(ctx, t.tx, "read bindings", scanBinding, selectBinding+numbered); err != nil {
+	if o.Bindings, err = database.List(ctx, t.tx, bindingOpenings(), scanBinding); err != nil {
 		return Openings{}, err
 	}
-	if o.Handovers, err = database.List(ctx, t.tx, "read hand-overs", scanHandover, selectHandover+numbered); err != nil {
+	if o.Handovers, err = database.List(ctx, t.tx, handoverOpenings(), scanHandover); err != nil {
 		return Openings{}, err
 	}
-	if o.Credits, err = database.List(ctx, t.tx, "read credits", scanCredit, selectCredit+numbered); err != nil {
+	if o.Credits, err = database.List(ctx, t.tx, creditOpenings(), scanCredit); err != nil {
 		return Openings{}, err
 	}
 	return o, nil
 }
 
+const numbered = `o.number IS NOT NULL ORDER BY o.number`
+
+func accounts() statement {
+	return statement{Name: "read accounts", Roles: Audit, SQL: selectAccount + `ORDER BY id`}
+}
+
+func bindingOpenings() statement {
+	return statement{Name: "open bindings", Roles: Audit, SQL: selectBinding + numbered}
+}
+
+func handoverOpenings() statement {
+	return statement{Name: "open hand-overs", Roles: Audit, SQL: selectHandover + numbered}
+}
+
+func creditOpenings() statement {
+	return statement{Name: "open credits", Roles: Audit, SQL: selectCredit + numbered}
+}
+
 // CreditOpening returns the opening of the credit whose entry has a number, or ErrNotFound.
 func (t *Tx) CreditOpening(ctx context.Context, number uint64) (ledger.CreditOpening, error) {
-	c, err := database.One(ctx, t.tx, "read credit", scanCredit, selectCredit+`o.number = $1`, int64(number))
+	c, err := database.One(ctx, t.tx, creditOpening(), scanCredit, int64(number))
 	return c.Opening, err
+}
+
+func creditOpening() statement {
+	return statement{Name: "open credit", Roles: Settle, SQL: selectCredit + `o.number = $1`}
 }
 
 // BindingOpening returns the opening of the binding whose entry has a number, or ErrNotFound.
 func (t *Tx) BindingOpening(ctx context.Context, number uint64) (ledger.BindingOpening, error) {
-	b, err := database.One(ctx, t.tx, "read binding", scanBinding, selectBinding+`o.number = $1`, int64(number))
+	b, err := database.One(ctx, t.tx, bindingOpening(), scanBinding, int64(number))
 	return b.Opening, err
+}
+
+func bindingOpening() statement {
+	return statement{Name: "open binding", Roles: Settle, SQL: selectBinding + `o.number = $1`}
 }
 
 // HandoverOpening returns the opening of the hand-over whose entry has a number, or ErrNotFound.
 func (t *Tx) HandoverOpening(ctx context.Context, number uint64) (ledger.HandoverOpening, error) {
-	h, err := database.One(ctx, t.tx, "read hand-over", scanHandover, selectHandover+`o.number = $1`, int64(number))
+	h, err := database.One(ctx, t.tx, handoverOpening(), scanHandover, int64(number))
 	return h.Opening, err
 }
 
+func handoverOpening() statement {
+	return statement{Name: "open hand-over", Roles: Settle, SQL: selectHandover + `o.number = $1`}
+}
+
 // AccountSecret returns what an account's pseudonyms are made from, or ErrNotFound.
-func (t *Tx) AccountSecret(ctx context.Context, account string) ([32]byte, error) {
-	a, err := database.One(ctx, t.tx, "read account", scanAccount, selectAccount+`WHERE id = $1`, account)
+func (t *Tx) AccountSecret(ctx context.Context, id string) ([32]byte, error) {
+	a, err := database.One(ctx, t.tx, account(), scanAccount, id)
 	return a.Secret, err
+}
+
+func account() statement {
+	return statement{Name: "read account's secret", Roles: Settle, SQL: selectAccount + `WHERE id = $1`}
 }

@@ -2,18 +2,15 @@ package store
 
 import (
 	"errors"
-	"path/filepath"
 	"testing"
 )
 
 // TestSettleOnce holds that a day's gains are added once.
-func TestSettleOnce(t *testing.T) {
+func TestSettleOnce(t *testing.T) { engines(t, testSettleOnce) }
+
+func testSettleOnce(t *testing.T, r *rig) {
 	ctx := t.Context()
-	db, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "records.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := r.open(t, every)
 	settle := func(from, next uint64) error {
 		return db.Update(ctx, func(tx *Tx) error { return tx.Settle(ctx, from, next, map[string]uint64{"anna": 500}) })
 	}
@@ -29,7 +26,7 @@ func TestSettleOnce(t *testing.T) {
 	if err := settle(4, 8); err == nil {
 		t.Error("the same drops are settled twice")
 	}
-	err = db.View(ctx, func(tx *Tx) error {
+	err := db.View(ctx, func(tx *Tx) error {
 		milli, err := tx.Balance(ctx, "anna")
 		drop, err2 := tx.Settled(ctx)
 		if milli != 1000 || drop != 8 {

@@ -1,12 +1,12 @@
-// Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, submissions with their receipts,
-// credits, usage reports, and the outbox from which the settler writes the ledger. Package outbox, whose statements have their tables
-// here, and this one are the only ones with SQL in them.
+// Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, credits and balances, and, in
+// packages inbox and outbox, whose statements have their tables here, what vehicles sent and what the ledger is to get. These three are
+// the only ones with SQL in them.
 //
 // The records are the truth; queues and the ledger follow from them. Methods take and return typed values; a row that was written is
-// never changed except for heads, flags and counters.
+// never changed except for heads, flags and counters, which PostgreSQL enforces.
 //
 // The package decides nothing: whether a claim earns a credit is package credit's question. A statement that breaks a uniqueness rule
-// fails the whole transaction.
+// fails the whole transaction, and so does one that is not the role's.
 package store
 
 import (
@@ -14,59 +14,137 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/inbox"
 	"rawstone/collector/internal/outbox"
+	"rawstone/collector/internal/schema"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
-// ErrNotFound is returned for a record that is not there.
-var ErrNotFound = database.ErrNotFound
+// Errors of package database: a record that is not there, a statement that the role may not run.
+var (
+	ErrNotFound = database.ErrNotFound
+	ErrRefused  = database.ErrRefused
+)
 
-// Config says where the records live.
+// A Role says what its holder may do with the records. Several together may do what each of them may.
+type Role = database.Role
+
+// The roles of package database.
+const (
+	Ingest = database.Ingest
+	Settle = database.Settle
+	Web    = database.Web
+	Audit  = database.Audit
+	Admin  = database.Admin
+)
+
+// What vehicles have sent is kept by package inbox.
+type (
+	Submission = inbox.Submission
+	Report     = inbox.Report
+	Refusals   = inbox.Refusals
+)
+
+type statement = database.Statement
+
+// statements returns every statement that a collector ever runs.
+func statements() []database.Statement {
+	out := append(append(outbox.Statements(), inbox.Statements()...), enrolments()...)
+	return append(out,
+		addAccount(), hasAccount(), addVehicle(), vehicle(), vehicleOfDevice(), vehicles(), setSeen(),
+		bindings(), keyBindings(), openBinding(), addECU(), ecuKey(), addBinding(), revokeECU(), cutBindings(), closeBinding(), addHandover(),
+		moveHead(), addSpan(), addCredit(), readSpan(), spanCredits(),
+		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), account(),
+		weights(), settled(), settleDrops(), addGain(), balance(), summary(),
+	)
+}
+
+// Config says where the records live and who opens them.
 type Config struct {
-	// Path is the database file; it and its directory are made when missing, readable by their owner alone: it holds the
-	// accounts' secrets. Required.
-	Path string
+	// Path is SQLite's file; it and its directory are made when missing, readable by their owner alone: it holds the
+	// accounts' secrets. URL is PostgreSQL's address in the form of package postgres. Exactly one is required.
+	Path, URL string
+	// Role is who opens them. Required.
+	Role Role
 	// BusyTimeout is how long a writer waits for another process's transaction; 5 s when zero.
 	BusyTimeout time.Duration
+	// StatementTimeout is how long PostgreSQL works on one statement; 30 s when zero.
+	StatementTimeout time.Duration
+	// Logger takes refused statements; nil discards them. Registerer takes their count; nil keeps it unseen.
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // A DB is the open records. It may be used from several goroutines.
 type DB struct{ db *database.DB }
 
-// Open opens the records and brings their schema up to date. It refuses those that a newer program has written.
+// Open opens the records. It brings SQLite's schema up to date and wants PostgreSQL's to be. It refuses those that a newer program has
+// written.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("cannot open records: %w", err)
 	}
-	db, err := database.Open(ctx, database.Config{Path: cfg.Path, Migrations: dir, BusyTimeout: cfg.BusyTimeout})
+	db, err := database.Open(ctx, database.Config{
+		Path: cfg.Path, URL: cfg.URL, Migrations: dir, Statements: statements(), Role: cfg.Role,
+		BusyTimeout: cfg.BusyTimeout, StatementTimeout: cfg.StatementTimeout, Logger: cfg.Logger, Registerer: cfg.Registerer,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &DB{db}, nil
 }
 
+// Migrate brings the schema and the roles' rights in PostgreSQL up to date, as database.Owner.
+func Migrate(ctx context.Context, url string) error {
+	dir, err := fs.Sub(migrations, "migrations/postgres")
+	if err != nil {
+		return fmt.Errorf("cannot migrate records: %w", err)
+	}
+	return schema.Migrate(ctx, schema.Config{URL: url, Migrations: dir, Statements: statements()})
+}
+
 // Close waits for the transactions under way and closes the records.
 func (d *DB) Close() error { return d.db.Close() }
+
+// Backup writes the last committed state of SQLite's records to a file that must not exist, readable by its owner alone: it holds the
+// accounts' secrets. It may be called while others read and write, and is for the role Admin.
+func (d *DB) Backup(ctx context.Context, path string) error { return d.db.Backup(ctx, path) }
+
+// Lock waits until nobody else holds the lock of that name, of letters a to z: there is one settler at a time.
+func (d *DB) Lock(ctx context.Context, name string) (*database.Lock, error) {
+	return d.db.Lock(ctx, name)
+}
 
 // A Tx is a transaction: one state of the records, and with Update the right to change it.
 type Tx struct {
 	outbox.Box
+	inbox.Inbox
 	tx *database.Tx
 }
 
+func in(tx *database.Tx) *Tx { return &Tx{outbox.In(tx), inbox.In(tx), tx} }
+
+// Flush reports what failed of that which was written, as far as it has not been reported: a method that writes may leave that to the next
+// one that reads, to Flush and to Update.
+func (t *Tx) Flush(ctx context.Context) error { return t.tx.Flush(ctx) }
+
 // Update runs fn in a write transaction and commits it when fn returns nil. It waits for the writer before it. The transaction is
-// on disk when Update returns nil; in every other case nothing of it is.
+// on disk when Update returns nil. Otherwise nothing of it is, except that nobody knows when PostgreSQL is lost while it commits.
+// PostgreSQL may ask to run fn again, which happens at most five times.
 func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return d.db.Update(ctx, func(tx *database.Tx) error { return fn(&Tx{outbox.In(tx), tx}) })
+	return d.db.Update(ctx, func(tx *database.Tx) error { return fn(in(tx)) })
 }
 
 // View runs fn over the last committed state. Writing in it fails.
 func (d *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return d.db.View(ctx, func(tx *database.Tx) error { return fn(&Tx{outbox.In(tx), tx}) })
+	return d.db.View(ctx, func(tx *database.Tx) error { return fn(in(tx)) })
 }

@@ -13,21 +13,6 @@ import (
 	"rawstone/pkg/wire"
 )
 
-func openAt(t *testing.T, path string) *DB {
-	t.Helper()
-	d, err := Open(t.Context(), Config{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
-}
-
-func openNew(t *testing.T) *DB {
-	t.Helper()
-	return openAt(t, filepath.Join(t.TempDir(), "records.db"))
-}
-
 func update(t *testing.T, d *DB, fn func(*Tx) error) {
 	t.Helper()
 	if err := d.Update(t.Context(), fn); err != nil {
@@ -48,8 +33,8 @@ var (
 	birth  = wire.Head{Seq: 3, Day: 4, Commitment: wire.Commitment{5}}
 )
 
-// addVehicle adds account A, vehicle V1 and its ECU key.
-func addVehicle(t *testing.T, d *DB) {
+// register adds account A, vehicle V1 and its ECU key.
+func register(t *testing.T, d *DB) {
 	t.Helper()
 	update(t, d, func(tx *Tx) error {
 		return errors.Join(
@@ -75,28 +60,41 @@ func credit(to uint64) Credit {
 	}
 }
 
-func TestReopened(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "records.db")
-	d := openAt(t, path)
-	addVehicle(t, d)
+func TestReopened(t *testing.T) { engines(t, testReopened) }
+
+func testReopened(t *testing.T, r *rig) {
+	d := r.open(t, Admin)
+	register(t, d)
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	view(t, openAt(t, path), func(tx *Tx) error {
+	view(t, r.open(t, Admin), func(tx *Tx) error {
 		v, err := tx.Vehicle(t.Context(), "V1")
 		if d := cmp.Diff(Vehicle{ID: "V1", Account: "A", Device: device, AddedDay: 9}, v); d != "" {
 			t.Error(d)
 		}
 		return err
 	})
-	if _, err := Open(t.Context(), Config{}); err == nil {
-		t.Error("records without a file were opened")
+}
+
+func TestConfig(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "records.db")
+	for name, cfg := range map[string]Config{
+		"neither file nor address": {Role: Web}, "no role": {Path: path}, "unknown role": {Path: path, Role: 1 << 7},
+		"both": {Path: path, URL: "postgres://localhost/x?sslmode=verify-full", Role: Web},
+	} {
+		if d, err := Open(t.Context(), cfg); err == nil {
+			t.Errorf("%s: opened", name)
+			d.Close()
+		}
 	}
 }
 
-func TestSpanMovesTheHeadOnce(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+func TestSpanMovesTheHeadOnce(t *testing.T) { engines(t, testSpanMovesTheHeadOnce) }
+
+func testSpanMovesTheHeadOnce(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(1<<63+1), 1, 3, []Credit{credit(1<<63 + 1)}) })
 	for name, s := range map[string]Span{"same end": span(1<<63 + 1), "head elsewhere": span(12)} {
 		err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), s, 1, 3, []Credit{credit(s.To.Seq)}) })
@@ -122,8 +120,12 @@ func TestSpanMovesTheHeadOnce(t *testing.T) {
 }
 
 func TestCreditsAreUniqueByKeyEndAndKind(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+	engines(t, testCreditsAreUniqueByKeyEndAndKind)
+}
+
+func testCreditsAreUniqueByKeyEndAndKind(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	err := d.Update(t.Context(), func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9), credit(9)}) })
 	if err == nil {
 		t.Fatal("two credits of one kind for one span were added")
@@ -140,9 +142,11 @@ func TestCreditsAreUniqueByKeyEndAndKind(t *testing.T) {
 }
 
 // TestOpeningsOpenTheOutbox checks that each blinded entry in the outbox is opened by what Openings returns.
-func TestOpeningsOpenTheOutbox(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+func TestOpeningsOpenTheOutbox(t *testing.T) { engines(t, testOpeningsOpenTheOutbox) }
+
+func testOpeningsOpenTheOutbox(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	safe := credit(9)
 	safe.Kind, safe.Policy, safe.Km = terms.KindSafe, 2, 0
 	update(t, d, func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9), safe}) })
@@ -216,9 +220,11 @@ func TestOpeningsOpenTheOutbox(t *testing.T) {
 	}
 }
 
-func TestSubmissions(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+func TestSubmissions(t *testing.T) { engines(t, testSubmissions) }
+
+func testSubmissions(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	original := wire.Hash{1}
 	one := Submission{ID: wire.Hash{1}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Km: 40, Day: 10, Receipt: []byte("r1")}
 	two := Submission{ID: wire.Hash{2}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Day: 10, Receipt: []byte("r2"), Original: &original}
@@ -258,9 +264,11 @@ func TestSubmissions(t *testing.T) {
 	})
 }
 
-func TestSummaryAndRefusals(t *testing.T) {
-	d := openNew(t)
-	addVehicle(t, d)
+func TestSummaryAndRefusals(t *testing.T) { engines(t, testSummaryAndRefusals) }
+
+func testSummaryAndRefusals(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	register(t, d)
 	seen := time.Unix(1_700_000_000, 0).UTC()
 	update(t, d, func(tx *Tx) error {
 		return errors.Join(
@@ -280,7 +288,7 @@ func TestSummaryAndRefusals(t *testing.T) {
 			t.Error(d)
 		}
 		r, err2 := tx.Refusals(t.Context())
-		if d := cmp.Diff([]Refusals{{wire.KindReport, wire.ReasonEpoch, 2}, {wire.KindClaim, wire.ReasonGap, 1}}, r); d != "" {
+		if d := cmp.Diff([]Refusals{{Kind: wire.KindReport, Reason: wire.ReasonEpoch, N: 2}, {Kind: wire.KindClaim, Reason: wire.ReasonGap, N: 1}}, r); d != "" {
 			t.Error(d)
 		}
 		c, err3 := tx.SpanCredits(t.Context(), public.ID(), 9)
@@ -295,8 +303,10 @@ func TestSummaryAndRefusals(t *testing.T) {
 	})
 }
 
-func TestForeignKeysHold(t *testing.T) {
-	d := openNew(t)
+func TestForeignKeysHold(t *testing.T) { engines(t, testForeignKeysHold) }
+
+func testForeignKeysHold(t *testing.T, r *rig) {
+	d := r.open(t, every)
 	err := d.Update(t.Context(), func(tx *Tx) error {
 		return tx.AddVehicle(t.Context(), Vehicle{ID: "V1", Account: "nobody", Device: device})
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"rawstone/collector/internal/database"
 	"rawstone/pkg/wire"
 )
 
@@ -25,12 +24,7 @@ type Summary struct {
 // Summary counts the records.
 func (t *Tx) Summary(ctx context.Context) (s Summary, err error) {
 	var seen int64
-	err = t.tx.Get(ctx, "read summary", `SELECT
-		(SELECT count(*) FROM vehicles), (SELECT count(*) FROM vehicles WHERE last_seen_s > 0),
-		(SELECT coalesce(max(last_seen_s), 0) FROM vehicles), (SELECT count(*) FROM accounts),
-		(SELECT count(*) FROM submissions WHERE accepted = 1 AND kind = $1),
-		(SELECT count(*) FROM submissions WHERE accepted = 1 AND kind = $2),
-		(SELECT count(*) FROM credits), (SELECT coalesce(sum(km), 0) FROM credits)`,
+	err = t.tx.Get(ctx, summary(),
 		[]any{string(wire.KindClaim), string(wire.KindReport)},
 		&s.Vehicles, &s.Seen, &seen, &s.Accounts, &s.ClaimsAccepted, &s.ReportsAccepted, &s.Credits, &s.KmProven)
 	if seen != 0 {
@@ -39,16 +33,12 @@ func (t *Tx) Summary(ctx context.Context) (s Summary, err error) {
 	return s, err
 }
 
-// Refusals counts submissions of one kind that were refused for one reason.
-type Refusals struct {
-	Kind   wire.Kind
-	Reason wire.Reason
-	N      int64
-}
-
-// Refusals returns the counts, most frequent first.
-func (t *Tx) Refusals(ctx context.Context) ([]Refusals, error) {
-	return database.List(ctx, t.tx, "read refusals",
-		func(r *Refusals, scan database.Scanner) error { return scan(&r.Kind, &r.Reason, &r.N) },
-		`SELECT kind, reason, n FROM refusals ORDER BY n DESC, kind, reason`)
+func summary() statement {
+	return statement{Name: "read summary", Roles: Web,
+		SQL: `SELECT
+			(SELECT count(*) FROM vehicles), (SELECT count(*) FROM vehicles WHERE last_seen_s > 0),
+			(SELECT coalesce(max(last_seen_s), 0) FROM vehicles), (SELECT count(*) FROM accounts),
+			(SELECT count(*) FROM submissions WHERE accepted = 1 AND kind = $1),
+			(SELECT count(*) FROM submissions WHERE accepted = 1 AND kind = $2),
+			(SELECT count(*) FROM credits), (SELECT CAST(coalesce(sum(km), 0) AS BIGINT) FROM credits)`}
 }

@@ -157,20 +157,41 @@ func (d *demo) prepare(ctx context.Context) error {
 		}
 		identity := filepath.Join(d.plan.State, c.Vehicle+".identity.pem")
 		certificate := filepath.Join(d.plan.State, c.Vehicle+".cert.pem")
-		device := filepath.Join(d.plan.State, c.Vehicle+".device.pub")
 		if _, err := run(ctx, d.bin("firmware-sim"), "ecu", "init", "--config", c.Sim, "--out", identity); err != nil {
 			return err
 		}
 		if _, err := run(ctx, d.bin("collector"), "ca", "ecu", "--dir", ca, "--ecu-key", identity, "--out", certificate); err != nil {
 			return err
 		}
-		if _, err := run(ctx, d.bin("agent"), "init", "--config", c.Agent, "--out", device); err != nil {
+		token, err := run(ctx, d.bin("collector"), "vehicle", "add", "--config", d.plan.Collector,
+			"--id", c.Vehicle, "--ecu-key", identity, "--ecu-cert", certificate)
+		if err != nil {
 			return err
 		}
-		if _, err := run(ctx, d.bin("collector"), "vehicle", "add", "--config", d.plan.Collector,
-			"--id", c.Vehicle, "--ecu-key", identity, "--ecu-cert", certificate, "--device-key", device); err != nil {
+		if err := os.WriteFile(d.token(c.Vehicle), []byte(token+"\n"), 0o600); err != nil {
+			return fmt.Errorf("cannot keep token: %w", err)
+		}
+	}
+	return nil
+}
+
+// token names the file of a vehicle's enrolment token.
+func (d *demo) token(vehicle string) string { return filepath.Join(d.plan.State, vehicle+".token") }
+
+// enroll gives every car its device key and certificate, once the collector takes connections.
+func (d *demo) enroll(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-d.ended:
+		return err
+	case <-d.journey.ready:
+	}
+	for _, c := range d.plan.Cars {
+		if _, err := run(ctx, d.bin("agent"), "enroll", "--config", c.Agent, "--token-file", d.token(c.Vehicle)); err != nil {
 			return err
 		}
+		d.journey.say(c.Vehicle, "enrolled: it made its device key and holds a client certificate")
 	}
 	return nil
 }
@@ -206,6 +227,9 @@ func (d *demo) play(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.stop()) }()
 	collector, err := d.start("collector", d.bin("collector"), "serve", "--config", d.plan.Collector)
 	if err != nil {
+		return err
+	}
+	if err := d.enroll(ctx); err != nil {
 		return err
 	}
 	var cars []*process

@@ -39,12 +39,13 @@ type journey struct {
 	cars     map[string]bool // agents whose claim was accepted
 	want     int             // how many agents there are
 	credited uint64          // milli-stones so far
+	ready    chan struct{}   // closed when the collector is
 	complete chan struct{}   // closed at the first issuing drop after every agent holds an accepted claim
 	closed   bool
 }
 
 func newJourney(out io.Writer, begin time.Time, agents int) *journey {
-	return &journey{out: out, begin: begin, cars: make(map[string]bool), want: agents, complete: make(chan struct{})}
+	return &journey{out: out, begin: begin, cars: make(map[string]bool), want: agents, ready: make(chan struct{}), complete: make(chan struct{})}
 }
 
 // line takes one line of a process's log.
@@ -68,6 +69,12 @@ func (j *journey) line(source string, text []byte) {
 // tell returns the sentence for a record, or nothing, and keeps count. The lock is held.
 func (j *journey) tell(source string, r record) string {
 	switch r.Message {
+	case "collector ready":
+		select {
+		case <-j.ready:
+		default:
+			close(j.ready)
+		}
 	case "frames read":
 		return fmt.Sprintf("%d frames read", r.Frames)
 	case "snapshot signed":

@@ -13,10 +13,11 @@ import (
 func newCA() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
-		Short: "Play the manufacturer in development: certify ECUs and HTTPS servers",
-		Long: "Play the manufacturer in development: make two authorities, one for attestation ECUs and one for HTTPS servers, and issue\n" +
-			"certificates. The collector's program.ecu_ca is the directory's ecu-ca.pem, the agents' collector_ca its server-ca.pem. A\n" +
-			"manufacturer uses its own public-key infrastructure instead.",
+		Short: "Play the manufacturer in development: certify ECUs and servers",
+		Long: "Play the manufacturer in development: make three authorities, for attestation ECUs, for the collector's servers and for vehicles,\n" +
+			"and issue certificates. The collector's program.ecu_ca is the directory's ecu-ca.pem, its vehicles.ca_certificate and ca_key are\n" +
+			"vehicle-ca.pem and .key, the agents' collector_ca is server-ca.pem. A manufacturer uses its own public-key infrastructure instead;\n" +
+			"the authority for vehicles is the collector's in production too.",
 	}
 	cmd.AddCommand(newCAInit(), newCAECU(), newCAServer())
 	return cmd
@@ -29,7 +30,7 @@ func caDir(cmd *cobra.Command) *string {
 func newCAInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "init --dir DIR",
-		Short:   "Make both authorities: ecu-ca and server-ca, each a certificate .pem and a secret .key",
+		Short:   "Make the authorities: ecu-ca, server-ca and vehicle-ca, each a certificate .pem and a secret .key",
 		Example: "  collector ca init --dir ca",
 		Args:    cobra.NoArgs,
 	}
@@ -65,7 +66,7 @@ func newCAECU() *cobra.Command {
 func newCAServer() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "server --dir DIR --host HOST[,HOST] --out FILE --out-key FILE",
-		Short:   "Make an HTTPS server's key and its certificate, for 397 days",
+		Short:   "Make a server's key and its certificate, for 397 days",
 		Example: "  collector ca server --dir ca --host 127.0.0.1,collector.example --out server.pem --out-key server.key",
 		Args:    cobra.NoArgs,
 	}

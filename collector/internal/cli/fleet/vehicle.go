@@ -13,38 +13,86 @@ import (
 )
 
 func newVehicle(administer Administer) *cobra.Command {
-	cmd := &cobra.Command{Use: "vehicle", Short: "Register vehicles and list them"}
-	cmd.AddCommand(newVehicleAdd(administer), newVehicleList(administer))
+	cmd := &cobra.Command{Use: "vehicle", Short: "Register vehicles, let them enrol, revoke and list them"}
+	cmd.AddCommand(newVehicleAdd(administer), newVehicleToken(administer), newVehicleRevoke(administer), newVehicleList(administer))
 	return cmd
 }
 
 func newVehicleAdd(administer Administer) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "add --config FILE --id ID --ecu-key FILE --ecu-cert FILE --device-key FILE",
-		Short: "Bind an attestation ECU and a device key to a vehicle; its first head is logged",
-		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem \\\n" +
-			"    --device-key CAR1.device.pub",
-		Args: cobra.NoArgs,
+		Use:   "add --config FILE --id ID --ecu-key FILE --ecu-cert FILE",
+		Short: "Bind an attestation ECU to a vehicle, log its first head, and print the token for its enrolment",
+		Long: "Bind an attestation ECU to a vehicle; its first head is logged. Standard output is the token with which the vehicle enrols, once:\n" +
+			"nothing else shows it again. Give it to the vehicle's `agent enroll` over a way that nobody else reads.",
+		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem > CAR1.token",
+		Args:    cobra.NoArgs,
 	}
 	var v registry.Vehicle
 	cmd.Flags().StringVar(&v.ID, "id", "", "the vehicle's id, 1 to 32 characters of A-Z and 0-9 (required)")
 	cmd.Flags().StringVar(&v.ECUKey, "ecu-key", "", "file with the ECU's identity (required)")
 	cmd.Flags().StringVar(&v.ECUCert, "ecu-cert", "", "file with the manufacturer's certificate of the ECU's key, in PEM (required)")
-	cmd.Flags().StringVar(&v.DeviceKey, "device-key", "", "file with the device key's public half (required)")
 	cmd.Flags().StringVar(&v.Account, "account", "", "an existing account; a new one by default")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var account string
+		var account, token string
 		err := administer(cmd, func(d *registry.Desk) (err error) {
-			account, err = d.AddVehicle(cmd.Context(), v)
+			account, token, err = d.AddVehicle(cmd.Context(), v)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "vehicle %s earns for account %s\n", v.ID, account)
+		fmt.Fprintf(cmd.ErrOrStderr(), "vehicle %s earns for account %s\n", v.ID, account)
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
 		return err
 	}
-	return command.WithConfig(command.Require(cmd, "id", "ecu-key", "ecu-cert", "device-key"))
+	return command.WithConfig(command.Require(cmd, "id", "ecu-key", "ecu-cert"))
+}
+
+func newVehicleToken(administer Administer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token --config FILE --vehicle ID",
+		Short: "Print a new token for a vehicle's enrolment; the one before is good no more",
+		Long: "Print a new token for a vehicle's enrolment, the first one or another, as with a new head unit. The token before it is good no more;\n" +
+			"a vehicle that has enrolled stays connected until it enrols again.",
+		Example: "  collector vehicle token --config collector.yaml --vehicle CAR1 > CAR1.token",
+		Args:    cobra.NoArgs,
+	}
+	vehicle := vehicleFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var token string
+		var expires time.Time
+		err := administer(cmd, func(d *registry.Desk) (err error) {
+			token, expires, err = d.Token(cmd.Context(), *vehicle)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "vehicle %s may enrol until %s\n", *vehicle, expires.Format(time.RFC3339))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+		return err
+	}
+	return command.WithConfig(command.Require(cmd, "vehicle"))
+}
+
+func newVehicleRevoke(administer Administer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "revoke --config FILE --vehicle ID",
+		Short: "Keep a vehicle from connecting and enrolling, for good",
+		Long: "Keep a vehicle from connecting and from getting a certificate, for good. A running collector cuts its connection within seconds. Its\n" +
+			"ECU's key is not revoked: `collector ecu revoke` does that, and `collector ecu release` frees it for another vehicle.",
+		Example: "  collector vehicle revoke --config collector.yaml --vehicle CAR1",
+		Args:    cobra.NoArgs,
+	}
+	vehicle := vehicleFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := administer(cmd, func(d *registry.Desk) error { return d.RevokeVehicle(cmd.Context(), *vehicle) }); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "vehicle %s is revoked\n", *vehicle)
+		return err
+	}
+	return command.WithConfig(command.Require(cmd, "vehicle"))
 }
 
 func newVehicleList(administer Administer) *cobra.Command {
@@ -63,15 +111,18 @@ func newVehicleList(administer Administer) *cobra.Command {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
 		}
 		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "VEHICLE\tACCOUNT\tADDED ON DAY\tLAST SEEN")
+		fmt.Fprintln(w, "VEHICLE\tACCOUNT\tADDED ON DAY\tLAST SEEN\tSTATE\tCERTIFICATE UNTIL")
 		for _, v := range all {
-			seen := "never"
-			if !v.LastSeen.IsZero() {
-				seen = v.LastSeen.Format(time.RFC3339)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", v.ID, v.Account, v.AddedDay, seen)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.ID, v.Account, v.AddedDay, at(v.LastSeen, "never"), v.State, at(v.Certificate, "none"))
 		}
 		return w.Flush()
 	}
 	return command.WithConfig(cmd)
+}
+
+func at(t time.Time, otherwise string) string {
+	if t.IsZero() {
+		return otherwise
+	}
+	return t.Format(time.RFC3339)
 }

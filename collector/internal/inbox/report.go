@@ -1,0 +1,60 @@
+package inbox
+
+import (
+	"context"
+
+	"rawstone/collector/internal/database"
+	"rawstone/pkg/wire"
+)
+
+// A Report is one vehicle's noised usage vector for one epoch.
+type Report struct {
+	// Serial is given by AddReport's order and rises.
+	Serial  int64
+	Vehicle string
+	// Epoch is the program day of the dispatch.
+	Epoch    uint32
+	Families wire.Family
+	// Vector is wire.Report.Vector as received.
+	Vector     []byte
+	Charter    wire.Hash
+	Submission wire.Hash
+}
+
+// HasReport reports whether a vehicle has reported for an epoch.
+func (b Inbox) HasReport(ctx context.Context, vehicle string, epoch uint32) (has bool, err error) {
+	err = b.tx.Get(ctx, hasReport(), []any{vehicle, int64(epoch)}, database.Flag(&has))
+	return has, err
+}
+
+func hasReport() statement {
+	return statement{Name: "read report", Roles: database.Ingest,
+		SQL: `SELECT count(*) FROM reports WHERE vehicle = $1 AND epoch = $2`}
+}
+
+// AddReport keeps a report; a second one of the same vehicle and epoch fails.
+func (b Inbox) AddReport(ctx context.Context, r Report) error {
+	return b.tx.ExecOne(ctx, addReport(), r.Vehicle, int64(r.Epoch), int64(r.Families), r.Vector, r.Charter[:], r.Submission[:])
+}
+
+func addReport() statement {
+	return statement{Name: "add report", Roles: database.Ingest,
+		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission) VALUES ($1, $2, $3, $4, $5, $6)`}
+}
+
+// EachReport calls fn with the reports made under a charter whose serial is above after, by ascending serial. fn must not use the
+// transaction.
+func (b Inbox) EachReport(ctx context.Context, charter wire.Hash, after int64, fn func(Report) error) error {
+	return b.tx.Each(ctx, eachReport(), []any{charter[:], after}, func(scan database.Scanner) error {
+		r := Report{Charter: charter}
+		if err := scan(&r.Serial, &r.Vehicle, &r.Epoch, &r.Families, &r.Vector, database.Fixed(r.Submission[:])); err != nil {
+			return err
+		}
+		return fn(r)
+	})
+}
+
+func eachReport() statement {
+	return statement{Name: "read reports", Roles: database.Web,
+		SQL: `SELECT serial, vehicle, epoch, families, vector, submission FROM reports WHERE charter = $1 AND serial > $2 ORDER BY serial`}
+}

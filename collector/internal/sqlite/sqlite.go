@@ -1,0 +1,122 @@
+// Package sqlite does to the file of an SQLite database what is done around transactions: it makes, opens, migrates, copies and locks it.
+//
+// What it makes only its owner can read. It refuses a database that a newer program has migrated.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+const (
+	lockPause      = 50 * time.Millisecond // between attempts at a lock
+	backupPatience = 5 * time.Second
+)
+
+// Create makes a database's file and its directory when they are missing, and returns the file's absolute path.
+func Create(path string) (_ string, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	// SQLite would make the file readable for everybody.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	if err := f.Close(); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+// Open opens a database whose transactions begin as lock says, "immediate" or "deferred", with one more pragma. Writers wait for others for
+// the time busy.
+func Open(path string, busy time.Duration, lock, pragma string) (*sql.DB, error) {
+	return sql.Open("sqlite", dsn(path, busy, lock, pragma))
+}
+
+func dsn(path string, busy time.Duration, lock, pragma string) string {
+	q := url.Values{"_txlock": {lock}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), pragma, "synchronous(FULL)", "foreign_keys(1)",
+	}}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}
+
+// Migrate runs goose's migrations.
+func Migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, migrations, goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return fmt.Errorf("cannot read migrations: %w", err)
+	}
+	have, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot read schema version: %w", err)
+	}
+	sources := p.ListSources()
+	if newest := sources[len(sources)-1].Version; have > newest {
+		return fmt.Errorf("its schema is version %d and this program knows %d: use the newer program that wrote it", have, newest)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("cannot migrate schema: %w", err)
+	}
+	return nil
+}
+
+// Backup copies a database, as one reader sees it, to a file that must not exist, readable by its owner alone.
+func Backup(ctx context.Context, database, path string) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	db, err := Open(database, backupPatience, "deferred", "journal_mode(WAL)")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, path); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// Lock waits until nobody else has locked a file, which is made when it is missing. The kernel unlocks it when the process dies.
+func Lock(ctx context.Context, path string) (release func() error, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return f.Close, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+			return nil, errors.Join(err, f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(lockPause):
+		}
+	}
+}

@@ -1,0 +1,318 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"rawstone/collector/internal/database"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/wire"
+)
+
+// denied reports whether PostgreSQL refused for want of a right, which a trigger's refusal counts as too.
+func denied(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "42501"
+}
+
+// explain has the server check a role's rights for a statement without running it.
+func explain(t *testing.T, conn *pgx.Conn, sql string) error {
+	t.Helper()
+	d, err := conn.Prepare(t.Context(), "", sql)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	_, err = conn.Exec(t.Context(), "EXPLAIN "+sql, make([]any, len(d.ParamOIDs))...)
+	if err != nil && !denied(err) {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return err
+}
+
+// TestServerGrantsEachRoleItsStatements has PostgreSQL judge each statement for each role. A role may run its own; of another's none that
+// writes and none that reads what the role does not read anyway.
+func TestServerGrantsEachRoleItsStatements(t *testing.T) {
+	r := onPostgres(t)
+	var writes []string
+	for _, role := range every.Each() {
+		conn := r.pg.As(t, role.Login())
+		reads, refused := 0, 0
+		for _, s := range statements() {
+			err := explain(t, conn, string(s.SQL))
+			own := s.Roles&role != 0
+			switch {
+			case own && err != nil:
+				t.Errorf("%s may not run its statement %q: %v", role, s.Name, err)
+			case own:
+			case err == nil && !strings.HasPrefix(string(s.SQL), "SELECT"):
+				writes = append(writes, role.String()+": "+string(s.Name))
+			case err == nil:
+				reads++
+			default:
+				refused++
+			}
+		}
+		if refused < 3*reads {
+			t.Errorf("%s: %d statements of others refused and %d that read what the role's own do", role, refused, reads)
+		}
+	}
+	slices.Sort(writes)
+	// Triggers look at what these write: TestRawStatements.
+	if d := cmp.Diff([]string{"admin: put ledger entry", "ingest: set token", "settle: put ledger entry"}, writes); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestProcessGrantsEachRoleItsStatements opens the records for each role and tries every statement of the others.
+func TestProcessGrantsEachRoleItsStatements(t *testing.T) {
+	engines(t, func(t *testing.T, r *rig) {
+		for _, role := range every.Each() {
+			d := r.open(t, role)
+			for _, s := range statements() {
+				if s.Roles&role != 0 {
+					continue
+				}
+				err := d.db.View(t.Context(), func(tx *database.Tx) error { return tx.Get(t.Context(), s, nil) })
+				if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), role.String()) {
+					t.Errorf("%s ran %q: %v", role, s.Name, err)
+				}
+				s.Roles = role // another statement than the one that is registered
+				if err := d.db.View(t.Context(), func(tx *database.Tx) error { return tx.ExecOne(t.Context(), s) }); !errors.Is(err, ErrRefused) {
+					t.Errorf("%s ran %q with other roles: %v", role, s.Name, err)
+				}
+			}
+		}
+	})
+}
+
+// TestRawStatements takes each role's connection, as somebody does who has stolen it.
+func TestRawStatements(t *testing.T) {
+	r := onPostgres(t)
+	register(t, r.open(t, Admin))
+	update(t, r.open(t, Ingest), func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9)}) })
+	all := r.pg.As(t, "postgres")
+	rows, err := all.Query(t.Context(), `SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) < 15 {
+		t.Fatal(tables, err)
+	}
+	for _, role := range every.Each() {
+		conn := r.pg.As(t, role.Login())
+		raw := func(sql string) {
+			t.Helper()
+			if _, err := conn.Exec(t.Context(), sql); !denied(err) {
+				t.Errorf("%s: %s: %v", role, sql, err)
+			}
+		}
+		for _, table := range tables {
+			raw("TRUNCATE " + table)
+			raw("DROP TABLE " + table)
+			raw("ALTER TABLE " + table + " DISABLE TRIGGER ALL")
+			if table != "draft" || role != Settle {
+				raw("DELETE FROM " + table)
+			}
+			if table != "goose_db_version" && table != "refusals" && table != "settled" && table != "draft" && table != "balances" {
+				raw("SELECT ctid, xmin, * FROM " + table)
+			}
+		}
+		raw(`UPDATE credits SET km = 1000000`)
+		raw(`UPDATE outbox SET body = '\x00'`)
+		raw(`UPDATE bindings SET account = 'A'`)
+		raw(`UPDATE claims SET body = '\x00'`)
+		raw(`UPDATE handovers SET cut = 0`)
+		raw(`UPDATE accounts SET secret = secret`)
+		raw(`CREATE TABLE mine (x int)`)
+		raw(`CREATE TEMP TABLE mine (x int)`)
+		raw(`COPY accounts TO PROGRAM 'cat'`)
+		raw(`SET ROLE rawstone_owner`)
+		for _, other := range every.Each() {
+			if other != role {
+				raw(`SET ROLE ` + other.Login())
+			}
+		}
+		if role != Settle && role != Audit {
+			raw(`SELECT secret FROM accounts`)
+			raw(`SELECT salt FROM bindings`)
+		}
+		if role == Ingest || role == Admin { // blocks are the settler's
+			raw(`INSERT INTO outbox (type, body) VALUES (8, '\x00')`)
+			raw(`INSERT INTO outbox (type, body, number) VALUES (5, '\x00', 7)`)
+		}
+	}
+	if _, err := r.pg.As(t, Ingest.Login()).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (4, '\x00')`); !denied(err) {
+		t.Errorf("ingest adds a binding: %v", err)
+	}
+	for _, sql := range []string{
+		`UPDATE vehicles SET token_hash = sha256('mine')`, `UPDATE vehicles SET token_expires_s = 9999999999`,
+		`UPDATE vehicles SET device = decode(repeat('02', 33), 'hex')`,
+	} {
+		if _, err := r.pg.As(t, Ingest.Login()).Exec(t.Context(), sql); err == nil {
+			t.Errorf("ingest may %s", sql)
+		}
+	}
+	if _, err := r.pg.As(t, Admin.Login()).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (5, '\x00')`); !denied(err) {
+		t.Errorf("admin adds a credit: %v", err)
+	}
+}
+
+// TestAppendOnly holds for the owner and for the server's superuser, who may do everything that no trigger keeps them from.
+func TestAppendOnly(t *testing.T) {
+	r := onPostgres(t)
+	d := r.open(t, every)
+	register(t, d)
+	update(t, d, func(tx *Tx) error {
+		return errors.Join(
+			tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9)}),
+			tx.AddSubmission(t.Context(), &Submission{ID: wire.Hash{7}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Receipt: []byte{1}}),
+			tx.AddClaim(t.Context(), wire.Hash{7}, "V1", []byte("c")),
+			tx.AddReport(t.Context(), Report{Vehicle: "V1", Epoch: 1, Vector: []byte{1}}),
+			tx.CloseBinding(t.Context(), ledger.HandoverOpening{ECU: public.ID(), Cut: 9, Revoked: true}),
+			tx.NumberEntries(t.Context(), 9), tx.MarkAppended(t.Context(), 2),
+		)
+	})
+	for _, login := range []string{database.Owner, "postgres"} {
+		conn := r.pg.As(t, login)
+		for _, sql := range []string{
+			`UPDATE credits SET km = 1000000`, `UPDATE spans SET to_day = 0`, `UPDATE claims SET body = ''`, `UPDATE reports SET epoch = 9`,
+			`UPDATE handovers SET cut = 0`, `UPDATE outbox SET body = ''`, `UPDATE outbox SET type = 1`, `UPDATE outbox SET number = number + 7`,
+			`UPDATE outbox SET appended = 0 WHERE number = 0`, `UPDATE outbox SET number = NULL`,
+			`UPDATE bindings SET account = 'B'`, `UPDATE bindings SET first_seq = 0`, `UPDATE bindings SET salt = salt || '\x00'`,
+			`UPDATE bindings SET closed = 0`, `UPDATE ecu_keys SET revoked = 0`, `UPDATE submissions SET receipt = ''`,
+			`DELETE FROM credits`, `DELETE FROM spans`, `DELETE FROM claims`, `DELETE FROM reports`, `DELETE FROM handovers`, `DELETE FROM outbox`,
+			`DELETE FROM bindings`, `DELETE FROM ecu_keys`, `DELETE FROM submissions`, `TRUNCATE credits`, `TRUNCATE outbox CASCADE`, `TRUNCATE claims`,
+		} {
+			if _, err := conn.Exec(t.Context(), sql); !denied(err) {
+				t.Errorf("%s: %s: %v", login, sql, err)
+			}
+		}
+	}
+	if _, err := r.pg.As(t, database.Owner).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (5, '\x00')`); !denied(err) {
+		t.Errorf("the owner adds an entry: %v", err)
+	}
+}
+
+// TestTextsStayTexts sends SQL through every text of every method. It comes back as it was, finds nothing, and changes nothing else.
+func TestTextsStayTexts(t *testing.T) { engines(t, testTextsStayTexts) }
+
+func testTextsStayTexts(t *testing.T, r *rig) {
+	d := r.open(t, every)
+	ctx := t.Context()
+	register(t, d)
+	evil := []string{
+		`'; DROP TABLE credits; --`, `' OR '1'='1`, `" OR ""="`, `$1`, `?`, `:a`, `%s`, `\'; DELETE FROM outbox; --`, `x'||(SELECT secret FROM accounts)||'`,
+		`$$; UPDATE credits SET km = 9; $$`, "`", "a\r\n;--", `';COMMIT;DROP TABLE claims;BEGIN;--`, "\u2019; DROP TABLE vehicles; --", `/*`, `"; SELECT pg_sleep(9); --`,
+	}
+	for i, text := range evil {
+		key := wire.PublicKey{2, 100, byte(i)}
+		end := uint64(50 + i)
+		s := Span{ECU: key.ID(), From: birth, To: wire.Head{Seq: end}, Vehicle: text, Submission: wire.Hash{1, byte(i)}}
+		c := Credit{Account: text, Vehicle: text, ECU: key.ID(), ToSeq: end, Kind: text, Km: 1, Submission: wire.Hash{1, byte(i)}}
+		sub := Submission{ID: wire.Hash{1, byte(i)}, Vehicle: text, Kind: wire.Kind(text), Reason: wire.Reason(text), Receipt: []byte(text)}
+		update(t, d, func(tx *Tx) error {
+			errs := []error{
+				tx.AddAccount(ctx, text), tx.AddVehicle(ctx, Vehicle{ID: text, Account: text, Device: wire.PublicKey{2, 101, byte(i)}}), tx.AddECU(ctx, key, []byte(text)),
+				tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: text, Account: text, ECU: key, Head: birth}),
+			}
+			b, err := tx.OpenBinding(ctx, text)
+			errs = append(errs, err, tx.AddSpan(ctx, s, b.Entry, birth.Seq, []Credit{c}), tx.AddSubmission(ctx, &sub), tx.AddClaim(ctx, sub.ID, text, []byte(text)),
+				tx.AddReport(ctx, Report{Vehicle: text, Epoch: 1, Vector: []byte(text)}), tx.SetSeen(ctx, text, time.Unix(5, 0)),
+				tx.CountRefusal(ctx, wire.Kind(text), wire.Reason(text)), tx.SetToken(ctx, text, wire.Hash{1}, time.Unix(9, 0)),
+				tx.Settle(ctx, uint64(i), uint64(i+1), map[string]uint64{text: 7}))
+			return errors.Join(errs...)
+		})
+		view(t, d, func(tx *Tx) error {
+			v, err := tx.Vehicle(ctx, text)
+			b, err2 := tx.OpenBinding(ctx, text)
+			cs, err3 := tx.SpanCredits(ctx, key.ID(), end)
+			got, err4 := tx.Submission(ctx, sub.ID, text, wire.Kind(text))
+			milli, err5 := tx.Balance(ctx, text)
+			has, err6 := tx.HasReport(ctx, text, 1)
+			e, err7 := tx.Enrolment(ctx, text)
+			_, err8 := tx.AccountSecret(ctx, text)
+			if v.ID != text || v.Account != text || b.Vehicle != text || b.Account != text || len(cs) != 1 || cs[0].Kind != text || cs[0].Account != text ||
+				milli != 7 || !has || e.Vehicle != text || string(got.Reason) != text || got.Vehicle != text {
+				t.Errorf("%q came back as %+v %+v %+v %+v %d %t %+v", text, v, b, cs, got, milli, has, e)
+			}
+			_, none := tx.Vehicle(ctx, text+"x")
+			_, none2 := tx.Submission(ctx, wire.Hash{}, text, wire.KindClaim)
+			_, none3 := tx.AccountSecret(ctx, text+"x")
+			if !errors.Is(none, ErrNotFound) || !errors.Is(none2, ErrNotFound) || !errors.Is(none3, ErrNotFound) {
+				t.Errorf("%q finds something: %v, %v, %v", text, none, none2, none3)
+			}
+			return errors.Join(err, err2, err3, err4, err5, err6, err7, err8)
+		})
+	}
+	view(t, d, func(tx *Tx) error {
+		s, err := tx.Summary(ctx)
+		if s.Credits != len(evil) || s.KmProven != int64(len(evil)) || s.Vehicles != len(evil)+1 || s.Accounts != len(evil)+1 {
+			t.Errorf("afterwards there are %+v", s)
+		}
+		return err
+	})
+	for _, text := range []string{"a\x00b", "\xff"} {
+		if err := d.Update(ctx, func(tx *Tx) error { return tx.AddAccount(ctx, text) }); err == nil {
+			t.Errorf("text %q was accepted", text)
+		}
+	}
+}
+
+// TestEnginesHaveOneSchema compares tables and columns.
+func TestEnginesHaveOneSchema(t *testing.T) {
+	type shape map[string][]string
+	collect := func(names ...string) (out shape) {
+		out = make(shape)
+		for _, n := range names {
+			table, column, _ := strings.Cut(n, ".")
+			out[table] = append(out[table], column)
+		}
+		for _, columns := range out {
+			slices.Sort(columns)
+		}
+		return out
+	}
+	pg := onPostgres(t)
+	rows, err := pg.pg.As(t, "postgres").Query(t.Context(),
+		`SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'goose_db_version'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir() + "/records.db"
+	(&rig{path: path}).open(t, Web)
+	columns := database.Statement{Name: "columns", Roles: Web, SQL: `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c
+		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> 'goose_db_version'`}
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := database.Open(t.Context(), database.Config{Path: path, Role: Web, Migrations: dir, Statements: []database.Statement{columns}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var file []string
+	err = db.View(t.Context(), func(tx *database.Tx) (err error) {
+		file, err = database.List(t.Context(), tx, columns, func(s *string, scan database.Scanner) error { return scan(s) })
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(collect(file...), collect(server...)); d != "" {
+		t.Error(d)
+	}
+}
