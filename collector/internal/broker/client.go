@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -23,10 +24,11 @@ const (
 
 // Reasons of a refused connect, the values of the metric's label.
 const (
-	refusedID      = "client_id"
-	refusedUnknown = "unknown_vehicle"
-	refusedLookup  = "lookup_failed"
-	refusedSecret  = "publisher"
+	refusedStarting = "starting"
+	refusedID       = "client_id"
+	refusedUnknown  = "unknown_vehicle"
+	refusedLookup   = "lookup_failed"
+	refusedSecret   = "publisher"
 )
 
 // authenticator admits this process's own connection, its publisher of policies, and MQTT clients that are named like a registered
@@ -37,6 +39,9 @@ type authenticator struct {
 	logger  *slog.Logger
 	now     func() time.Time
 	refused *prometheus.CounterVec
+	// ready says that the queues and the bounded streams of the server's own are there. A client before that would have the server make
+	// its streams without bounds, and Start would fail over them.
+	ready atomic.Bool
 
 	mu       sync.Mutex
 	reported map[string]time.Time // by reason
@@ -47,10 +52,10 @@ func newAuthenticator(known func(context.Context, string) (bool, error), own sec
 		secret: own, known: known, logger: logger, now: time.Now, reported: make(map[string]time.Time),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_broker_refused_connects_total",
-			Help: "MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.",
+			Help: "MQTT connects refused, by reason: broker not ready yet, no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []string{refusedID, refusedUnknown, refusedLookup, refusedSecret} {
+	for _, reason := range []string{refusedStarting, refusedID, refusedUnknown, refusedLookup, refusedSecret} {
 		a.refused.WithLabelValues(reason)
 	}
 	return a
@@ -60,6 +65,10 @@ func newAuthenticator(known func(context.Context, string) (bool, error), own sec
 func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if addr := c.RemoteAddress(); addr != nil && addr.Network() == "pipe" {
 		return true
+	}
+	if !a.ready.Load() {
+		a.refused.WithLabelValues(refusedStarting).Inc()
+		return false
 	}
 	s, ok := c.(fmt.Stringer)
 	if !ok {
