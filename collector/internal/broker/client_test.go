@@ -127,11 +127,12 @@ func TestOnlyRegisteredVehiclesConnect(t *testing.T) {
 	broken.Store(true)
 	refuse("V1")
 	want := `
-# HELP rawstone_broker_refused_connects_total MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.
+# HELP rawstone_broker_refused_connects_total MQTT connects refused, by reason: broker not ready yet, no vehicle's name as client id, vehicle not registered, look-up failed, the publisher's name without its secret.
 # TYPE rawstone_broker_refused_connects_total counter
 rawstone_broker_refused_connects_total{reason="client_id"} 1
 rawstone_broker_refused_connects_total{reason="lookup_failed"} 1
 rawstone_broker_refused_connects_total{reason="publisher"} 0
+rawstone_broker_refused_connects_total{reason="starting"} 0
 rawstone_broker_refused_connects_total{reason="unknown_vehicle"} 2
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {

@@ -122,9 +122,9 @@ func TestOutsidersAreNotThePublisher(t *testing.T) {
 		t.Fatal(tok.Error())
 	}
 	expect(t, policies(t, b.Addr(), "V2"), []byte("true"), true)
-	want := "\n# HELP rawstone_broker_refused_connects_total MQTT connects refused, by reason: no vehicle's name as client id, vehicle not registered, " +
+	want := "\n# HELP rawstone_broker_refused_connects_total MQTT connects refused, by reason: broker not ready yet, no vehicle's name as client id, vehicle not registered, " +
 		"look-up failed, the publisher's name without its secret.\n# TYPE rawstone_broker_refused_connects_total counter\n"
-	for reason, n := range map[string]int{refusedID: 0, refusedLookup: 0, refusedSecret: 5, refusedUnknown: 0} {
+	for reason, n := range map[string]int{refusedID: 0, refusedLookup: 0, refusedSecret: 5, refusedStarting: 0, refusedUnknown: 0} {
 		want += fmt.Sprintf("rawstone_broker_refused_connects_total{reason=%q} %d\n", reason, n)
 	}
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {

@@ -143,7 +143,7 @@ func (r *Registry) checkIdentity(id attest.Identity) error {
 // free checks that neither vehicle nor device key is registered.
 func free(ctx context.Context, tx *store.Tx, v Vehicle) error {
 	if _, err := tx.Vehicle(ctx, v.ID); err == nil {
-		return errors.New("it is already registered")
+		return errors.New("it is already registered: to give it another ECU, `collector ecu replace`")
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}

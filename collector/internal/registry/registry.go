@@ -6,13 +6,13 @@ package registry
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
@@ -27,8 +27,8 @@ type Config struct {
 	// Program is the program's identifier and Timing its clock's.
 	Program wire.Hash
 	Timing  terms.Timing
-	// ECUCA is the file with the authorities that certify ECUs: ca.Pool.
-	ECUCA string
+	// ECUCA holds the authorities that certify ECUs: ca.Pool.
+	ECUCA *x509.CertPool
 	Now   func() time.Time
 }
 
@@ -40,16 +40,12 @@ type Desk struct {
 
 // Open opens the records.
 func Open(ctx context.Context, cfg Config) (*Desk, error) {
-	pool, err := ca.Pool(cfg.ECUCA)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use program.ecu_ca: %w", err)
-	}
 	db, err := store.Open(ctx, store.Config{Path: cfg.Records})
 	if err != nil {
 		return nil, err
 	}
 	r, err := identity.New(identity.Config{
-		DB: db, Program: cfg.Program, Clock: terms.Clock{Timing: cfg.Timing, Now: cfg.Now}, ECUCA: pool,
+		DB: db, Program: cfg.Program, Clock: terms.Clock{Timing: cfg.Timing, Now: cfg.Now}, ECUCA: cfg.ECUCA,
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
