@@ -289,7 +289,7 @@ func (a *agent) compare(m *attest.Message, answer bool) {
 	if answer && a.recorder.Odometer().Metres > a.began {
 		return
 	}
-	finding, found := a.recorder.Attested(m.Snapshot.Day, m.Snapshot.Seq, m.Opening.Counters[wire.OdometerM])
+	finding, found := a.recorder.Attested(m.Snapshot.Day, m.Snapshot.Seq, m.Opening.Counters[wire.OdometerM], answer)
 	if !found {
 		return
 	}

@@ -29,7 +29,7 @@ func Administer(ctx context.Context, cfg *Config, now func() time.Time, do func(
 		return err
 	}
 	d, err := registry.Open(ctx, registry.Config{
-		Records: cfg.Records(), Program: p.ProgramID, Timing: p.Timing, ECUCA: cfg.Program.ECUCA, Now: now,
+		Records: cfg.Records(), Program: p.ProgramID, Timing: p.Timing, ECUCA: p.ecuCA, Now: now,
 		TokenLife: time.Duration(cfg.Vehicles.TokenDays) * 24 * time.Hour,
 	})
 	if err != nil {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"os"
 	"path/filepath"
 	"time"
 
@@ -28,5 +27,5 @@ func CertifyECU(dir, identity, out string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, text, 0o644)
+	return ca.Write(out, text)
 }

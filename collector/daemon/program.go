@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/ecdsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/settle"
 	"rawstone/pkg/claim"
@@ -21,6 +23,7 @@ import (
 // program is everything that the configuration's files say of the program, checked.
 type program struct {
 	*terms.Documents
+	ecuCA     *x509.CertPool // that may certify ECUs
 	lock      claim.Lock
 	verifiers map[wire.Hash]credit.Verifier
 
@@ -40,9 +43,13 @@ func openProgram(c *Config) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
+	authorities, err := ca.Pool(c.Program.ECUCA)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use program.ecu_ca: %w", err)
+	}
 	lock, err := claim.ReadLock(c.Program.ClaimKeys)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot use program.claim_keys: %w; give the directory that `collector init` or `collector ceremony seal` wrote", err)
 	}
 	if c.Environment == wire.Production && lock.Environment != wire.Production {
 		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup; run the ceremony", c.Program.ClaimKeys)
@@ -57,7 +64,7 @@ func openProgram(c *Config) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &program{Documents: documents, lock: lock, verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
+	return &program{Documents: documents, ecuCA: authorities, lock: lock, verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
 }
 
 // genesis is what the ledger begins with.

@@ -754,7 +754,7 @@ func TestNewDocuments(t *testing.T) {
 		{"credit", a.replay, []ledger.Entry{{Type: ledger.TypeCredit}}, nil, "it is no document"},
 	} {
 		before := c.replay.Next()
-		got, err := c.replay.NewDocuments(c.documents)
+		got, absent, err := c.replay.NewDocuments(c.documents)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
@@ -765,11 +765,26 @@ func TestNewDocuments(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
 		}
-		if again, err2 := c.replay.NewDocuments(c.documents); c.replay.Next() != before || !cmp.Equal(got, again) || (err == nil) != (err2 == nil) {
+		if len(absent) > 0 {
+			t.Errorf("%s: policies %d are missed", c.name, absent)
+		}
+		if again, _, err2 := c.replay.NewDocuments(c.documents); c.replay.Next() != before || !cmp.Equal(got, again) || (err == nil) != (err2 == nil) {
 			t.Errorf("%s: checking changed the replay", c.name)
 		}
 	}
 	a.add(ledger.TypePolicy, a.mileage(2)) // what follows is as it was
+	for _, c := range []struct {
+		given  []ledger.Entry
+		absent []uint16
+	}{
+		{[]ledger.Entry{program, charter(1), policy(1), policy(2), policy(3)}, nil},
+		{[]ledger.Entry{program, charter(1), policy(2)}, []uint16{1}},
+		{[]ledger.Entry{program, charter(1), policy(3)}, []uint16{1, 2}},
+	} {
+		if _, absent, err := a.replay.NewDocuments(c.given); err != nil || !cmp.Equal(absent, c.absent) {
+			t.Errorf("policies %d are missed (%v), want %d", absent, err, c.absent)
+		}
+	}
 }
 
 // TestWithheld leaves one validator out: it stays out until the next day.

@@ -11,53 +11,60 @@ import (
 )
 
 // NewDocuments checks signed documents, program, charters and policies, as the next entries in this order, and changes nothing. It
-// returns those that the log lacks: the same text under another signature is no new document. The error names the document by its
-// place and type.
-func (r *Replay) NewDocuments(documents []ledger.Entry) (lacking []ledger.Entry, err error) {
+// returns those that the log lacks, where the same text under another signature is no new document, and the serials of the policies in
+// the log that are not among them. The error names the document by its place and type.
+func (r *Replay) NewDocuments(documents []ledger.Entry) (lacking []ledger.Entry, absent []uint16, err error) {
 	after := *r // documents change none of what its maps hold
-	after.documents = slices.Clone(r.documents)
+	after.documents, after.logged = slices.Clone(r.documents), slices.Clone(r.logged)
+	given := make(map[wire.Hash]bool)
 	for i, d := range documents {
-		if err := after.addDocument(&d, &lacking); err != nil {
-			return nil, fmt.Errorf("cannot log document %d, a %v: %w", i+1, d.Type, err)
+		id, err := after.addDocument(&d, &lacking)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot log document %d, a %v: %w", i+1, d.Type, err)
+		}
+		given[id] = true
+	}
+	for _, p := range r.logged {
+		if !given[p.id] {
+			absent = append(absent, p.serial)
 		}
 	}
-	return lacking, nil
+	return lacking, absent, nil
 }
 
-func (r *Replay) addDocument(d *ledger.Entry, lacking *[]ledger.Entry) error {
-	var id wire.Hash
+func (r *Replay) addDocument(d *ledger.Entry, lacking *[]ledger.Entry) (id wire.Hash, err error) {
 	switch {
 	case d.Type == ledger.TypeProgram:
 		id = wire.ID(d.Body)
 	case d.Type != ledger.TypeCharter && d.Type != ledger.TypePolicy:
-		return errors.New("it is no document")
+		return id, errors.New("it is no document")
 	case r.program == nil:
-		return errors.New("it should follow the program document")
+		return id, errors.New("it should follow the program document")
 	case d.Type == ledger.TypeCharter:
 		_, charter, err := terms.OpenCharter(r.program, r.programID, d.Body)
 		if err != nil {
-			return err
+			return id, err
 		}
 		id = charter
 	default:
 		p, err := terms.OpenPolicy(r.program.Policy, r.programID, d.Body)
 		if err != nil {
-			return err
+			return id, err
 		}
 		if id, err = policyID(p); err != nil {
-			return err
+			return id, err
 		}
 	}
 	if slices.Contains(r.documents, id) {
-		return nil
+		return id, nil
 	}
 	commit, err := r.document(d)
 	if err != nil {
-		return err
+		return id, err
 	}
 	commit()
 	*lacking = append(*lacking, *d)
-	return nil
+	return id, nil
 }
 
 // policyID returns the identifier of a policy's content, whoever signed it and when.
@@ -117,6 +124,7 @@ func (r *Replay) document(e *ledger.Entry) (commit func(), err error) {
 		}
 		return func() {
 			r.serial, r.policies, r.documents = p.Serial, ledger.ChainPolicy(r.policies, e.Body), append(r.documents, id)
+			r.logged = append(r.logged, logged{id, p.Serial})
 			if p.Kind == terms.KindMileage {
 				r.topKm = max(r.topKm, p.Tiers[len(p.Tiers)-1].Km)
 			}

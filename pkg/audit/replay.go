@@ -46,6 +46,7 @@ type Replay struct {
 	topKm     uint32 // of the highest tier of all mileage policies
 	policies  wire.Hash
 	documents []wire.Hash // identifiers of the contents of the program, charters and policies
+	logged    []logged    // the policies
 
 	live   map[uint32]live // by effective day, as long as it may count
 	drop   uint64          // the next
@@ -55,6 +56,12 @@ type Replay struct {
 	previous              wire.Hash
 	height, carry, supply uint64
 	report                Report
+}
+
+// logged is a policy in the log: the identifier of its content, and its serial.
+type logged struct {
+	id     wire.Hash
+	serial uint16
 }
 
 // live sums the credits with kilometres that take effect on one day.

@@ -32,6 +32,7 @@ type Config interface {
 
 // Faults collects what is wrong with a configuration.
 type Faults struct {
+	what   string // that is read, in words
 	name   string
 	places map[string]*token.Token // where the text spells out the value of a YAML path
 	bad    []string                // paths whose values could not be decoded
@@ -81,7 +82,7 @@ func (f *Faults) err() error {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column), cmp.Compare(a.text, b.text))
 	})
 	var text strings.Builder
-	text.WriteString("cannot use configuration:")
+	text.WriteString("cannot use " + f.what + ":")
 	for _, ft := range f.faults[:min(len(f.faults), maxFaults)] {
 		text.WriteString("\n" + ft.text)
 	}
@@ -91,27 +92,35 @@ func (f *Faults) err() error {
 	return errors.New(text.String())
 }
 
+// configuration is what is read unless somebody says otherwise.
+const configuration = "configuration"
+
 // Load reads the file at path over the defaults that c holds.
-func Load(path string, c Config) error {
+func Load(path string, c Config) error { return LoadAs(configuration, path, c) }
+
+// LoadAs is Load for a file that nobody would call a configuration: what is its name in errors, such as "policy source".
+func LoadAs(what, path string, c Config) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("cannot read configuration: %w", err)
+		return fmt.Errorf("cannot read %s: %w", what, err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxLen+1))
 	if err != nil {
-		return fmt.Errorf("cannot read configuration: %w", err)
+		return fmt.Errorf("cannot read %s: %w", what, err)
 	}
-	return Decode(path, text, c)
+	return decode(what, path, text, c)
 }
 
 // Decode reads text over the defaults that c holds; name stands for it in faults. When there is an error, c holds what could be decoded:
 // who reads several files that way can join their errors.
-func Decode(name string, text []byte, c Config) error {
+func Decode(name string, text []byte, c Config) error { return decode(configuration, name, text, c) }
+
+func decode(what, name string, text []byte, c Config) error {
 	if len(text) > maxLen {
-		return fmt.Errorf("cannot read configuration %s: more than %d bytes", name, maxLen)
+		return fmt.Errorf("cannot read %s %s: more than %d bytes", what, name, maxLen)
 	}
-	f := &Faults{name: name, places: make(map[string]*token.Token)}
+	f := &Faults{what: what, name: name, places: make(map[string]*token.Token)}
 	// A text whose form is wrong has no values to speak of, and one with so many faults is something else than a configuration.
 	if root := f.parse(text); len(f.faults) == 0 {
 		if f.decode(c, root); len(f.faults) <= maxFaults {

@@ -131,7 +131,7 @@ func SealCharter(keys []crypto.Signer, c *Charter) ([]byte, error) {
 func OpenCharter(p *Program, program wire.Hash, b []byte) (*Charter, wire.Hash, error) {
 	var s signedCharter
 	if err := wire.Unmarshal(b, &s, maxProgramKeys*maxCharterLen); err != nil {
-		return nil, wire.Hash{}, err
+		return nil, wire.Hash{}, fmt.Errorf("it is not a charter: %w", err)
 	}
 	var payload []byte
 	signers := make(map[wire.KeyID]bool)

@@ -2,6 +2,7 @@ package terms
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -119,6 +120,9 @@ func Load(f Files, env wire.Environment) (*Documents, error) {
 		policy, err := OpenPolicy(d.Policy, d.ProgramID, signed)
 		if err == nil {
 			err = d.Charter.Covers(policy)
+		}
+		if errors.Is(err, wire.ErrNotSigned) {
+			err = fmt.Errorf("%w: give the signed one (`collector policy sign`)", err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot use policy %s: %w", path, err)

@@ -44,6 +44,9 @@ func OpenReader(dir, verifier string) (*Reader, error) {
 	return &Reader{dir, c}, nil
 }
 
+// ErrEmpty says that a directory holds no log, or one without an entry.
+var ErrEmpty = errors.New("it holds no entry")
+
 // First returns the first entry of a log directory without any check: a document that carries its own signature and names the key
 // that OpenReader needs.
 func First(dir string) ([]byte, error) {
@@ -62,7 +65,7 @@ func First(dir string) ([]byte, error) {
 		}
 		return e, nil
 	}
-	return nil, fmt.Errorf("cannot read log %s: it holds no entry", dir)
+	return nil, fmt.Errorf("cannot read log %s: %w", dir, ErrEmpty)
 }
 
 // Checkpoint returns the checkpoint that the reader checks against.

@@ -165,10 +165,16 @@ func newSign1(id KeyID, payload []byte) *cose.Sign1Message {
 	return m
 }
 
+// ErrNotSigned says that something is no signed document at all, such as one before it was signed.
+var ErrNotSigned = errors.New("it is not a signed document")
+
 // Open checks a COSE_Sign1 made by Seal under one of keys and returns its payload and the signer's key id.
 func Open(keys KeySet, context string, b []byte, limit int) (payload []byte, id KeyID, err error) {
 	if len(b) > limit {
 		return nil, id, fmt.Errorf("cannot read %s: %d bytes, at most %d allowed", context, len(b), limit)
+	}
+	if len(b) == 0 || b[0] != 0xd2 { // CBOR's tag 18, with which a COSE_Sign1 begins (RFC 9052 §4.2)
+		return nil, id, fmt.Errorf("cannot read %s: %w", context, ErrNotSigned)
 	}
 	var m cose.Sign1Message
 	if err := m.UnmarshalCBOR(b); err != nil {

@@ -7,7 +7,8 @@
 // are written in one step.
 //
 // Snapshots, receipts and head belong to one ECU key: after a swap of the ECU the archive begins anew for the new key, and finds the old
-// one's again should it come back; cadence and reports go on.
+// one's again should it come back; cadence and reports go on. What the old one left to claim stays claimable (State.Former): the collector
+// credits it up to the hand-over.
 //
 // The package refuses a second snapshot under one number (ErrConflict), one whose salt another snapshot has used (ErrSalt: with equal
 // counters its commitment would be that one's again, and tell whoever sees both that the car stood still), and records under another
@@ -96,7 +97,7 @@ func open(cfg Config) (*Archive, error) {
 		return nil, fmt.Errorf("room for %d snapshots, want at least %d", cfg.Max, MinMax)
 	}
 	a := &Archive{cfg: cfg, salts: make(map[uint64]wire.Salt)}
-	list, err := a.scan(0)
+	list, err := a.scan(cfg.ECU, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +187,7 @@ func (a *Archive) Since(seq uint64) ([]attest.Message, error) {
 	// Held over the scan: a snapshot put meanwhile would be taken for one that went bad.
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	list, err := a.scan(seq)
+	list, err := a.scan(a.cfg.ECU, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -216,13 +217,31 @@ func (a *Archive) SinceHead() ([]attest.Message, error) {
 	return a.Since(0)
 }
 
-func (a *Archive) scan(seq uint64) (list []attest.Message, err error) {
+// Backlog returns the messages of one of the state's claimants from its head on, ascending, all where there is no head.
+func (a *Archive) Backlog(st State) ([]attest.Message, error) {
+	if st.ECU == a.cfg.ECU {
+		return a.SinceHead()
+	}
+	var from uint64
+	if st.Head != nil {
+		from = st.Head.Seq
+	}
+	list, err := a.scan(st.ECU, from)
+	for _, f := range st.Former {
+		if f.ECU == st.ECU && f.Before > 0 {
+			list = slices.DeleteFunc(list, func(m attest.Message) bool { return m.Snapshot.Seq >= f.Before })
+		}
+	}
+	return list, err
+}
+
+func (a *Archive) scan(ecu wire.KeyID, seq uint64) (list []attest.Message, err error) {
 	err = a.cfg.DB.View(func(txn *badger.Txn) error {
 		opts := badger.DefaultIteratorOptions
-		opts.Prefix, opts.PrefetchSize = a.prefix(snapshotPrefix), 16
+		opts.Prefix, opts.PrefetchSize = prefix(snapshotPrefix, ecu), 16
 		it := txn.NewIterator(opts)
 		defer it.Close()
-		for it.Seek(a.key(snapshotPrefix, seq)); it.Valid(); it.Next() {
+		for it.Seek(key(snapshotPrefix, ecu, seq)); it.Valid(); it.Next() {
 			k := it.Item().Key()
 			if len(k) != len(opts.Prefix)+8 {
 				continue // not a key of this package

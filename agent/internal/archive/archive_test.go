@@ -18,6 +18,7 @@ import (
 type place struct {
 	*Archive
 	dir     string
+	ecu     wire.KeyID
 	db      *badger.DB
 	damaged int
 }
@@ -31,7 +32,7 @@ func newPlace(t *testing.T) *place {
 
 func (p *place) open() {
 	p.db = must(flash.Open(flash.Config{Dir: p.dir, Logger: slog.New(slog.DiscardHandler)}))
-	p.Archive = must(Open(Config{DB: p.db, Max: MinMax, Damaged: func(error) { p.damaged++ }}))
+	p.Archive = must(Open(Config{DB: p.db, ECU: p.ecu, Max: MinMax, Damaged: func(error) { p.damaged++ }}))
 }
 
 func (p *place) reopen(t *testing.T) {
@@ -193,7 +194,7 @@ func TestTheOldestGoButNeverTheHead(t *testing.T) {
 	p.put(t, 5, 6, 7)
 	id := wire.Hash(sha256.Sum256(nil))
 	for seq := uint64(5); seq <= 6; seq++ {
-		if err := p.CommitReceipt(seq, id, []byte("signed"), func(st *State) { st.Head = &wire.Head{Seq: seq} }); err != nil {
+		if err := p.CommitReceipt(p.cfg.ECU, seq, id, []byte("signed"), func(st *State) { st.Head = &wire.Head{Seq: seq} }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,6 +243,86 @@ func TestStateIsKept(t *testing.T) {
 	p.db.Close()
 	if err := p.Commit(func(st *State) { st.Left = 9 }); err == nil || p.State().Left != 0 {
 		t.Errorf("a state that was not written is believed: %v", err)
+	}
+}
+
+// TestFormer swaps the ECU again and again: each key keeps head, refusals and snapshots of its own.
+func TestFormer(t *testing.T) {
+	p := newPlace(t)
+	for n := byte(1); n <= 2; n++ {
+		p.ecu = wire.KeyID{n}
+		p.reopen(t)
+		p.put(t, 5, 6, 7, 8)
+		if err := p.Commit(func(st *State) {
+			st.Head, st.Reason, st.Refusals = &wire.Head{Seq: 4 + uint64(n)}, wire.ReasonRevoked, 2
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.ecu = wire.KeyID{3}
+	p.reopen(t)
+	p.put(t, 7)
+	seqs := func() (all [][]uint64) {
+		for _, st := range p.State().Claimants() {
+			var seqs []uint64
+			for _, m := range must(p.Backlog(st)) {
+				seqs = append(seqs, m.Snapshot.Seq)
+			}
+			all = append(all, seqs)
+		}
+		return all
+	}
+	if d := cmp.Diff([][]uint64{{5, 6, 7, 8}, {6, 7, 8}, {7}}, seqs()); d != "" {
+		t.Error(d)
+	}
+	before, secret := p.State(), p.State().Secret
+	for _, f := range before.Former {
+		if f.Reason != "" || f.Refusals != 0 {
+			t.Errorf("refusals of the time in the car go on: %+v", f)
+		}
+	}
+	refuse := func(st *State) { st.Head, st.Reason, st.Refusals, st.Since = &wire.Head{Seq: 7}, wire.ReasonGap, 1, 9 }
+	if err := p.CommitOf(wire.KeyID{2}, refuse); err != nil {
+		t.Fatal(err)
+	}
+	between := p.State()
+	for _, err := range []error{
+		p.Bound(wire.KeyID{1}, 8), p.Bound(wire.KeyID{9}, 0),
+		p.CommitReceipt(wire.KeyID{1}, 6, wire.Hash{1}, []byte("signed"), func(st *State) { st.Head = &wire.Head{Seq: 6} }),
+		p.CommitOf(wire.KeyID{9}, refuse), // unknown
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if before.Former[0].Head.Seq != 5 || before.Former[1].Reason != "" || between.Former[0].Before != 0 {
+		t.Error("a state that was handed out has changed")
+	}
+	p.reopen(t)
+	want := []Former{{ECU: wire.KeyID{1}, Head: &wire.Head{Seq: 6}, Before: 8}, {ECU: wire.KeyID{2}, Head: &wire.Head{Seq: 7}, Refusals: 1, Reason: wire.ReasonGap, Since: 9}}
+	if d := cmp.Diff(want, p.State().Former); d != "" || p.State().Head != nil || p.State().Reason != "" {
+		t.Errorf("%+v: %s", p.State(), d)
+	}
+	if d := cmp.Diff([][]uint64{{6, 7}, {7, 8}, {7}}, seqs()); d != "" {
+		t.Error(d)
+	}
+	if st := p.State().Claimants()[1]; st.Reason != wire.ReasonGap || st.Head.Seq != 7 || st.Secret != secret {
+		t.Errorf("%+v", st)
+	}
+	p.ecu = wire.KeyID{1} // comes back
+	p.reopen(t)
+	if d := cmp.Diff([][]uint64{{7, 8}, {7}, {5, 6, 7, 8}}, seqs()); d != "" || p.damaged != 0 {
+		t.Error(d)
+	}
+	if err := p.Bound(wire.KeyID{3}, 0); err != nil || len(p.State().Former) != 1 {
+		t.Errorf("%v, %+v", err, p.State().Former)
+	}
+	for n := byte(10); n < 20; n++ {
+		p.ecu = wire.KeyID{n}
+		p.reopen(t)
+	}
+	if f := p.State().Former; len(f) != MaxFormer || f[MaxFormer-1].ECU != (wire.KeyID{18}) || p.State().Secret != secret {
+		t.Errorf("%+v", f)
 	}
 }
 

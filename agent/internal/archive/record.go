@@ -8,6 +8,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"rawstone/pkg/attest"
+	"rawstone/pkg/wire"
 )
 
 func deletePrefix(txn *badger.Txn, prefix []byte) error {
@@ -51,9 +52,11 @@ func checkSum(b []byte) ([]byte, error) {
 	return b[4:], nil
 }
 
-// prefix returns the prefix of one kind of record of the archive's ECU key.
-func (a *Archive) prefix(kind string) []byte { return append([]byte(kind), a.cfg.ECU[:]...) }
+// prefix returns the prefix of one kind of record of an ECU key.
+func prefix(kind string, ecu wire.KeyID) []byte { return append([]byte(kind), ecu[:]...) }
 
-func (a *Archive) key(kind string, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(a.prefix(kind), seq)
+func key(kind string, ecu wire.KeyID, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(prefix(kind, ecu), seq)
 }
+
+func (a *Archive) key(kind string, seq uint64) []byte { return key(kind, a.cfg.ECU, seq) }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -13,7 +14,9 @@ import (
 
 const (
 	stateVersion = 1
-	maxStateLen  = 512
+	maxStateLen  = 2048
+	// MaxFormer bounds the ECU keys whose backlogs are kept; of a car whose ECU is swapped more often before it is heard the oldest goes.
+	MaxFormer = 4
 )
 
 // State is what the car remembers beside its snapshots.
@@ -40,6 +43,44 @@ type State struct {
 	AwaitedSince int64  `cbor:"10,keyasint,omitempty"`
 	// SaltTold says that the driver has been told that the ECU used a salt twice.
 	SaltTold bool `cbor:"11,keyasint,omitempty"`
+	// Former are the keys whose ECUs were in this car before and left snapshots to claim, in the order in which they went; at most MaxFormer.
+	Former []Former `cbor:"12,keyasint,omitempty"`
+}
+
+// A Former is what the car remembers of the key of an ECU that was swapped. Its fields are State's.
+type Former struct {
+	ECU      wire.KeyID  `cbor:"0,keyasint"`
+	Head     *wire.Head  `cbor:"1,keyasint,omitempty"`
+	Refusals uint32      `cbor:"2,keyasint"`
+	Reason   wire.Reason `cbor:"3,keyasint,omitempty"`
+	Since    int64       `cbor:"4,keyasint"`
+	// Before bounds the sequence numbers that are still claimed: what lies from it on was driven after the hand-over. 0 means no bound.
+	Before uint64 `cbor:"5,keyasint,omitempty"`
+}
+
+// state returns st as it would be with f's ECU in the car.
+func (f Former) state(st State) State {
+	st.ECU, st.Head, st.Refusals, st.Reason, st.Since = f.ECU, f.Head, f.Refusals, f.Reason, f.Since
+	return st
+}
+
+// Claimants returns the state once for each ECU key with snapshots that may be claimed: as it would be with each of the former ones in
+// the car, then as it is.
+func (st State) Claimants() (list []State) {
+	for _, f := range st.Former {
+		list = append(list, f.state(st))
+	}
+	return append(list, st)
+}
+
+// leave has the key go among the former ones, and ecu take its place.
+func (st *State) leave(ecu wire.KeyID) {
+	former := slices.DeleteFunc(slices.Clone(st.Former), func(f Former) bool { return f.ECU == ecu })
+	if st.ECU != (wire.KeyID{}) {
+		former = append(former, Former{ECU: st.ECU, Head: st.Head})
+	}
+	// The new one's head is not known, and what was refused was not its.
+	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: ecu, Former: former[max(0, len(former)-MaxFormer):]}
 }
 
 // errDamaged says that the record was read and is not one of the archive's.
@@ -59,8 +100,7 @@ func (a *Archive) loadState() error {
 		if st.Secret == [32]byte{} {
 			rand.Read(st.Secret[:])
 		}
-		// Another ECU: its collector's head is not known, and what was refused was not its.
-		st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: a.cfg.ECU}
+		st.leave(a.cfg.ECU)
 		if err := writeState(a.cfg.DB, st); err != nil {
 			return err
 		}
@@ -79,11 +119,45 @@ func (a *Archive) State() State {
 // Commit changes the state.
 func (a *Archive) Commit(change func(*State)) error { return a.commit(change) }
 
-// CommitReceipt changes the state and, in the same step, keeps the signed receipt of the claim that ends with snapshot seq.
-func (a *Archive) CommitReceipt(seq uint64, claim wire.Hash, signed []byte, change func(*State)) error {
-	return a.commit(change, func(txn *badger.Txn) error {
-		return txn.Set(append(a.key(receiptPrefix, seq), claim[:]...), withSum(signed))
+// CommitOf changes head and refusals of a claimant. Nothing changes for a key that is none: what it has to claim is given up already.
+func (a *Archive) CommitOf(ecu wire.KeyID, change func(*State)) error {
+	return a.commit(func(st *State) { st.of(ecu, change) })
+}
+
+// CommitReceipt does what CommitOf does and, in the same step, keeps the signed receipt of the claim that ends with the key's snapshot seq.
+func (a *Archive) CommitReceipt(ecu wire.KeyID, seq uint64, claim wire.Hash, signed []byte, change func(*State)) error {
+	return a.commit(func(st *State) { st.of(ecu, change) }, func(txn *badger.Txn) error {
+		return txn.Set(append(key(receiptPrefix, ecu, seq), claim[:]...), withSum(signed))
 	})
+}
+
+// Bound has a former key claim nothing from a sequence number on; 0 gives up all that it has left.
+func (a *Archive) Bound(ecu wire.KeyID, before uint64) error {
+	return a.commit(func(st *State) {
+		st.Former = slices.Clone(st.Former)
+		at := slices.IndexFunc(st.Former, func(f Former) bool { return f.ECU == ecu })
+		if at >= 0 && before == 0 {
+			st.Former = slices.Delete(st.Former, at, at+1)
+		} else if at >= 0 {
+			st.Former[at].Before = before
+		}
+	})
+}
+
+// of has change see the state of a claimant.
+func (st *State) of(ecu wire.KeyID, change func(*State)) {
+	if ecu == st.ECU {
+		change(st)
+		return
+	}
+	st.Former = slices.Clone(st.Former) // others may be reading it
+	for i, f := range st.Former {
+		if f.ECU == ecu {
+			then := f.state(*st)
+			change(&then)
+			st.Former[i] = Former{ECU: ecu, Head: then.Head, Refusals: then.Refusals, Reason: then.Reason, Since: then.Since, Before: f.Before}
+		}
+	}
 }
 
 func (a *Archive) commit(change func(*State), more ...func(*badger.Txn) error) error {

@@ -107,6 +107,27 @@ func (r Rules) Next(plan dispatch.Plan, head *wire.Head, list []attest.Message, 
 	return Span{}, false
 }
 
+// Rest returns the longest claim within the top tier from the head on, whatever the plan, false where none may be made. It is for the
+// snapshots of an ECU that is no longer in the car; list is as for Next.
+func (r Rules) Rest(head *wire.Head, list []attest.Message, today uint32) (Span, bool) {
+	from, rest, forfeit := origin(head, list, today)
+	at, picks := r.within(from, rest)
+	if picks == nil && len(rest) > 0 {
+		at, picks = rest[0], r.reach(from, rest[0]) // one interval beyond the top tier
+	}
+	return Span{From: from, To: at, Forfeit: forfeit, Picks: picks}, len(picks) > 0
+}
+
+// Done reports whether nothing of list, to which no snapshot will be added and of which Choose makes no claim, can be claimed later:
+// there is nothing in it beyond the head, or its end falls under rules that are here.
+func (r Rules) Done(head *wire.Head, list []attest.Message, today uint32) bool {
+	if len(list) == 0 || head != nil && list[len(list)-1].Snapshot.Seq <= head.Seq {
+		return true
+	}
+	end := list[len(list)-1]
+	return !Ahead(end, today) && slices.ContainsFunc(r.inForce(end.Snapshot.Day), func(p *terms.Policy) bool { return p.Kind == terms.KindMileage })
+}
+
 // origin returns the snapshot that the next claim begins with, the usable ones after it, and whether what lies between the head
 // and it is forfeited.
 func origin(head *wire.Head, list []attest.Message, today uint32) (from attest.Message, rest []attest.Message, forfeit bool) {
@@ -157,12 +178,13 @@ func (r Rules) within(from attest.Message, list []attest.Message) (attest.Messag
 	return attest.Message{}, nil
 }
 
-// reach returns, for each policy in force at the end of a span, the highest tier whose statement holds. A span that reaches no tier of the
-// mileage policy reaches none at all: a claim of other kinds alone would move the head and give its kilometres up.
+// reach returns, for each policy in force at the end of a span, the highest tier whose statement holds. A span that reaches no tier of a
+// mileage policy reaches none at all where the charter knows mileage: a claim of other kinds alone would move the head and give its
+// kilometres up. They are carried also while no mileage policy can be used, be it that its days are over and the next one's notice has
+// not come, that it is stopped or that it asks for a newer agent: one that is in force later credits them, as it looks at a span's end.
 func (r Rules) reach(from, to attest.Message) (picks []Pick) {
-	mileage, credited := false, false
+	credited := !slices.Contains(r.Charter.Kinds, terms.KindMileage)
 	for _, p := range r.inForce(to.Snapshot.Day) {
-		mileage = mileage || p.Kind == terms.KindMileage
 		for tier := len(p.Tiers) - 1; tier >= 0; tier-- {
 			if statement(from, to, p, tier).Check(from.Opening, to.Opening) == nil {
 				picks = append(picks, Pick{p, tier})
@@ -171,7 +193,7 @@ func (r Rules) reach(from, to attest.Message) (picks []Pick) {
 			}
 		}
 	}
-	if mileage && !credited {
+	if !credited {
 		return nil
 	}
 	return picks

@@ -184,7 +184,7 @@ func TestChoose(t *testing.T) {
 			},
 			Await: func([]*terms.Policy) (bool, error) { return c.patient, nil },
 		}
-		sp, provers, waits, err := r.Choose(k, daily(t), &head, list, 200)
+		sp, provers, waits, err := r.Choose(k, daily(t), &head, list, 200, false)
 		if err != nil || waits != c.waits || len(provers) != len(c.serials) || len(sp.Picks) != len(c.serials) {
 			t.Errorf("%s: waits %v, %d provers, %+v, %v", name, waits, len(provers), sp.Picks, err)
 			continue
@@ -226,7 +226,7 @@ func TestChoose(t *testing.T) {
 	mixed := snapshots(0, 3, 5)
 	mixed[1].Snapshot.Day = 300 // ahead
 	was := slices.Clone(mixed)
-	sp, _, _, err := r.Choose(k, daily(t), &head, mixed, 200)
+	sp, _, _, err := r.Choose(k, daily(t), &head, mixed, 200, false)
 	if err != nil || len(sp.Picks) != 1 || sp.Picks[0].Policy.Serial != 1 || sp.To.Snapshot.Seq != 102 {
 		t.Errorf("%+v, %v", sp.Picks, err)
 	}
@@ -234,7 +234,7 @@ func TestChoose(t *testing.T) {
 		t.Error("the list was changed")
 	}
 	failing := Keys{Prover: func(*terms.Policy) (Prover, bool) { return nil, false }, Await: func([]*terms.Policy) (bool, error) { return false, errors.New("flash") }}
-	if _, _, _, err := r.Choose(failing, daily(t), &head, list, 200); err == nil {
+	if _, _, _, err := r.Choose(failing, daily(t), &head, list, 200, false); err == nil {
 		t.Error("a failure is lost")
 	}
 }
@@ -274,8 +274,23 @@ func TestOtherKindsDoNotGiveKilometresUp(t *testing.T) {
 	if !ok || sp.To.Snapshot.Seq != 103 || len(sp.Picks) != 2 {
 		t.Errorf("%v, up to %d: %+v", ok, sp.To.Snapshot.Seq, sp.Picks)
 	}
-	// Where no mileage is in force there is nothing to give up.
-	r.Policies[0].ToDay = 99
+	// A mileage policy that cannot be used today is succeeded by one that credits the same span.
+	for name, spoil := range map[string]func(*terms.Policy){
+		"over": func(p *terms.Policy) { p.ToDay = 99 }, "newer agent": func(p *terms.Policy) { p.MinAgent = "9.0.0" },
+		"stopped": func(p *terms.Policy) { p.Stop = true }, "not heard of": func(p *terms.Policy) { p.Kind = "feature/x" },
+	} {
+		spoiled := *r.Policies[0]
+		spoil(&spoiled)
+		then := r
+		then.Policies = []*terms.Policy{&spoiled, &safe}
+		if sp, ok := then.Next(daily(t), &head, slices.Clone(list), 200); ok {
+			t.Errorf("%s: claimed up to %d: %+v", name, sp.To.Snapshot.Seq, sp.Picks)
+		}
+	}
+	// Where the charter knows no mileage there is nothing to give up.
+	bare := *r.Charter
+	bare.Kinds = []string{terms.KindSafe}
+	r.Charter = &bare
 	if sp, ok := r.Next(daily(t), &head, slices.Clone(list[:3]), 200); !ok || len(sp.Picks) != 1 {
 		t.Errorf("%v: %+v", ok, sp.Picks)
 	}

@@ -25,10 +25,14 @@ type Keys struct {
 }
 
 // Choose does what Next does, and returns with the span what proves each of its picks. Waits says that there is a claim to be made
-// once a key is here. list is left as it is.
-func (r Rules) Choose(k Keys, plan dispatch.Plan, head *wire.Head, list []attest.Message, today uint32) (sp Span, provers []Prover, waits bool, err error) {
+// once a key is here. last says that no snapshot will follow those of list: what no dispatch ends any more is claimed by Rest. list is
+// left as it is.
+func (r Rules) Choose(k Keys, plan dispatch.Plan, head *wire.Head, list []attest.Message, today uint32, last bool) (sp Span, provers []Prover, waits bool, err error) {
 	for {
 		sp, ok := r.Next(plan, head, slices.Clone(list), today)
+		if !ok && last {
+			sp, ok = r.Rest(head, slices.Clone(list), today)
+		}
 		if !ok {
 			return Span{}, nil, false, nil
 		}
@@ -83,6 +87,14 @@ func (sp Span) Prove(ecu wire.KeyID, provers []Prover) ([]byte, error) {
 	return c.Encode()
 }
 
+// Withdrawn reports whether a claim tells of a kind that the driver does not let claims tell of any more.
+func (r Rules) Withdrawn(body []byte) bool {
+	c, err := wire.DecodeClaim(body)
+	return err == nil && slices.ContainsFunc(c.Proofs, func(proof wire.ClaimProof) bool {
+		return slices.ContainsFunc(r.Policies, func(p *terms.Policy) bool { return p.Serial == proof.Policy && !r.chosen(p) })
+	})
+}
+
 // Km returns the highest tier of the span's picks in kilometres, 0 where none is of mileage.
 func (sp Span) Km() (km uint32) {
 	for _, p := range sp.Picks {
@@ -118,6 +130,17 @@ func (r Rules) Uses(day uint32) (list []Use) {
 			if terms.InForce(r.Policies, p.Kind, day) == p {
 				u.Idle = "more kinds are in force than a claim holds"
 			}
+		}
+		list = append(list, u)
+	}
+	return list
+}
+
+// UsesWith does what Uses does, and tells of keys that are not on this car yet.
+func (r Rules) UsesWith(prover func(*terms.Policy) (Prover, bool), day uint32) (list []Use) {
+	for _, u := range r.Uses(day) {
+		if _, ok := prover(u.Policy); !ok && u.Idle == "" {
+			u.Idle = "its proving key is not on this car yet"
 		}
 		list = append(list, u)
 	}

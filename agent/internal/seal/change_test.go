@@ -40,6 +40,110 @@ func TestAnotherECU(t *testing.T) {
 	}
 }
 
+// swapECU puts another ECU in; the collector closes the old one's binding at a sequence number.
+func (w *world) swapECU(cut uint64) *binding {
+	w.close()
+	old := &binding{pub: w.col.pub, head: w.col.head, cut: cut}
+	w.col.old = map[wire.KeyID]*binding{w.ecu.pub.ID(): old}
+	day := w.ecu.day
+	w.ecu = &ecu{}
+	w.ecu.key, w.ecu.pub = newKey()
+	w.col.pub = must(w.ecu.pub.Key())
+	birth := w.ecu.snapshot(day, 0)
+	head := birth.Snapshot.Head()
+	w.col.head = &head
+	w.open()
+	w.start()
+	w.settle()
+	return old
+}
+
+// What the old ECU left is claimed under its key up to the hand-over, where the collector still credits it, beside what the new one earns.
+func TestBacklogOfASwappedECU(t *testing.T) {
+	for name, c := range map[string]struct {
+		every int
+		cut   uint64
+		prior int    // days of which the collector has heard
+		spool bool   // a claim is on its way
+		km    uint32 // of the old one; not asked where dispatches are at random days
+	}{
+		"of which nothing was heard":      {every: 1, cut: 5, km: 50},
+		"of which some was heard":         {every: 1, cut: 5, prior: 2, km: 50},
+		"a claim is on its way":           {every: 1, cut: 5, spool: true, km: 50},
+		"on its way, after others":        {every: 1, cut: 5, prior: 2, spool: true, km: 50},
+		"no dispatch ends with it":        {every: 31, cut: 5},
+		"hand-over before the last":       {every: 1, cut: 3, km: 30},
+		"no dispatch ends with it either": {every: 31, cut: 3},
+		"revoked":                         {every: 1, cut: 0, km: 0},
+		"revoked and on its way":          {every: 1, cut: 0, spool: true, km: 0},
+		"all was heard":                   {every: 1, cut: 5, prior: 5, km: 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, every(c.every))
+			w.start()
+			w.settle()
+			for day := range 5 {
+				w.drive(10_000)
+				if day < c.prior {
+					w.exchange()
+				}
+			}
+			if c.spool {
+				w.settle()
+			}
+			old := w.swapECU(c.cut)
+			for range 3 {
+				w.drive(20_000)
+				w.exchange()
+			}
+			if w.col.km != c.km+60 && c.every == 1 || old.head.Seq != c.cut {
+				t.Errorf("%d km, want %d and 60; claimed up to %d", w.col.km, c.km, old.head.Seq)
+			}
+			if n := len(w.sealer.archive.State().Former); n != 0 {
+				t.Errorf("%d keys are still waited for", n)
+			}
+			if head := w.sealer.archive.State().Head; c.every == 1 && *head != *w.col.head {
+				t.Errorf("head %d, want %d", head.Seq, w.col.head.Seq)
+			}
+		})
+	}
+}
+
+// A refusal of the old key's claims holds up only these, and they are tried again.
+func TestBacklogOfASwappedECUHoldsNothingUp(t *testing.T) {
+	w := newWorld(t, every(1))
+	w.start()
+	w.drive(10_000)
+	old := w.swapECU(5)
+	old.unknown = true
+	w.drive(20_000)
+	w.exchange()
+	if s := w.sealer.Status(); w.col.km != 20 || s.Reason != "" || s.Phase != PhaseIdle {
+		t.Fatalf("%d km, %+v", w.col.km, s)
+	}
+	old.unknown = false
+	w.close()
+	w.open()
+	w.now = w.now.Add(DefaultRetryAfter + time.Minute)
+	w.exchange()
+	if w.col.km != 30 || len(w.sealer.archive.State().Former) != 0 {
+		t.Errorf("%d km", w.col.km)
+	}
+	// Without rules for its days a backlog stays.
+	w.drive(10_000)
+	w.rule()
+	w.swapECU(5)
+	w.exchange()
+	if n := len(w.sealer.archive.State().Former); n != 1 {
+		t.Fatal("given up without rules")
+	}
+	w.rule(mileage(1, 1, 2, 5, 10))
+	w.exchange()
+	if w.col.km != 40 || len(w.sealer.archive.State().Former) != 0 {
+		t.Errorf("%d km", w.col.km)
+	}
+}
+
 // What was used before the first whole dispatch is told by no report.
 func TestFirstWindowIsNotTold(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })

@@ -2,48 +2,54 @@ package seal
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
 	"rawstone/agent/internal/verdict"
-	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
-// claim cuts, proves and spools the next claim where one is due. It returns when a refused claim may be made anew. The caller
-// holds work.
+// claim cuts, proves and spools the next claim where one is due, first of what a swapped ECU left behind. It returns when a refused
+// claim may be made anew. The caller holds work.
 func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 	if len(s.cfg.Spool.IDs(wire.KindClaim)) > 0 {
 		s.setPhase(PhaseWaiting)
 		return retry, nil
 	}
-	now, st := s.cfg.Clock.Now(), s.archive.State()
-	if retry = s.retryAt(st); retry.After(now) {
-		s.setPhase(PhaseStopped)
-		return retry, nil
+	for _, st := range s.archive.State().Claimants() {
+		if retry = verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter); retry.After(s.cfg.Clock.Now()) {
+			s.setPhase(PhaseStopped)
+			continue
+		}
+		sp, provers, phase, err := s.next(st)
+		if s.setPhase(phase); err != nil || phase == PhaseSealing {
+			return retry, errors.Join(err, s.seal(ctx, st.ECU, sp, provers))
+		}
 	}
-	list, err := s.archive.SinceHead()
-	if err != nil {
-		return retry, err
+	return retry, nil
+}
+
+// seal proves and spools the claim of a span; there is none without provers.
+func (s *Sealer) seal(ctx context.Context, ecu wire.KeyID, sp cut.Span, provers []cut.Prover) error {
+	if len(provers) == 0 {
+		return nil
 	}
-	sp, provers, phase, err := s.next(st, list)
-	if s.setPhase(phase); err != nil || phase != PhaseSealing {
-		return retry, err
+	now, began := s.cfg.Clock.Now(), time.Now()
+	body, err := sp.Prove(ecu, provers)
+	if err := errors.Join(err, ctx.Err()); err != nil {
+		return err
 	}
-	body, err := s.prove(sp, provers)
-	if err != nil {
-		return retry, err
-	}
-	if err := ctx.Err(); err != nil {
-		return retry, err
-	}
+	took := time.Since(began)
+	s.metrics.proving.Observe(took.Seconds())
+	s.log.Info("proof made", "duration_ms", took.Milliseconds(), "claim_bytes", len(body), "tier_km", sp.Km())
 	id := wire.ID(body)
 	contents, cost := sp.Explain(s.cfg.Clock.Timing)
 	if err := s.cfg.Journal.Begin(id, now, wire.KindClaim, len(body), contents, cost); err != nil {
-		return retry, err
+		return err
 	}
 	due := now
 	if b, ok := s.plan().Last(sp.To.Snapshot.Day); ok {
@@ -51,27 +57,33 @@ func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindClaim, body, now, due)
 	if err != nil {
-		return retry, err
+		return err
 	}
 	s.metrics.sealed.WithLabelValues(string(wire.KindClaim)).Inc()
 	s.setPhase(PhaseWaiting)
-	return retry, s.dropped(dropped)
+	return s.dropped(dropped)
 }
 
-// next cuts the next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a prover for
-// each pick, else the phase that says why not.
-func (s *Sealer) next(st archive.State, list []attest.Message) (cut.Span, []cut.Prover, Phase, error) {
-	rules, today := s.cfg.Rules(), s.cfg.Clock.Today()
+// next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a
+// prover for each pick, else the phase that says why not.
+func (s *Sealer) next(st archive.State) (cut.Span, []cut.Prover, Phase, error) {
+	list, err := s.archive.Backlog(st)
+	if err != nil {
+		return cut.Span{}, nil, PhaseIdle, err
+	}
+	former, rules, today := st.ECU != s.ecu, s.cfg.Rules(), s.cfg.Clock.Today()
 	uses := rules.Uses(today)
 	for _, u := range s.warnings.Fresh(uses) {
 		s.log.Warn("policy is not used", "policy", u.Policy.Serial, "reason", u.Idle)
 	}
-	sp, provers, waits, err := rules.Choose(cut.Keys{Prover: s.cfg.Prover, Await: s.await}, s.plan(), st.Head, list, today)
+	sp, provers, waits, err := rules.Choose(cut.Keys{Prover: s.cfg.Prover, Await: s.await}, s.plan(), st.Head, list, today, former)
 	switch {
 	case err != nil || waits:
 		return sp, nil, PhaseKeys, err
+	case former && len(provers) == 0 && rules.Done(st.Head, list, today):
+		return sp, nil, PhaseIdle, s.archive.Bound(st.ECU, 0)
 	// An ECU that has not spoken yet may still hold what a forfeit would give up.
-	case len(provers) > 0 && (!sp.Forfeit || s.asker.Spoke()):
+	case len(provers) > 0 && (!sp.Forfeit || former || s.asker.Spoke()):
 		return sp, provers, PhaseSealing, nil
 	case slices.ContainsFunc(uses, func(u cut.Use) bool { return u.Idle == "" }):
 		return sp, nil, PhaseIdle, nil
@@ -83,24 +95,11 @@ func (s *Sealer) next(st archive.State, list []attest.Message) (cut.Span, []cut.
 func (s *Sealer) await(lacking []*terms.Policy) (waits bool, err error) {
 	was, st := s.archive.State(), s.archive.State()
 	waits = verdict.Await(&st, lacking, s.cfg.Clock.Now(), time.Duration(s.cfg.Clock.DayS)*time.Second)
-	if st != was {
+	if st.Awaited != was.Awaited || st.AwaitedSince != was.AwaitedSince {
 		s.log.Info("a claim waits for a proving key")
 		err = s.archive.Commit(func(next *archive.State) { next.Awaited, next.AwaitedSince = st.Awaited, st.AwaitedSince })
 	}
 	return waits, err
-}
-
-// prove makes the claim of a span.
-func (s *Sealer) prove(sp cut.Span, provers []cut.Prover) ([]byte, error) {
-	began := time.Now()
-	body, err := sp.Prove(s.ecu, provers)
-	if err != nil {
-		return nil, err
-	}
-	took := time.Since(began)
-	s.metrics.proving.Observe(took.Seconds())
-	s.log.Info("proof made", "duration_ms", took.Milliseconds(), "claim_bytes", len(body), "tier_km", sp.Km())
-	return body, nil
 }
 
 // dropped notes in the journal what went from the spool to make room.
@@ -111,9 +110,4 @@ func (s *Sealer) dropped(ids []wire.Hash) error {
 		}
 	}
 	return nil
-}
-
-// retryAt returns the instant from which claims may be made again, the zero time where nothing holds them.
-func (s *Sealer) retryAt(st archive.State) time.Time {
-	return verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter)
 }

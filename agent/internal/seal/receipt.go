@@ -45,9 +45,13 @@ func (s *Sealer) claimReceipt(body []byte, r *wire.Receipt, signed []byte) error
 		return err
 	}
 	if r.Accepted {
-		err = s.archive.CommitReceipt(c.To.Seq, r.Submission, signed, func(st *archive.State) { verdict.Accept(st, c.To, r) })
+		err = s.archive.CommitReceipt(c.ECU, c.To.Seq, r.Submission, signed, func(st *archive.State) { verdict.Accept(st, c.To, r) })
 	} else {
-		err = s.archive.Commit(func(st *archive.State) { verdict.Refuse(st, r, s.cfg.Clock.Now()) })
+		if c.ECU != s.ecu && r.Reason == wire.ReasonRevoked { // it ends after the hand-over: what ends before counts
+			err = s.archive.Bound(c.ECU, c.To.Seq)
+		} else {
+			err = s.archive.CommitOf(c.ECU, func(st *archive.State) { verdict.Refuse(st, r, s.cfg.Clock.Now()) })
+		}
 		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
 	}
 	if err != nil {

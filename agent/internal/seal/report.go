@@ -5,6 +5,7 @@ import (
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
+	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/wire"
 )
 
@@ -28,7 +29,7 @@ func (s *Sealer) report(ctx context.Context) error {
 		return nil
 	case s.reports.Families() == 0:
 		return s.skip(ctx, boundary)
-	case st.Reason == wire.ReasonUnknownVehicle && s.retryAt(st).After(s.cfg.Clock.Now()):
+	case st.Reason == wire.ReasonUnknownVehicle && verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter).After(s.cfg.Clock.Now()):
 		s.withhold("the collector does not know this vehicle: a report would spend privacy for nothing", nil)
 		return s.skip(ctx, boundary)
 	}

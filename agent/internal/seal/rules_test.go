@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/cut"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
@@ -244,6 +245,51 @@ func TestKilometresAreNotGivenUpForAnotherKind(t *testing.T) {
 	w.exchange()
 	if w.col.km != 5 || len(w.col.claims) != 5 { // a tier of 1 km each day
 		t.Errorf("%d km in %d claims", w.col.km, len(w.col.claims))
+	}
+}
+
+// The driver turns a kind off while a claim that tells of it waits: it does not leave the car any more, and no kilometre is lost,
+// whether or not it had been sent before.
+func TestKindTurnedOffIsWithdrawn(t *testing.T) {
+	for _, sent := range []bool{false, true} {
+		w := newWorld(t, every(1))
+		w.rule(mileage(1, 1, 10), safe(2))
+		w.start()
+		w.drive(10_000)
+		w.settle()
+		_, body, _ := w.spool.Next(wire.KindClaim, w.now)
+		body = bytes.Clone(body)
+		if sent {
+			w.col.answer(wire.KindClaim, body) // whose receipt is lost
+		}
+		w.reopen()
+		if _, again, _ := w.spool.Next(wire.KindClaim, w.now); !bytes.Equal(again, body) {
+			t.Error("withdrawn although nothing was turned off")
+		}
+		w.change = func(c *Config) {
+			rules := c.Rules
+			c.EveryDays, c.Rules = 1, func() cut.Rules {
+				r := rules()
+				r.Kinds = nil
+				return r
+			}
+		}
+		w.reopen()
+		if w.spool.Has(wire.ID(body)) {
+			t.Error("the claim still waits to be sent")
+		}
+		if e := must(w.journal.List(1))[0]; !strings.Contains(e.Outcome, "may or may not have left") {
+			t.Errorf("the journal says %q", e.Outcome)
+		}
+		w.drive(10_000)
+		w.exchange()
+		first := []uint16{1}
+		if sent {
+			first = []uint16{1, 2}
+		}
+		if d := cmp.Diff(map[uint32][]uint16{1: first, 2: {1}}, w.proven()); d != "" || w.col.km != 20 {
+			t.Errorf("sent %v: %d km: %s", sent, w.col.km, d)
+		}
 	}
 }
 

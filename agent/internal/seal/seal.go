@@ -58,6 +58,8 @@ type Spool interface {
 	// Put keeps b, synced, under its SHA-256; dropped names reports that went to make room.
 	Put(kind wire.Kind, b []byte, created, due time.Time) (id wire.Hash, dropped []wire.Hash, err error)
 	Has(id wire.Hash) bool
+	// Next returns the oldest of a kind that is due.
+	Next(kind wire.Kind, now time.Time) (id wire.Hash, b []byte, ok bool)
 	IDs(kind wire.Kind) []wire.Hash
 	// Postpone moves the due instant of a kind's submissions, except one, to due where it is earlier.
 	Postpone(kind wire.Kind, except wire.Hash, due time.Time) error
@@ -205,10 +207,16 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if s.archive, err = archive.Open(archive.Config{DB: cfg.DB, ECU: s.ecu, Max: cfg.MaxSnapshots, Damaged: s.damaged}); err != nil {
 		return nil, err
 	}
-	// An entry of the journal without a submission in the spool: the power went between the two.
+	// The driver may have turned a kind off since a claim was made. Had it left the car, the collector's head tells the next one.
+	if id, body, ok := cfg.Spool.Next(wire.KindClaim, time.Unix(1<<40, 0)); ok && cfg.Rules().Withdrawn(body) {
+		if err := cfg.Spool.Free(id); err != nil {
+			return nil, err
+		}
+	}
+	// An entry of the journal without a submission in the spool: it was withdrawn, or the power went between the two.
 	for _, id := range cfg.Journal.Waiting() {
 		if !cfg.Spool.Has(id) {
-			if err := cfg.Journal.End(id, cfg.Clock.Now(), "no longer held, after the power went: it may or may not have left the car"); err != nil {
+			if err := cfg.Journal.End(id, cfg.Clock.Now(), "no longer held, after a kind was turned off or the power went: it may or may not have left the car"); err != nil {
 				return nil, err
 			}
 		}

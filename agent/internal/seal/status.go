@@ -39,18 +39,13 @@ type Status struct {
 // Status returns what the sealer is doing.
 func (s *Sealer) Status() Status {
 	st := s.archive.State()
-	status := Status{Policies: s.cfg.Rules().Uses(s.cfg.Clock.Today())}
+	status := Status{Policies: s.cfg.Rules().UsesWith(s.cfg.Prover, s.cfg.Clock.Today())}
 	s.mu.Lock()
 	status.Phase, status.LastReceipt = s.phase, s.last
 	s.mu.Unlock()
-	for i, u := range status.Policies {
-		if _, ok := s.cfg.Prover(u.Policy); !ok && u.Idle == "" {
-			status.Policies[i].Idle = "its proving key is not on this car yet"
-		}
-	}
 	switch {
 	case st.Reason != "":
-		status.Reason, status.Remedy, status.Retry = st.Reason, verdict.Remedy(st.Reason), s.retryAt(st)
+		status.Reason, status.Remedy, status.Retry = st.Reason, verdict.Remedy(st.Reason), verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter)
 	case status.Phase == PhaseUnruled:
 		status.Remedy = "no rules that this car can use are in force: it claims once the collector has sent some; see the policies for why others are not used"
 	case status.Phase == PhaseKeys:

@@ -114,6 +114,9 @@ type collector struct {
 	pub      *ecdsa.PublicKey
 	today    func() uint32
 
+	// old are the bindings of keys whose ECUs left the car.
+	old map[wire.KeyID]*binding
+
 	claims   []*wire.Claim // accepted, in order
 	km       uint32
 	receipts map[wire.Hash]*wire.Receipt
@@ -134,8 +137,7 @@ func (c *collector) answer(kind wire.Kind, body []byte) *wire.Receipt {
 	case kind == wire.KindReport:
 		r.Reason = c.report(body)
 	default:
-		r.Reason = c.claim(body, r)
-		r.Head = c.head
+		r.Reason = c.credit(body, r)
 	}
 	r.Accepted = r.Reason == ""
 	c.receipts[id] = r
@@ -156,11 +158,38 @@ func (c *collector) report(body []byte) wire.Reason {
 	return ""
 }
 
-func (c *collector) claim(body []byte, r *wire.Receipt) wire.Reason {
+// A binding is a key's that is closed at cut; unknown ones are of no vehicle.
+type binding struct {
+	pub     *ecdsa.PublicKey
+	head    *wire.Head
+	cut     uint64
+	unknown bool
+}
+
+// credit judges a claim under the binding of its key.
+func (c *collector) credit(body []byte, r *wire.Receipt) wire.Reason {
 	cl, err := wire.DecodeClaim(body)
 	if err != nil {
 		return wire.ReasonMalformed
 	}
+	b := c.old[cl.ECU]
+	if b == nil {
+		defer func() { r.Head = c.head }()
+		return c.claim(cl, r)
+	}
+	pub, head := c.pub, c.head
+	c.pub, c.head = b.pub, b.head
+	defer func() { r.Head, b.head, c.pub, c.head = c.head, c.head, pub, head }()
+	switch {
+	case b.unknown:
+		return wire.ReasonUnknownKey
+	case cl.To.Seq > b.cut:
+		return wire.ReasonRevoked
+	}
+	return c.claim(cl, r)
+}
+
+func (c *collector) claim(cl *wire.Claim, r *wire.Receipt) wire.Reason {
 	from, whole := cl.From.Snapshot()
 	if !whole || attest.Verify(c.pub, program, from) != nil || attest.Verify(c.pub, program, cl.To) != nil {
 		return wire.ReasonSignature

@@ -46,11 +46,12 @@ const longSpan = 40
 // before; and up to that one from an older one, up to 40 floors of distance, so that a counter which runs high or low by little each
 // day is found. True means a finding: they differ by more than the configured share and floor. Nothing of it is ever sent.
 //
-// Call it only for a snapshot that came by itself: one that was asked for tells of another moment. Only consecutive sequence numbers
-// are compared. The ECU signs when it wakes, which may be before the agent runs, so distance that was recovered after a restart may
+// Call it for a snapshot that was asked for only where the car has not moved in this run of the agent: it tells of another moment. Of
+// several that were asked for, which tell of as many moments before this run, only the first is compared, with what came before the
+// run. Only consecutive sequence numbers are compared. The ECU signs when it wakes, which may be before the agent runs, so distance that was recovered after a restart may
 // lie on either side of a snapshot and widens what is allowed. Where distance may have been driven that no source could tell
 // afterwards, only a counted distance above the attested one is a finding.
-func (r *Recorder) Attested(programDay uint32, seq uint64, odometerM uint32) (f Finding, found bool) {
+func (r *Recorder) Attested(programDay uint32, seq uint64, odometerM uint32, asked bool) (f Finding, found bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was, base := r.mark, r.base
@@ -59,7 +60,8 @@ func (r *Recorder) Attested(programDay uint32, seq uint64, odometerM uint32) (f 
 	}
 	is := mark{true, seq, programDay, odometerM, r.odometer.Total(), r.odometer.Recovered(), r.odometer.Losses()}
 	var long Finding
-	goesOn := was.Set && base.Set && seq == was.Seq+1
+	goesOn := was.Set && base.Set && seq == was.Seq+1 && !(asked && r.answered)
+	r.answered = asked
 	if goesOn {
 		f, found = r.differ(was, is, is.Losses != was.Losses || r.odometer.Pending())
 		// What was not recovered yet when the snapshot before came has been by now.

@@ -154,7 +154,7 @@ func TestAttested(t *testing.T) {
 	}
 	check := func(what string, day uint32, seq uint64, metres uint32, want bool) {
 		t.Helper()
-		f, found := r.Attested(day, seq, metres)
+		f, found := r.Attested(day, seq, metres, false)
 		if found != want || found && (f.String() == "" || f.ToDay != day) {
 			t.Errorf("%s: %v, %+v", what, found, f)
 		}
@@ -188,6 +188,17 @@ func TestAttested(t *testing.T) {
 	check("after it was", 11, 20, 81_000+60_000, false)
 	travel(1000)
 	check("and sharp again", 12, 21, 141_000+30_000, true)
+
+	// What was driven while the agent was away comes in one answer: its snapshots are not held against each other.
+	for day := range uint32(5) {
+		if f, found := r.Attested(13+day, uint64(22+day), 171_000+(1+day)*50_000, true); found != (day == 0) {
+			t.Errorf("snapshot %d of an answer: %v, %+v", day, found, f)
+		}
+	}
+	travel(1000)
+	check("and on from the last of them", 18, 27, 421_000+20_000, false)
+	travel(1000)
+	check("sharply", 19, 28, 441_000+30_000, true)
 	if n := len(r.Odometer().Events); n == 0 {
 		t.Error("findings are no events")
 	}

@@ -38,7 +38,7 @@ func (f fortnight) findings(t *testing.T, db *badger.DB) (n int) {
 	r := reopen()
 	sign := func(day int) {
 		seq++
-		if _, found := r.Attested(uint32(day), seq, uint32(driven/1000*f.permille/1000)); found {
+		if _, found := r.Attested(uint32(day), seq, uint32(driven/1000*f.permille/1000), false); found {
 			n++
 		}
 	}

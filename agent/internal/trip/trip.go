@@ -75,6 +75,7 @@ type Recorder struct {
 	use       use
 	mark      mark // the last snapshot
 	base      mark // the one that the long comparison begins at
+	answered  bool // mark was asked for in this run
 	last      moment
 	picks     [vss.NumRoles]pick
 

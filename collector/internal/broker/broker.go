@@ -50,6 +50,7 @@ const (
 	defaultStreamBytes = 256 << 20
 	memoryBytes        = 16 << 20
 	maxConnections     = 4096
+	maxPending         = 4 << 20 // what waits for a client that does not read: more than the intake fetches at once
 	dedupeWindow       = 2 * time.Minute
 	readyTimeout       = 20 * time.Second
 	handshakeSeconds   = 5. // for TLS, and as long again for the client to name itself
@@ -133,6 +134,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		NoSigs:             true,
 		MaxPayload:         MaxPayload,
 		MaxConn:            maxConnections,
+		MaxPending:         maxPending,
 		JetStream:          true,
 		StoreDir:           cfg.Dir,
 		JetStreamMaxStore:  2*cfg.StreamBytes + stateBytes,
@@ -163,6 +165,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := b.createStreams(ctx, cfg.StreamBytes); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}
+	auth.ready.Store(true)
 	return b, nil
 }
 

@@ -2,10 +2,13 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +55,36 @@ func queued(t *testing.T, b *Broker, stream string, n uint64) {
 		got = messages(t, b, stream)
 	}
 	t.Errorf("%s holds %d messages, want %d", stream, got, n)
+}
+
+// TestVehiclesAtTheDoor: vehicles that have waited for the broker connect as soon as it listens, before its queues are there. It starts all
+// the same, and the streams are its own.
+func TestVehiclesAtTheDoor(t *testing.T) {
+	for range 5 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().(*net.TCPAddr).AddrPort()
+		l.Close()
+		ctx, stop := context.WithCancel(t.Context())
+		var vehicles sync.WaitGroup
+		for i := range 8 {
+			vehicles.Go(func() {
+				for ctx.Err() == nil {
+					c := mqtt.NewClient(options(addr, fmt.Sprint("V", i)))
+					if tok := c.Connect(); tok.WaitTimeout(time.Minute) && tok.Error() == nil {
+						c.Disconnect(0)
+					}
+				}
+			})
+		}
+		b := start(t, Config{Listen: addr.String()})
+		stop()
+		vehicles.Wait()
+		connect(t, b.Addr(), "V1")
+		b.Close()
+	}
 }
 
 func TestQueuesWhatVehiclesPublish(t *testing.T) {

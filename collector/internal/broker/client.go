@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -24,6 +25,7 @@ const (
 
 // Reasons of a refused connect, the values of the metric's label.
 const (
+	refusedStarting    = "starting"
 	refusedHandshake   = "handshake"
 	refusedFull        = "too_many"
 	refusedID          = "client_id"
@@ -45,6 +47,9 @@ type authenticator struct {
 	now       func() time.Time
 	refused   *prometheus.CounterVec
 	live      connections
+	// ready says that the queues and the bounded streams of the server's own are there. A client before that would have the server make
+	// its streams without bounds, and Start would fail over them.
+	ready atomic.Bool
 
 	mu       sync.Mutex
 	reported map[string]time.Time // by reason
@@ -56,13 +61,13 @@ func newAuthenticator(cfg Config, publisher wire.PublicKey) *authenticator {
 		live: connections{all: make(map[uint64]live)},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_broker_refused_connects_total",
-			Help: "MQTT connects refused, by reason: TLS handshake, too many at once, no vehicle's name as client id, another vehicle's certificate, " +
-				"vehicle not registered, not enrolled or revoked, another device key than the registered one, look-up failed, " +
-				"the publisher's name without its key.",
+			Help: "MQTT connects refused, by reason: broker not ready yet, TLS handshake, too many at once, no vehicle's name as client id, " +
+				"another vehicle's certificate, vehicle not registered, not enrolled or revoked, another device key than the registered one, " +
+				"look-up failed, the publisher's name without its key.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range []string{
-		refusedHandshake, refusedFull, refusedID, refusedCertificate, refusedUnknown, refusedDevice, refusedLookup, refusedPublisher,
+		refusedStarting, refusedHandshake, refusedFull, refusedID, refusedCertificate, refusedUnknown, refusedDevice, refusedLookup, refusedPublisher,
 	} {
 		a.refused.WithLabelValues(reason)
 	}
@@ -73,6 +78,10 @@ func newAuthenticator(cfg Config, publisher wire.PublicKey) *authenticator {
 func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if addr := c.RemoteAddress(); addr != nil && addr.Network() == "pipe" {
 		return true
+	}
+	if !a.ready.Load() {
+		a.refused.WithLabelValues(refusedStarting).Inc()
+		return false
 	}
 	s, ok := c.(fmt.Stringer)
 	if !ok {

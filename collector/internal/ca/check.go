@@ -24,14 +24,15 @@ const (
 // Pool reads the certificates of the authorities that may sign ECUs' certificates: a file of PEM blocks, at most 64 KiB. A file without
 // any and a certificate that is not an authority's are refused.
 func Pool(path string) (*x509.CertPool, error) {
+	const remedy = "give the authority's certificate, such as ecu-ca.pem"
 	all, err := readCertificates(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; %s", err, remedy)
 	}
 	pool := x509.NewCertPool()
 	for i, c := range all {
 		if !c.BasicConstraintsValid || !c.IsCA || c.KeyUsage&x509.KeyUsageCertSign == 0 {
-			return nil, fmt.Errorf("cannot use certificates %s: number %d, %q, is not an authority's", path, i+1, c.Subject.CommonName)
+			return nil, fmt.Errorf("cannot use certificates %s: number %d, %q, is not an authority's; %s", path, i+1, c.Subject.CommonName, remedy)
 		}
 		pool.AddCert(c)
 	}

@@ -42,7 +42,7 @@ func newRegistry() *cobra.Command {
 		if err := evidence.ExportRegistry(cmd.Context(), cfg.Records(), program, &b); err != nil {
 			return err
 		}
-		return writeDocument(*out, b.Bytes())
+		return writeNew(*out, b.Bytes(), 0o600)
 	}
 	cmd.AddCommand(command.WithConfig(command.Require(export, "out")))
 	return cmd
@@ -83,7 +83,11 @@ func readClaim(path string) (*wire.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wire.DecodeClaim(b)
+	m, err := wire.DecodeClaim(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w; give a whole file that `collector claim export` wrote", err)
+	}
+	return m, nil
 }
 
 func newClaimVerify() *cobra.Command {
@@ -148,7 +152,7 @@ func newChecker(p *policy.Program, keys string, policies []string, registry, aut
 	}
 	lock, err := claim.ReadLock(keys)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; give the directory that `collector init` or `collector ceremony seal` wrote", err)
 	}
 	if p.Environment == wire.Production && lock.Environment != wire.Production {
 		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup, and the program is for production", keys)

@@ -33,13 +33,15 @@ func withProgram(cmd *cobra.Command) func() (*policy.Program, error) {
 	return func() (*policy.Program, error) { return policy.OpenProgram(*root, *program, *charter) }
 }
 
-// writeDocument writes a document to a path that must not exist.
-func writeDocument(path string, b []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// writeDocument writes a document that anybody may read to a path that must not exist.
+func writeDocument(path string, b []byte) error { return writeNew(path, b, 0o644) }
+
+func writeNew(path string, b []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot write %s: it exists; choose another name or remove it", path)
 	} else if err != nil {
-		return fmt.Errorf("cannot write document: %w", err)
+		return fmt.Errorf("cannot write document: %w; choose a directory that exists and may be written", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if _, err := f.Write(b); err != nil {
@@ -58,7 +60,7 @@ func newPolicyBuild() *cobra.Command {
 	}
 	open := withProgram(cmd)
 	keys := cmd.Flags().String("keys", "", "directory with the lock file of the proof system's keys (required)")
-	out := cmd.Flags().String("out", "", "directory to write to (required)")
+	out := cmd.Flags().String("out", "", "directory to write to, which must exist (required)")
 	cmd.RunE = func(cmd *cobra.Command, sources []string) error {
 		p, err := open()
 		if err != nil {

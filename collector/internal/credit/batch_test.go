@@ -492,13 +492,14 @@ func TestBatchIsOneByOne(t *testing.T) {
 	})
 }
 
-// TestAcceptedClaimsAreKept keeps the bytes of what was accepted, each once, and of nothing else.
+// TestAcceptedClaimsAreKept keeps the bytes of what credits stand on, each once, and of nothing else: not of a span proven again.
 func TestAcceptedClaimsAreKept(t *testing.T) {
 	r, e := newRig(t), newECU(t)
 	birth, device := r.add("V1", e)
 	to := e.at(t, 1, 99, 1_020_000)
-	first, further := r.encode(r.span(e, birth, to)), r.encode(r.span(e, birth, to, proof{1, 0}))
-	for _, body := range [][]byte{first, r.encode(r.span(e, birth, to, proof{1, 4})), []byte("x"), further, first, further} {
+	first, again := r.encode(r.span(e, birth, to)), r.encode(r.span(e, birth, to, proof{1, 0}))
+	further := r.encode(r.span(e, birth, to, proof{1, 0}, proof{2, 0}))
+	for _, body := range [][]byte{first, r.encode(r.span(e, birth, to, proof{1, 4})), []byte("x"), again, further, first, again, further} {
 		r.submit("V1", wire.KindClaim, body)
 	}
 	r.submit("V1", wire.KindReport, report(t, device, wire.Report{Vehicle: "V1", Charter: r.cfg.CharterID, Epoch: today, Families: wire.FamilyHours}))

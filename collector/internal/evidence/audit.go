@@ -2,12 +2,14 @@ package evidence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
 )
 
 // Audit replays the ledger in a directory from nothing under the pinned root, with openings when a file of them is named.
@@ -32,5 +34,9 @@ func Audit(ctx context.Context, dir, rootPath, openingsPath string) (audit.Repor
 		}
 		c.Openings = opened
 	}
-	return audit.Audit(ctx, c)
+	report, err := audit.Audit(ctx, c)
+	if errors.Is(err, tlog.ErrEmpty) {
+		err = fmt.Errorf("%w; name the directory ledger below the collector's state_dir, or a copy of it", err)
+	}
+	return report, err
 }

@@ -437,12 +437,13 @@ func TestExplain(t *testing.T) {
 		{"whole", c, []*terms.Policy{mileage, safe}, []string{
 			"Claim " + wire.ID(must(c.Encode())).String(), "ECU key " + e.pub.ID().String(),
 			"snapshot 10 on program day 11 and snapshot 20 on program day 21. At most 9 other snapshots lie between them; the span is 10 days.",
-			"is given up", "under policy 1 (mileage), tier 0:\n  - at least 5 km driven;\n  - at most 70 m driven for every 1 s of driving;\n  - worth 5 km, at most 100",
-			"it is 5 km or more. An agent claims the highest tier it reaches, so it is likely below 50 km", "under policy 2 (safe), tier 1:\n  - at least 50 km driven;",
+			"is given up", "under policy 1 (mileage), tier 0:\n  - at least 5 km driven;\n  - at most 70 m driven for every 1 s of driving;\n  - worth 5 km, at most 100 for each day of the span.\n-",
+			"it is 5 km or more. An agent claims the highest tier it reaches, so it is likely below 50 km", "under policy 2 (safe), tier 1:\n  - at least 50 km driven;\n  - at most 70 m driven for every 1 s of driving.\n\nIt does not reveal",
 		}, []string{"give that policy"}},
 		{"top tier", head(span(e.at(t, 10), e.at(t, 12), e, mileage)), []*terms.Policy{mileage}, []string{
 			"begins with snapshot 10, which the collector has; at most 1 other snapshot lies", "it is 50 km or more;",
 		}, []string{"likely below", "given up"}},
+		{"one day", span(e.at(t, 10), e.at(t, 11), e, mileage), []*terms.Policy{mileage}, []string{"; the span is 1 day.\n"}, nil},
 		{"unknown policy", span(e.at(t, 10), e.at(t, 11), e, mileage), nil, []string{"tier 1 of policy 1", "At most 0 other snapshots lie"}, []string{"km"}},
 	} {
 		var b strings.Builder

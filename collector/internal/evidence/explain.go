@@ -24,8 +24,8 @@ func Explain(w io.Writer, m *wire.Claim, policies []*terms.Policy) error {
 		between = "1 other snapshot lies"
 	}
 	if from, whole := m.From.Snapshot(); whole {
-		fmt.Fprintf(&t, "- ECU key %s signed snapshot %d on program day %d and snapshot %d on program day %d. At most %s between them; the span is %d days.\n",
-			m.ECU, from.Seq, from.Day, m.To.Seq, m.To.Day, between, m.To.Day-from.Day)
+		fmt.Fprintf(&t, "- ECU key %s signed snapshot %d on program day %d and snapshot %d on program day %d. At most %s between them; the span is %s.\n",
+			m.ECU, from.Seq, from.Day, m.To.Seq, m.To.Day, between, days(m.To.Day-from.Day))
 	} else {
 		fmt.Fprintf(&t, "- ECU key %s signed snapshot %d on program day %d. The span begins with snapshot %d, which the collector has; at most %s between them.\n",
 			m.ECU, m.To.Seq, m.To.Day, m.From.Seq, between)
@@ -46,11 +46,12 @@ func Explain(w io.Writer, m *wire.Claim, policies []*terms.Policy) error {
 			continue
 		}
 		fmt.Fprintf(&t, "- Between the two, under policy %d (%s), tier %d:\n", doc.Serial, doc.Kind, tier)
+		var asks []string
 		for _, r := range slices.Concat(doc.Tiers[tier].Rows, doc.Rows) {
-			fmt.Fprintf(&t, "  - %s;\n", policy.Words(r))
+			asks = append(asks, policy.Words(r))
 		}
 		if km := doc.Tiers[tier].Km; km > 0 {
-			fmt.Fprintf(&t, "  - worth %d km, at most %d for each day of the span.\n", km, doc.CapKm)
+			asks = append(asks, fmt.Sprintf("worth %d km, at most %d for each day of the span", km, doc.CapKm))
 			if tier+1 < len(doc.Tiers) {
 				secrets += fmt.Sprintf("- the distance: it is %d km or more. An agent claims the highest tier it reaches, so it is likely below %d km;\n",
 					km, doc.Tiers[tier+1].Km)
@@ -58,6 +59,7 @@ func Explain(w io.Writer, m *wire.Claim, policies []*terms.Policy) error {
 				secrets += fmt.Sprintf("- the distance: it is %d km or more;\n", km)
 			}
 		}
+		fmt.Fprintf(&t, "  - %s.\n", strings.Join(asks, ";\n  - "))
 	}
 	t.WriteString("\nIt does not reveal:\n" + secrets +
 		"- where the car was and who drove it: no counter holds that;\n" +
@@ -66,4 +68,11 @@ func Explain(w io.Writer, m *wire.Claim, policies []*terms.Policy) error {
 		"\nIts ECU key is the same in all claims of that ECU: whoever has several can tell that they belong together.\n")
 	_, err = io.WriteString(w, t.String())
 	return err
+}
+
+func days(n uint32) string {
+	if n == 1 {
+		return "1 day"
+	}
+	return fmt.Sprintf("%d days", n)
 }

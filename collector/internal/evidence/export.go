@@ -33,6 +33,17 @@ func ExportClaims(ctx context.Context, records, dir, vehicle string) (n int, err
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if vehicle != "" {
+		err := db.View(ctx, func(tx *store.Tx) error {
+			_, err := tx.Vehicle(ctx, vehicle)
+			return err
+		})
+		if errors.Is(err, store.ErrNotFound) {
+			return 0, fmt.Errorf("cannot export claims: vehicle %s is not registered: `collector vehicle list` prints those that are", vehicle)
+		} else if err != nil {
+			return 0, fmt.Errorf("cannot export claims: %w", err)
+		}
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return 0, fmt.Errorf("cannot export claims: %w", err)
 	}

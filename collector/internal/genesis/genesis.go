@@ -53,20 +53,20 @@ type Config struct {
 // Init makes the program and returns its identifier.
 func Init(cfg Config) (wire.Hash, error) {
 	src := defaultSource()
-	if err := config.Load(cfg.Source, &src); err != nil {
+	if err := config.LoadAs("program source", cfg.Source, &src); err != nil {
 		return wire.Hash{}, err
 	}
 	// Every source is read before anything is written, so that a fault leaves no half of a program.
 	config.Resolve(cfg.Source, &src.Charter)
 	var charter charterSource
-	if err := config.Load(src.Charter, &charter); err != nil {
+	if err := config.LoadAs("charter source", src.Charter, &charter); err != nil {
 		return wire.Hash{}, err
 	}
 	policies := make([]policy.Source, len(src.Policies))
 	var documents []*terms.Policy
 	for i := range src.Policies {
 		config.Resolve(cfg.Source, &src.Policies[i])
-		if err := config.Load(src.Policies[i], &policies[i]); err != nil {
+		if err := config.LoadAs("policy source", src.Policies[i], &policies[i]); err != nil {
 			return wire.Hash{}, err
 		}
 		documents = append(documents, policies[i].Policy(wire.Hash{}, claim.Lock{}))

@@ -84,7 +84,7 @@ func (r *Registry) Revoke(ctx context.Context, key wire.KeyID) (h Handover, err 
 			return err
 		}
 		if len(all) == 0 {
-			return errors.New("it is not registered")
+			return errors.New("it is not registered: `collector ecu list` prints the keys")
 		}
 		last := all[len(all)-1]
 		if last.Revoked {
@@ -120,7 +120,7 @@ func release(ctx context.Context, tx *store.Tx, vehicle string, final *attest.Id
 	}
 	b, err := tx.OpenBinding(ctx, vehicle)
 	if errors.Is(err, store.ErrNotFound) {
-		return h, errors.New("no ECU is bound to it")
+		return h, errors.New("no ECU is bound to it: bind one with `collector ecu bind`")
 	} else if err != nil {
 		return h, err
 	}
@@ -134,7 +134,7 @@ func end(ctx context.Context, tx *store.Tx, b store.Binding, final *attest.Ident
 		h.Cut = final.Snapshot.Seq
 		switch {
 		case final.Key != b.ECU:
-			return h, fmt.Errorf("the hand-over's identity is of key %s, not of key %s, which is bound to vehicle %s", final.Key.ID(), h.ECU, b.Vehicle)
+			return h, fmt.Errorf("the hand-over's identity is of key %s, not of key %s, which is bound to vehicle %s: give the identity of the ECU that was taken out", final.Key.ID(), h.ECU, b.Vehicle)
 		case h.Cut < h.Head:
 			return h, fmt.Errorf("the hand-over's identity is snapshot %d, and snapshot %d is credited already: make the identity again", h.Cut, h.Head)
 		}

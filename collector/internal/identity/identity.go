@@ -84,7 +84,7 @@ func (r *Registry) Add(ctx context.Context, v Vehicle) (account, token string, e
 	}
 	err = r.cfg.DB.Update(ctx, func(tx *store.Tx) error {
 		if _, err := tx.Vehicle(ctx, v.ID); err == nil {
-			return errors.New("it is already registered")
+			return errors.New("it is already registered: to give it another ECU, `collector ecu replace`")
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}

@@ -9,6 +9,7 @@ package policy
 
 import (
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,7 +44,7 @@ func OpenProgram(root, program, charter string) (*Program, error) {
 		return nil, err
 	}
 	if p.Charter, _, err = terms.OpenCharter(doc, id, b); err != nil {
-		return nil, fmt.Errorf("cannot use charter %s: %w", charter, err)
+		return nil, fmt.Errorf("cannot use charter %s: %w; give the program's charter.cose", charter, err)
 	}
 	return p, nil
 }
@@ -60,7 +61,7 @@ func (p *Program) covers(doc *terms.Policy) error {
 func (p *Program) Build(sources []string, keys string) ([]*terms.Policy, error) {
 	lock, err := claim.ReadLock(keys)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; give the directory that `collector init` or `collector ceremony seal` wrote", err)
 	}
 	if p.Environment == wire.Production && lock.Environment != wire.Production {
 		return nil, fmt.Errorf("cannot build policies for production with the keys in %s: they are from a development setup; run the ceremony", keys)
@@ -68,7 +69,7 @@ func (p *Program) Build(sources []string, keys string) ([]*terms.Policy, error) 
 	var docs []*terms.Policy
 	for _, path := range sources {
 		var s Source
-		if err := config.Load(path, &s); err != nil {
+		if err := config.LoadAs("policy source", path, &s); err != nil {
 			return nil, err
 		}
 		doc := s.Policy(p.ID, lock)
@@ -116,6 +117,9 @@ func (p *Program) Verify(paths []string) ([]*terms.Policy, error) {
 		if err == nil {
 			err = p.covers(doc)
 		}
+		if errors.Is(err, wire.ErrNotSigned) {
+			err = fmt.Errorf("%w: give the signed one (`collector policy sign`)", err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot accept policy %s: %w", path, err)
 		}
@@ -158,7 +162,7 @@ func Read(path string) (*Document, error) {
 		payload, d.Signer = m.Payload, &id
 	}
 	if d.Policy, err = terms.DecodePolicy(payload); err != nil {
-		return nil, fmt.Errorf("cannot read policy %s: %w", path, err)
+		return nil, fmt.Errorf("cannot read policy %s: %w; give what `collector policy build` or `policy sign` wrote", path, err)
 	}
 	return d, nil
 }

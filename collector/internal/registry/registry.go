@@ -6,12 +6,12 @@ package registry
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
-	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
@@ -26,8 +26,8 @@ type Config struct {
 	// Program is the program's identifier and Timing its clock's.
 	Program wire.Hash
 	Timing  terms.Timing
-	// ECUCA is the file with the authorities that certify ECUs: ca.Pool.
-	ECUCA string
+	// ECUCA holds the authorities that certify ECUs: ca.Pool.
+	ECUCA *x509.CertPool
 	// TokenLife is how long a token for enrolment is good.
 	TokenLife time.Duration
 	Now       func() time.Time
@@ -42,16 +42,12 @@ type Desk struct {
 
 // Open opens the records.
 func Open(ctx context.Context, cfg Config) (*Desk, error) {
-	pool, err := ca.Pool(cfg.ECUCA)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use program.ecu_ca: %w", err)
-	}
 	db, err := store.Open(ctx, store.Config{Path: cfg.Records, Role: store.Admin})
 	if err != nil {
 		return nil, err
 	}
 	r, err := identity.New(identity.Config{
-		DB: db, Program: cfg.Program, Clock: terms.Clock{Timing: cfg.Timing, Now: cfg.Now}, ECUCA: pool,
+		DB: db, Program: cfg.Program, Clock: terms.Clock{Timing: cfg.Timing, Now: cfg.Now}, ECUCA: cfg.ECUCA,
 		TokenLife: cfg.TokenLife,
 	})
 	if err != nil {

@@ -20,12 +20,16 @@ func TestOpenRefuses(t *testing.T) {
 	if err := ca.Init(filepath.Join(dir, "ca"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	pool, err := ca.Pool(filepath.Join(dir, "ca", "ecu-ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	good := Config{
 		Records: filepath.Join(dir, "records.db"), Program: wire.Hash{1}, Timing: terms.Timing{DayS: 60, DropS: 10},
-		ECUCA: filepath.Join(dir, "ca", "ecu-ca.pem"), Now: time.Now, TokenLife: time.Hour,
+		ECUCA: pool, Now: time.Now, TokenLife: time.Hour,
 	}
 	for name, edit := range map[string]func(*Config){
-		"program.ecu_ca":           func(c *Config) { c.ECUCA = filepath.Join(dir, "none") },
+		"no authority":             func(c *Config) { c.ECUCA = nil },
 		"program or clock missing": func(c *Config) { c.Program = wire.Hash{} },
 		"database file":            func(c *Config) { c.Records = "" },
 	} {

@@ -3,6 +3,7 @@ package settle
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,7 +74,9 @@ func TestDocuments(t *testing.T) {
 				w.step()
 			}
 			w.stop()
-			w.documents = good
+			if c.want != "" {
+				w.documents = good
+			}
 			w.must(w.start())
 			w.credit("anna", anna, 40)
 			w.at(6)
@@ -86,6 +89,40 @@ func TestDocuments(t *testing.T) {
 			w.stop()
 		})
 	}
+}
+
+// TestWithdrawn takes policies that are logged off the list, the first, a stop, and both: the settler does not start, leaves no trace, and
+// goes on once they are listed again.
+func TestWithdrawn(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.documents = append(w.documents, w.mileage(2, 400), w.stopped(3))
+	w.must(w.start())
+	w.at(0)
+	w.stop()
+	good, size := w.documents, w.log.Size()
+	for _, c := range []struct {
+		listed []Document
+		want   int // the policy that is named
+	}{
+		{[]Document{good[0], good[1], good[3], good[4]}, 1},
+		{good[:4:4], 3},
+		{append(good[:3:3], w.mileage(4, 300)), 2}, // also when a successor is listed
+		{good[:2:2], 1},
+	} {
+		w.documents = c.listed
+		want := fmt.Sprintf("cannot start settler: policy %d is in the ledger and not in program.policies: list its file again; to end it, log a stop", c.want)
+		if err := w.start(); err == nil || err.Error() != want || w.log.Size() != size {
+			t.Errorf("got %v with %d entries, want %s with %d", err, w.log.Size(), want, size)
+		}
+		w.stop()
+	}
+	w.documents = append(good[:5:5], w.mileage(4, 300))
+	w.must(w.start())
+	w.at(1)
+	if r := w.audit(); r.Policies != 4 || r.Blocks != 2 {
+		t.Errorf("audit reports %s", r)
+	}
+	w.stop()
 }
 
 // TestFirstDocuments refuses misordered documents at the very first start, and begins with them in order, before what is in the outbox.

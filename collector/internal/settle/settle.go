@@ -151,7 +151,8 @@ func (s *Settler) load(ctx context.Context) error {
 	return nil
 }
 
-// check finds the documents that the log lacks, and refuses them together when one may not follow: numbered, it would stay for good.
+// check finds the documents that the log lacks, and refuses them together when one may not follow: numbered, it would stay for good. It
+// refuses to go on without a policy that is logged, for agents obey them all, and claims are judged by those that are listed.
 func (s *Settler) check() error {
 	if p, id := s.replay.Program(); p != nil {
 		for _, d := range s.c.Documents {
@@ -164,10 +165,14 @@ func (s *Settler) check() error {
 	for i, d := range s.c.Documents {
 		list[i] = ledger.Entry{Type: d.Type, Body: d.Body}
 	}
-	var err error
-	if s.documents, err = s.replay.NewDocuments(list); err != nil {
+	lacking, absent, err := s.replay.NewDocuments(list)
+	if err != nil {
 		return fmt.Errorf("cannot start settler: %w; restore the document that is logged, list policies by rising serials, or give a changed one a higher serial", err)
 	}
+	if len(absent) > 0 {
+		return fmt.Errorf("cannot start settler: policy %d is in the ledger and not in program.policies: list its file again; to end it, log a stop", absent[0])
+	}
+	s.documents = lacking
 	return nil
 }
 

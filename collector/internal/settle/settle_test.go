@@ -157,11 +157,16 @@ func (w *world) charter(serial uint16, board ...crypto.Signer) Document {
 }
 
 // mileage signs a policy anew with each call.
-func (w *world) mileage(serial uint16, km uint32) Document {
+func (w *world) mileage(serial uint16, km uint32) Document { return w.distance(serial, km, false) }
+
+// stopped is a stop of mileage.
+func (w *world) stopped(serial uint16) Document { return w.distance(serial, 500, true) }
+
+func (w *world) distance(serial uint16, km uint32, stop bool) Document {
 	w.t.Helper()
 	row := wire.Row{B: int64(km) * 1000}
 	row.A[wire.OdometerM] = 1
-	b, err := terms.SealPolicy(w.policy, &terms.Policy{Version: wire.Version, Program: w.id, Serial: serial, Kind: terms.KindMileage, ToDay: 1000,
+	b, err := terms.SealPolicy(w.policy, &terms.Policy{Version: wire.Version, Program: w.id, Serial: serial, Kind: terms.KindMileage, ToDay: 1000, Stop: stop,
 		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, Lock: wire.Hash{4}, CapKm: 1000, Tiers: []terms.Tier{{Km: km, Rows: []wire.Row{row}}}})
 	w.must(err)
 	return Document{ledger.TypePolicy, b}

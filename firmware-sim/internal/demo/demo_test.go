@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,20 @@ func TestProcess(t *testing.T) {
 	}
 	if _, err := start("child", nil, filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("started a program that is not there")
+	}
+}
+
+// TestProcessThatEndsByItself: nobody asked for the end, and so it ends the demo; stopping what has ended still tells how.
+func TestProcessThatEndsByItself(t *testing.T) {
+	d := &demo{journey: newJourney(io.Discard, time.Now(), 1), ended: make(chan error, 1)}
+	if _, err := d.start("child", "sh", "-c", "exit 3"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-d.ended; err == nil || !strings.Contains(err.Error(), "child ended by itself: exit status 3") {
+		t.Error(err)
+	}
+	if err := d.stop(); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+		t.Error(err)
 	}
 }
 

@@ -30,7 +30,8 @@ type process struct {
 
 // start runs a program and hands each line of its log to line, from one goroutine, until the program ends.
 func start(name string, line func(source string, text []byte), argv ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan error, 1)}
+	done := make(chan error, 1)
+	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), done: done}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)
@@ -43,7 +44,7 @@ func start(name string, line func(source string, text []byte), argv ...string) (
 		return nil, fmt.Errorf("cannot start %s: %w", name, err)
 	}
 	go func() {
-		defer close(p.done)
+		defer close(done) // not p.done: who watches the process puts a channel of its own there
 		lines := bufio.NewScanner(stderr)
 		lines.Buffer(make([]byte, 4<<10), maxLine)
 		for lines.Scan() {
@@ -51,7 +52,7 @@ func start(name string, line func(source string, text []byte), argv ...string) (
 		}
 		// A line beyond the bound ends the scan, not the program: the rest must still be read.
 		_, copyErr := io.Copy(io.Discard, stderr)
-		p.done <- errors.Join(lines.Err(), copyErr, p.cmd.Wait())
+		done <- errors.Join(lines.Err(), copyErr, p.cmd.Wait())
 	}()
 	return p, nil
 }

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -34,13 +35,17 @@ func ecuFlags(cmd *cobra.Command) *registry.ECU {
 	return e
 }
 
-// finalFlags adds the flags of which one says how a binding ends.
-func finalFlags(cmd *cobra.Command) (final *string) {
-	final = cmd.Flags().String("final", "", "file with the identity that the ECU made when it was taken out")
-	cmd.Flags().Bool("dead", false, "the ECU makes no identity any more: end the binding where it was credited last")
-	cmd.MarkFlagsOneRequired("final", "dead")
-	cmd.MarkFlagsMutuallyExclusive("final", "dead")
-	return final
+// finalFlags adds the flags that say how a binding ends, and returns how to read them: the file with the last identity, or none for an
+// ECU that is dead. What they hold decides, not whether they are there: an empty file name would pass for a dead ECU and lose what it drove.
+func finalFlags(cmd *cobra.Command) func() (string, error) {
+	final := cmd.Flags().String("final", "", "file with the identity that the ECU made when it was taken out")
+	dead := cmd.Flags().Bool("dead", false, "the ECU makes no identity any more: end the binding where it was credited last")
+	return func() (string, error) {
+		if *dead == (*final != "") {
+			return "", errors.New("cannot end binding: give the file that the ECU made as --final, or --dead when it makes none")
+		}
+		return *final, nil
+	}
 }
 
 func vehicleFlag(cmd *cobra.Command) *string {
@@ -72,10 +77,14 @@ func newECURelease(administer Administer) *cobra.Command {
 		Example: "  collector ecu release --config collector.yaml --vehicle CAR1 --final ecu7.identity.pem",
 		Args:    cobra.NoArgs,
 	}
-	vehicle, final := vehicleFlag(cmd), finalFlags(cmd)
+	vehicle, end := vehicleFlag(cmd), finalFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		final, err := end()
+		if err != nil {
+			return err
+		}
 		return handOver(cmd, administer, "released", func(d *registry.Desk) (identity.Handover, error) {
-			return d.Release(cmd.Context(), *vehicle, *final)
+			return d.Release(cmd.Context(), *vehicle, final)
 		})
 	}
 	return command.WithConfig(command.Require(cmd, "vehicle"))
@@ -89,10 +98,14 @@ func newECUReplace(administer Administer) *cobra.Command {
 			"    --ecu-cert ecu8.cert.pem",
 		Args: cobra.NoArgs,
 	}
-	vehicle, final, ecu := vehicleFlag(cmd), finalFlags(cmd), ecuFlags(cmd)
+	vehicle, end, ecu := vehicleFlag(cmd), finalFlags(cmd), ecuFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		final, err := end()
+		if err != nil {
+			return err
+		}
 		return handOver(cmd, administer, "replaced", func(d *registry.Desk) (identity.Handover, error) {
-			return d.Replace(cmd.Context(), *vehicle, *final, *ecu)
+			return d.Replace(cmd.Context(), *vehicle, final, *ecu)
 		})
 	}
 	return command.WithConfig(command.Require(cmd, "vehicle", "ecu-key", "ecu-cert"))
@@ -130,7 +143,11 @@ func handOver(cmd *cobra.Command, administer Administer, did string, do func(*re
 		return err
 	}
 	rest := fmt.Sprintf("may claim up to snapshot %d", h.Cut)
-	if h.Cut == h.Head {
+	final := cmd.Flags().Lookup("final") // revoke has none
+	switch {
+	case h.Cut == h.Head && final != nil && final.Value.String() != "":
+		rest = fmt.Sprintf("has claimed all that lies before it, up to snapshot %d", h.Head)
+	case h.Cut == h.Head:
 		rest = fmt.Sprintf("was credited up to snapshot %d: what it has not claimed beyond that is lost", h.Head)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "ECU key %s is %s; vehicle %s %s\n", h.ECU, did, h.Vehicle, rest)
