@@ -5,6 +5,9 @@ BUILD       := build
 BINARIES    := agent collector firmware-sim
 FUZZTIME    ?= 20s
 MUTATIONS   ?= 1000000
+BUILDFLAGS  := -trimpath -ldflags '-s -w'
+# The agent talks to one server now and then: HTTP/2 would only weigh.
+AGENT_TAGS  := nethttpomithttp2
 export CGO_ENABLED := 0
 
 .PHONY: bench-agent build ceremony-demo demo test test-socketcan power-test lint fuzz bench cross clean
@@ -12,13 +15,15 @@ export CGO_ENABLED := 0
 # Binaries for this machine.
 build:
 	@mkdir -p $(BUILD)
-	$(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/ ./agent ./collector ./firmware-sim
+	$(GO) build $(BUILDFLAGS) -tags $(AGENT_TAGS) -o $(BUILD)/ ./agent
+	$(GO) build $(BUILDFLAGS) -o $(BUILD)/ ./collector ./firmware-sim
 
 # Binaries for both architectures that cars and servers have.
 cross:
 	@for arch in amd64 arm64; do \
 		mkdir -p $(BUILD)/$$arch && \
-		GOOS=linux GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w' -o $(BUILD)/$$arch/ ./agent ./collector ./firmware-sim || exit 1; \
+		GOOS=linux GOARCH=$$arch $(GO) build $(BUILDFLAGS) -tags $(AGENT_TAGS) -o $(BUILD)/$$arch/ ./agent && \
+		GOOS=linux GOARCH=$$arch $(GO) build $(BUILDFLAGS) -o $(BUILD)/$$arch/ ./collector ./firmware-sim || exit 1; \
 	done
 
 # One collector, three cars and their agents; Ctrl-C ends it. DEMO_ONCE=1 ends by itself after the first audited stones.
@@ -48,6 +53,9 @@ ceremony-demo: build
 test: cross
 	$(GO) test -timeout 15m ./...
 	@captures=$${RAWSTONE_CAPTURES:-../shared/captures}; [ -d "$$captures" ] || echo "skipped: real drives; set RAWSTONE_CAPTURES to the folder of captures"
+	@command -v swtpm >/dev/null || echo "skipped: device keys in a TPM; install Debian's swtpm"
+	@[ -x /usr/sbin/mosquitto ] || echo "skipped: another MQTT broker; install Debian's mosquitto"
+	@ls $${RAWSTONE_POSTGRES_BIN:-/usr/lib/postgresql/*/bin}/initdb >/dev/null 2>&1 || echo "skipped: records in PostgreSQL; install Debian's postgresql, or set RAWSTONE_POSTGRES_BIN to its programs"
 	@[ -n "$$RAWSTONE_CAN" ] || echo "skipped: SocketCAN; run make test-socketcan, or set RAWSTONE_CAN to a CAN interface of this machine"
 
 # The tests that need SocketCAN, in an emulated Debian kernel.

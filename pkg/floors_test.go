@@ -22,33 +22,34 @@ func floors() map[string]int {
 		0: {
 			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/https", "agent/internal/odometer/motion", "agent/internal/vss",
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket", "pkg/claim/internal/batch", "pkg/claim/internal/file",
-			"collector/internal/credit/internal/check", "pkg/capturetest", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/vectortest",
+			"collector/internal/broker/internal/serverlog", "collector/internal/bridge/internal/packet", "collector/internal/credit/internal/check", "collector/internal/database/postgrestest", "collector/internal/firewall", "collector/internal/migration",
+			"collector/internal/postgres", "collector/internal/sqlite", "pkg/capturetest", "collector/internal/deadletter", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/keyfile", "pkg/vectortest",
 		},
 		1: {"agent/internal/decode/capture", "agent/internal/decode/tally", "agent/internal/device", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
-		2: {"agent/internal/blob", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		2: {"collector/internal/broker/internal/connection", "agent/internal/blob", "agent/internal/flash/internal/witness", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/enroll", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/certificate", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/program",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
-			"collector/internal/blob", "collector/internal/ca", "collector/internal/database", "collector/internal/listener", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
+			"collector/internal/admin", "collector/internal/blob", "collector/internal/ca", "collector/internal/certificate", "collector/internal/database", "collector/internal/listener", "collector/internal/schema", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
 		},
 		4: {
 			"agent/internal/bus", "agent/internal/cut", "agent/internal/identity", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
-			"collector/internal/outbox", "collector/internal/panel", "pkg/audit/internal/accounts", "pkg/notice",
+			"collector/internal/balance", "collector/internal/inbox", "collector/internal/opening", "collector/internal/outbox", "collector/internal/panel", "pkg/audit/internal/accounts", "pkg/notice",
 		},
 		5: {
 			"agent/internal/decode", "agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
 			"agent/internal/rulebook", "agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/policy", "collector/internal/store", "pkg/audit",
 		},
 		6: {
-			"collector/internal/analytics", "collector/internal/broker", "collector/internal/bulletin", "collector/internal/credit", "collector/internal/dashboard",
+			"collector/internal/analytics", "collector/internal/bridge", "collector/internal/broker", "collector/internal/bulletin", "collector/internal/credit", "collector/internal/dashboard", "collector/internal/enrolment",
 			"collector/internal/evidence",
 			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
-			"collector/internal/stones", "collector/internal/validator",
+			"collector/internal/records", "collector/internal/stones", "collector/internal/validator",
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
-		7:  {"agent/daemon", "collector/internal/registry", "firmware-sim/daemon"},
-		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "firmware-sim/internal/cli"},
+		7:  {"agent/daemon", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "firmware-sim/daemon"},
+		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "collector/internal/cli/letters", "firmware-sim/internal/cli"},
 		9:  {"agent", "collector/internal/cli", "firmware-sim"},
 		10: {"collector"},
 	} {

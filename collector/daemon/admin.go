@@ -3,19 +3,17 @@ package daemon
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"rawstone/collector/internal/evidence"
 	"rawstone/collector/internal/genesis"
+	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/registry"
 	"rawstone/collector/internal/stones"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/wire"
 )
-
-// Records returns the path of the collector's records.
-func (c *Config) Records() string { return filepath.Join(c.StateDir, recordsFile) }
 
 // Init begins a development program from its source and returns its identifier.
 func Init(source, dir string, now func() time.Time) (wire.Hash, error) {
@@ -24,12 +22,16 @@ func Init(source, dir string, now func() time.Time) (wire.Hash, error) {
 
 // Administer opens the registry of vehicles and ECUs for one errand. It may be called while the collector runs.
 func Administer(ctx context.Context, cfg *Config, now func() time.Time, do func(*registry.Desk) error) (err error) {
-	p, err := openProgram(cfg)
+	p, err := program.Open(&cfg.Program, cfg.Environment)
+	if err != nil {
+		return err
+	}
+	records, err := cfg.Store(store.Admin)
 	if err != nil {
 		return err
 	}
 	d, err := registry.Open(ctx, registry.Config{
-		Records: cfg.Records(), Program: p.ProgramID, Timing: p.Timing, ECUCA: p.ecuCA, Now: now,
+		Records: records, Program: p.ProgramID, Timing: p.Timing, ECUCA: p.ECUCA, Now: now,
 		TokenLife: time.Duration(cfg.Vehicles.TokenDays) * 24 * time.Hour,
 	})
 	if err != nil {
@@ -56,9 +58,18 @@ func RevokeVehicle(ctx context.Context, cfg *Config, vehicle string, now func() 
 	return Administer(ctx, cfg, now, func(d *registry.Desk) error { return d.RevokeVehicle(ctx, vehicle) })
 }
 
+// Migrate brings records in PostgreSQL up to date, as `collector migrate` does: records.Config.Migrate.
+func Migrate(ctx context.Context, cfg *Config, ownerURL string) error {
+	return cfg.Records.Migrate(ctx, ownerURL)
+}
+
 // WriteOpenings writes what the auditor needs to see behind the ledger's blinded entries: stones.Write.
 func WriteOpenings(ctx context.Context, cfg *Config, path string) error {
-	return stones.Write(ctx, cfg.Records(), path)
+	records, err := cfg.Store(store.Audit)
+	if err != nil {
+		return err
+	}
+	return stones.Write(ctx, records, path)
 }
 
 // Audit replays a ledger from nothing: evidence.Audit.

@@ -1,12 +1,14 @@
 package daemon
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
+	"path/filepath"
 
+	"rawstone/collector/internal/admin"
+	"rawstone/collector/internal/bridge"
+	"rawstone/collector/internal/program"
+	"rawstone/collector/internal/records"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/config"
 	"rawstone/pkg/wire"
 )
@@ -15,37 +17,24 @@ import (
 type Config struct {
 	// Environment is "production" or "development"; there is no default. Production refuses development keys and programs.
 	Environment wire.Environment `yaml:"environment"`
-	// StateDir holds database, queue and ledger. Required.
+	// StateDir holds queue, ledger and, unless they are elsewhere, the records. Required.
 	StateDir string `yaml:"state_dir"`
+	// Records is where the collector's records are; default a file of SQLite's below StateDir.
+	Records records.Config `yaml:"records"`
 	// Program names the program's documents and keys.
-	Program Program `yaml:"program"`
+	Program program.Config `yaml:"program"`
 	// Vehicles is the authority for vehicles' certificates.
 	Vehicles Vehicles `yaml:"vehicles"`
+	// Intake bounds what is kept of what vehicles send.
+	Intake Intake `yaml:"intake"`
 	// MQTT is the broker's listener.
 	MQTT MQTT `yaml:"mqtt"`
+	// Bridge is an external MQTT broker beside it; none by default.
+	Bridge bridge.Place `yaml:"bridge"`
 	// HTTPS is where agents enrol and fetch the files of the claim setup.
 	HTTPS HTTPS `yaml:"https"`
 	// Web is the address of the dashboard and metrics, on loopback until there is sign-in; default 127.0.0.1:8080.
 	Web string `yaml:"web"`
-}
-
-// Program names the signed documents and the secret keys.
-type Program struct {
-	// Root is the file with the program root's public key: 66 hexadecimal digits. Required.
-	Root string `yaml:"root"`
-	// File, Charter and Policies are the signed documents. Required.
-	File     string   `yaml:"file"`
-	Charter  string   `yaml:"charter"`
-	Policies []string `yaml:"policies"`
-	// ClaimKeys is the directory of the circuit and its verifying key. Required.
-	ClaimKeys string `yaml:"claim_keys"`
-	// ECUCA is the file with the certificates, in PEM, of the authorities that may certify attestation ECUs' keys. Required.
-	ECUCA string `yaml:"ecu_ca"`
-	// ReceiptKey, LogKey and ValidatorKey are secret key files, mode 0600: for receipts, the ledger's checkpoints, and the operator's
-	// own validator. Required.
-	ReceiptKey   string `yaml:"receipt_key"`
-	LogKey       string `yaml:"log_key"`
-	ValidatorKey string `yaml:"validator_key"`
 }
 
 // Vehicles is the authority that issues vehicles' client certificates.
@@ -56,6 +45,13 @@ type Vehicles struct {
 	CAKey         string `yaml:"ca_key"`
 	// TokenDays is how long a token for enrolment is good, 1 to 365; default 30.
 	TokenDays int `yaml:"token_days"`
+}
+
+// Intake bounds what is kept of what vehicles send.
+type Intake struct {
+	// RefusalsPerVehicleDay is how many refused and repeated submissions of a vehicle and program day are kept, 1 to 10,000; default 100.
+	// Further ones are answered and not kept.
+	RefusalsPerVehicleDay int `yaml:"refusals_per_vehicle_day"`
 }
 
 // MQTT is the broker's listener, with TLS 1.3.
@@ -78,7 +74,7 @@ type HTTPS struct {
 
 // Defaults returns the configuration over which a file is read.
 func Defaults() Config {
-	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
+	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, Intake: Intake{RefusalsPerVehicleDay: 100}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
 }
 
 // Load reads and checks a configuration file.
@@ -88,8 +84,8 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	p := &c.Program
-	config.Resolve(path, &c.StateDir, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey,
-		&c.HTTPS.Certificate, &c.HTTPS.Key, &c.MQTT.Certificate, &c.MQTT.Key, &c.Vehicles.CACertificate, &c.Vehicles.CAKey)
+	config.Resolve(path, &c.StateDir, &c.Records.Postgres.URLFile, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey,
+		&c.Bridge.CA, &c.Bridge.Certificate, &c.Bridge.Key, &c.HTTPS.Certificate, &c.HTTPS.Key, &c.MQTT.Certificate, &c.MQTT.Key, &c.Vehicles.CACertificate, &c.Vehicles.CAKey)
 	if c.MQTT.Certificate == "" {
 		c.MQTT.Certificate, c.MQTT.Key = c.HTTPS.Certificate, c.HTTPS.Key
 	}
@@ -104,18 +100,27 @@ func (c *Config) Validate(f *config.Faults) {
 	if c.Environment != wire.Development && c.Environment != wire.Production {
 		f.Add("$.environment", "%q is neither development nor production", c.Environment)
 	}
-	all := append(c.Program.documents(), c.Program.secrets()...)
-	for _, n := range append(all, named{"state_dir", c.StateDir}, named{"https.certificate", c.HTTPS.Certificate}, named{"https.key", c.HTTPS.Key},
-		named{"vehicles.ca_certificate", c.Vehicles.CACertificate}, named{"vehicles.ca_key", c.Vehicles.CAKey}) {
-		if n.path == "" {
-			f.Add("$."+n.key, "must be set")
+	must := func(key, path string) {
+		if path == "" {
+			f.Add("$."+key, "must be set")
 		}
 	}
+	for _, n := range append(c.Program.Documents(), c.Program.Secrets()...) {
+		must(n.Key, n.Path)
+	}
+	must("state_dir", c.StateDir)
+	must("https.certificate", c.HTTPS.Certificate)
+	must("https.key", c.HTTPS.Key)
+	must("vehicles.ca_certificate", c.Vehicles.CACertificate)
+	must("vehicles.ca_key", c.Vehicles.CAKey)
 	if len(c.Program.Policies) == 0 {
 		f.Add("$.program.policies", "must name at least one file")
 	}
 	if d := c.Vehicles.TokenDays; d < 1 || d > 365 {
 		f.Add("$.vehicles.token_days", "%d is not from 1 to 365", d)
+	}
+	if n := c.Intake.RefusalsPerVehicleDay; n < 1 || n > 10_000 {
+		f.Add("$.intake.refusals_per_vehicle_day", "%d is not from 1 to 10000", n)
 	}
 	if _, err := netip.ParseAddrPort(c.MQTT.Listen); err != nil {
 		f.Add("$.mqtt.listen", "%q is not IP:port such as 0.0.0.0:8883", c.MQTT.Listen)
@@ -126,6 +131,7 @@ func (c *Config) Validate(f *config.Faults) {
 	if _, err := netip.ParseAddrPort(c.HTTPS.Listen); err != nil {
 		f.Add("$.https.listen", "%q is not IP:port such as 127.0.0.1:8443", c.HTTPS.Listen)
 	}
+	c.Bridge.Validate(f)
 	if !loopback(c.Web) {
 		f.Add("$.web", "%q is not a loopback IP:port such as 127.0.0.1:8080: there is no sign-in yet; put a proxy with one in front", c.Web)
 	}
@@ -137,36 +143,13 @@ func loopback(hostport string) bool {
 	return err == nil && a.Addr().IsLoopback()
 }
 
-// named is a path and the configuration key that holds it.
-type named struct{ key, path string }
+// path returns a file's path below the state directory.
+func (c *Config) path(name string) string { return filepath.Join(c.StateDir, name) }
 
-// documents are what says what the program is.
-func (p *Program) documents() []named {
-	out := []named{
-		{"program.root", p.Root}, {"program.file", p.File}, {"program.charter", p.Charter}, {"program.claim_keys", p.ClaimKeys},
-		{"program.ecu_ca", p.ECUCA},
-	}
-	for i, path := range p.Policies {
-		out = append(out, named{fmt.Sprintf("program.policies[%d]", i), path})
-	}
-	return out
-}
+// AdminSocket is where commands reach the running collector: admin.Dial.
+func (c *Config) AdminSocket() string { return c.path(admin.SocketFile) }
 
-// secrets are the secret keys.
-func (p *Program) secrets() []named {
-	return []named{
-		{"program.receipt_key", p.ReceiptKey}, {"program.log_key", p.LogKey}, {"program.validator_key", p.ValidatorKey},
-	}
-}
-
-// exist names all paths that lead nowhere at once.
-func exist(paths []named) error {
-	var errs []error
-	for _, n := range paths {
-		if _, err := os.Stat(n.path); errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("cannot use %s: %s does not exist; correct the path in the configuration, "+
-				"or make a development program with `collector init`", n.key, n.path))
-		}
-	}
-	return errors.Join(errs...)
+// Store returns how the records are opened for a role.
+func (c *Config) Store(role store.Role) (store.Config, error) {
+	return c.Records.Store(role, c.path(recordsFile))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/collector/internal/program"
 	"rawstone/pkg/wire"
 )
 
@@ -20,10 +21,11 @@ func TestDemoConfig(t *testing.T) {
 		Environment: wire.Development, StateDir: demo("collector"), Web: "127.0.0.1:8088",
 		MQTT:     MQTT{Listen: "127.0.0.1:18830", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key")},
 		Vehicles: Vehicles{CACertificate: demo("ca/vehicle-ca.pem"), CAKey: demo("ca/vehicle-ca.key"), TokenDays: 30},
+		Intake:   Intake{RefusalsPerVehicleDay: 100},
 		HTTPS: HTTPS{
 			Listen: "127.0.0.1:18443", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key"),
 		},
-		Program: Program{
+		Program: program.Config{
 			Root: demo("program/root.pub"), File: demo("program/program.cose"), Charter: demo("program/charter.cose"),
 			Policies: []string{demo("program/policies/1.cose"), demo("program/policies/2.cose")}, ClaimKeys: demo("program/claim"),
 			ECUCA:      demo("ca/ecu-ca.pem"),
@@ -60,6 +62,7 @@ mqtt:
   certificate: mqtt.pem
 web: example.org:80
 https: {listen: "localhost:1", key: server.key}
+bridge: {url: "tcp://127.0.0.1:1883", ca: ca.pem, key: bridge.key}
 `))
 	_, err := Load(w.path("collector.yaml"))
 	if err == nil {
@@ -68,6 +71,7 @@ https: {listen: "localhost:1", key: server.key}
 	file := w.path("collector.yaml")
 	want := []string{
 		"cannot use configuration:",
+		file + ": bridge.certificate: must be set, as bridge.url is",
 		file + ": https.certificate: must be set",
 		file + ": program.claim_keys: must be set",
 		file + ": program.ecu_ca: must be set",
@@ -82,6 +86,7 @@ https: {listen: "localhost:1", key: server.key}
 		file + `:11:11: mqtt.listen: ":8883" is not IP:port`,
 		file + `:13:6: web: "example.org:80" is not a loopback IP:port`,
 		file + `:14:17: https.listen: "localhost:1" is not IP:port`,
+		file + `:15:15: bridge.url: "tcp://127.0.0.1:1883" is not ssl://HOST:PORT`,
 	}
 	got := strings.Split(err.Error(), "\n")
 	if len(got) != len(want) {
@@ -99,7 +104,8 @@ func TestBadFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "must be set",
 		"environment: development\nweb: 1\nwebb: 2": "collector.yaml:3:1: webb: unknown key",
-		"environment: [": "collector.yaml",
+		"environment: [":                        "collector.yaml",
+		"intake: {refusals_per_vehicle_day: 0}": "collector.yaml:1:36: intake.refusals_per_vehicle_day: 0 is not from 1 to 10000",
 		strings.Replace(goodConfig, "policies: [program/policies/1.cose]", "policies: []", 1): "program.policies: must name at least one file",
 	} {
 		w.write(t, "collector.yaml", []byte(text))

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,17 +20,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"rawstone/collector/internal/admin"
 	"rawstone/collector/internal/analytics"
 	"rawstone/collector/internal/blob"
+	"rawstone/collector/internal/bridge"
 	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/bulletin"
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/certificate"
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/dashboard"
+	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/enrolment"
 	"rawstone/collector/internal/ingest"
 	"rawstone/collector/internal/listener"
+	"rawstone/collector/internal/overview"
+	"rawstone/collector/internal/program"
+	"rawstone/collector/internal/records"
 	"rawstone/collector/internal/settle"
 	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
@@ -82,11 +88,12 @@ func (d *Deps) complete() error {
 type collector struct {
 	cfg     *Config
 	deps    Deps
-	program *program
+	program *program.Program
 	clock   terms.Clock
 	metrics *prometheus.Registry
 
 	records   map[store.Role]*store.DB
+	lock      *database.Lock // the settler's
 	log       *tlog.Log
 	settler   *settle.Settler
 	estimator *analytics.Estimator
@@ -94,6 +101,9 @@ type collector struct {
 	httpsPair *certificate.Pair
 	mqttPair  *certificate.Pair
 	broker    *broker.Broker
+	bridge    *bridge.Bridge // nil without an external broker
+	letters   *deadletter.Box
+	admin     *admin.Desk
 	intake    *ingest.Intake
 	bulletin  *bulletin.Bulletin
 	web       *listener.Listener
@@ -120,9 +130,12 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { c.broker.Run(running); return nil })
 	group.Go(func() error { return c.intake.Run(running) })
+	group.Go(func() error { return c.bridge.Run(running) })
 	group.Go(func() error { return c.settler.Run(running) })
+	group.Go(func() error { return records.Watch(running, c.lock) })
 	group.Go(func() error { c.estimator.Run(running, estimateInterval, deps.Logger); return nil })
 	group.Go(func() error { c.bulletin.Run(running); return nil })
+	group.Go(func() error { return c.admin.Run(running) })
 	group.Go(func() error { return c.web.Run(running) })
 	group.Go(func() error { return c.https.Run(running) })
 	at := Addresses{MQTT: c.broker.Addr().String(), Web: c.web.Addr(), HTTPS: c.https.Addr()}
@@ -136,23 +149,18 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 // open opens everything in the order of dependence; the ledger lives until life ends. What was opened before a failure is closed by
 // close.
 func (c *collector) open(ctx, life context.Context) (err error) {
-	if c.program, err = openProgram(c.cfg); err != nil {
+	if c.program, err = program.Open(&c.cfg.Program, c.cfg.Environment); err != nil {
 		return err
 	}
-	if err := c.program.openSecrets(c.cfg); err != nil {
+	if err := c.program.OpenSecrets(&c.cfg.Program); err != nil {
 		return err
 	}
 	c.clock = terms.Clock{Timing: c.program.Timing, Now: c.deps.Now}
 	if err := os.MkdirAll(c.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}
-	c.records = make(map[store.Role]*store.DB)
-	for _, role := range []store.Role{store.Ingest, store.Settle, store.Web} {
-		c.records[role], err = store.Open(ctx, store.Config{Path: c.path(recordsFile), Role: role, Logger: c.deps.Logger, Registerer: c.metrics})
-		if err != nil {
-			delete(c.records, role)
-			return err
-		}
+	if err := c.openRecords(ctx); err != nil {
+		return err
 	}
 	if err := c.openLedger(ctx, life); err != nil {
 		return err
@@ -161,7 +169,7 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 		return err
 	}
 	c.estimator, err = analytics.New(analytics.Config{
-		Source: reports{c.records[store.Web]}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
+		Source: overview.Reports{DB: c.records[store.Web]}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
@@ -172,22 +180,43 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 	return c.openWeb()
 }
 
-func (c *collector) path(name string) string { return filepath.Join(c.cfg.StateDir, name) }
+// openRecords opens the records for each part of the collector.
+func (c *collector) openRecords(ctx context.Context) error {
+	c.records = make(map[store.Role]*store.DB)
+	for _, role := range []store.Role{store.Ingest, store.Settle, store.Web} {
+		cfg, err := c.cfg.Store(role)
+		if err != nil {
+			return err
+		}
+		cfg.Logger, cfg.Registerer = c.deps.Logger, c.metrics
+		db, err := store.Open(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		c.records[role] = db
+	}
+	return nil
+}
+
+func (c *collector) path(name string) string { return c.cfg.path(name) }
 
 func (c *collector) openLedger(ctx, life context.Context) (err error) {
-	c.log, err = tlog.Open(life, tlog.Config{Dir: c.path(ledgerDir), Signer: c.program.log, Verifier: c.program.LogKey, Logger: c.deps.Logger})
+	c.log, err = tlog.Open(life, tlog.Config{Dir: c.path(ledgerDir), Signer: c.program.Signing.Log, Verifier: c.program.LogKey, Logger: c.deps.Logger})
 	if err != nil {
 		return err
 	}
+	if c.lock, err = records.LockSettler(ctx, c.records[store.Settle], c.deps.Logger); err != nil {
+		return err
+	}
 	own, err := validator.Open(validator.Config{
-		Key: c.program.validator, Root: c.program.Root, State: c.path(validatorFile), Openings: stones.Opener{DB: c.records[store.Settle]},
+		Key: c.program.Signing.Validator, Root: c.program.Root, State: c.path(validatorFile), Openings: stones.Opener{DB: c.records[store.Settle]},
 		Now: c.deps.Now, Logger: c.deps.Logger,
 	})
 	if err != nil {
 		return err
 	}
 	c.settler, err = settle.New(ctx, settle.Config{
-		Store: c.records[store.Settle], Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.Root, Documents: c.program.genesis(),
+		Store: c.records[store.Settle], Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.Root, Documents: c.program.Genesis(),
 		Validators: []settle.Validator{own}, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	return err
@@ -195,9 +224,9 @@ func (c *collector) openLedger(ctx, life context.Context) (err error) {
 
 func (c *collector) openIntake(ctx context.Context) (err error) {
 	judge, err := credit.New(credit.Config{
-		DB: c.records[store.Ingest], Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.verifiers,
-		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.receipt,
-		Registerer: c.metrics,
+		DB: c.records[store.Ingest], Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.Verifiers,
+		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.Signing.Receipt,
+		KeptPerDay: c.cfg.Intake.RefusalsPerVehicleDay, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
@@ -215,8 +244,22 @@ func (c *collector) openIntake(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.bridge, err = bridge.Open(c.cfg.Bridge, bridge.Config{
+		Conn: c.broker.Conn(), MaxMessage: broker.MaxMessage, Vehicles: c.records[store.Ingest], Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	if c.letters, err = deadletter.Open(c.broker.Conn()); err != nil {
+		return err
+	}
+	c.admin, err = admin.Open(admin.Config{Path: c.cfg.AdminSocket(), Letters: c.letters, Logger: c.deps.Logger})
+	if err != nil {
+		return err
+	}
 	c.intake, err = ingest.New(ingest.Config{
 		DB: c.records[store.Ingest], Conn: c.broker.Conn(), Judge: judge, Logger: c.deps.Logger, Registerer: c.metrics,
+		MaxMessage: broker.MaxMessage, MaxPayload: broker.MaxPayload, Today: c.clock.Today,
 		Queues: []ingest.Queue{{Stream: broker.StreamClaims, Kind: wire.KindClaim}, {Stream: broker.StreamReports, Kind: wire.KindReport}},
 	})
 	return err
@@ -242,8 +285,9 @@ func (c *collector) openCertificates() (err error) {
 }
 
 func (c *collector) openWeb() (err error) {
+	shown := overview.Overview{Records: c.records[store.Web], Log: c.log, Estimator: c.estimator, Clock: c.clock}
 	page, err := dashboard.New(dashboard.Config{
-		Program: c.program.Program, Clock: c.clock, Store: c.records[store.Web], Stones: c.stones, Usage: c.usage, Logger: c.deps.Logger,
+		Program: c.program.Program, Clock: c.clock, Store: c.records[store.Web], Stones: shown.Stones, Usage: shown.Usage, DeadLetters: c.letters.Summary, Logger: c.deps.Logger,
 	})
 	if err != nil {
 		return err
@@ -258,13 +302,13 @@ func (c *collector) openWeb() (err error) {
 // openNews opens what agents get: the bulletin of policies, and over HTTPS the files that policies name, and certificates.
 func (c *collector) openNews() (err error) {
 	c.bulletin, err = bulletin.New(bulletin.Config{
-		Store: c.records[store.Web], Publisher: c.broker, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
+		Store: c.records[store.Web], Publisher: bridge.Publisher{Own: c.broker, Bridge: c.bridge}, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
 		Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	if err != nil {
 		return err
 	}
-	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.lock, Registerer: c.metrics})
+	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.Lock, Registerer: c.metrics})
 	if err != nil {
 		return err
 	}
@@ -296,11 +340,17 @@ func (c *collector) close() error {
 			errs = append(errs, l.Close())
 		}
 	}
+	if c.admin != nil {
+		errs = append(errs, c.admin.Close())
+	}
 	if c.broker != nil {
 		errs = append(errs, c.broker.Close())
 	}
 	if c.log != nil {
 		errs = append(errs, c.log.Close())
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.Release())
 	}
 	for _, db := range c.records {
 		errs = append(errs, db.Close())

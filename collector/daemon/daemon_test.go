@@ -13,14 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"rawstone/collector/internal/analytics"
-	"rawstone/collector/internal/dashboard"
+	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/registry"
 	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
-	"rawstone/pkg/dp"
 	"rawstone/pkg/wire"
 )
 
@@ -165,23 +161,6 @@ func TestStateOfAnotherProgram(t *testing.T) {
 	start(t, w.load(t)).end(t)
 }
 
-func TestChart(t *testing.T) {
-	few, wide := dp.Estimate{Suppressed: dp.FewReports}, dp.Estimate{Suppressed: dp.WideError}
-	shown := dp.Estimate{Mean: 2, Low: 1, High: 3}
-	layout := wire.Layouts()[0]
-	got := chart(analytics.Family{Layout: layout, N: 12, Bins: []analytics.Bin{{Estimate: few}, {Estimate: few}}})
-	if got.Suppressed != string(dp.FewReports) || got.Reports != 12 || got.Family != wire.FamilyHours {
-		t.Errorf("a chart without a bin to show: %+v", got)
-	}
-	got = chart(analytics.Family{Layout: layout, N: 1200, Bins: []analytics.Bin{{Estimate: wide}, {Estimate: shown, Bias: -1}}})
-	want := dashboard.Family{Family: wire.FamilyHours, Reports: 1200, Bins: []dashboard.Bin{
-		{Suppressed: string(dp.WideError)}, {Mean: 2, Low: 1, High: 3, Bias: -1},
-	}}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-}
-
 // TestUsageCountsReports checks that stored reports reach the dashboard's charts.
 func TestUsageCountsReports(t *testing.T) {
 	w := newWorld(t)
@@ -189,7 +168,7 @@ func TestUsageCountsReports(t *testing.T) {
 	if _, _, err := AddVehicle(t.Context(), cfg, w.car(t, "CAR1"), time.Now); err != nil {
 		t.Fatal(err)
 	}
-	p, err := openProgram(cfg)
+	p, err := program.Open(&cfg.Program, cfg.Environment)
 	if err != nil {
 		t.Fatal(err)
 	}

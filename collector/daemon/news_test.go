@@ -12,6 +12,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/collector/internal/program"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/notice"
@@ -78,11 +79,11 @@ func TestPoliciesAndKeysReachAgents(t *testing.T) {
 		t.Fatal(err)
 	}
 	var how *tls.Config
-	program, id, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
+	about, id, err := terms.LoadProgram(cfg.Program.Root, cfg.Program.File)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := openProgram(cfg)
+	p, err := program.Open(&cfg.Program, cfg.Environment)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestPoliciesAndKeysReachAgents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := n.Open(program, id)
+		o, err := n.Open(about, id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,11 +134,12 @@ func TestPoliciesAndKeysReachAgents(t *testing.T) {
 // TestPoliciesNameTheLock: a policy for the same keys under another lock is for another setup.
 func TestPoliciesNameTheLock(t *testing.T) {
 	w := newWorld(t)
-	p, err := openProgram(w.load(t))
+	cfg := w.load(t)
+	p, err := program.Open(&cfg.Program, cfg.Environment)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Policies[0].Lock != p.lock.ID() {
+	if p.Policies[0].Lock != p.Lock.ID() {
 		t.Fatal("the lock is another one")
 	}
 	w.write(t, "program/policies/1.cose", w.sign(t, func(p *terms.Policy) { p.Lock[0] ^= 1 }))

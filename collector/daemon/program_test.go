@@ -16,20 +16,20 @@ import (
 func TestMissingFilesAreNamed(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	for _, n := range append(cfg.Program.documents(), cfg.Program.secrets()...) {
-		aside := n.path + ".aside"
-		if err := os.Rename(n.path, aside); err != nil {
+	for _, n := range append(cfg.Program.Documents(), cfg.Program.Secrets()...) {
+		aside := n.Path + ".aside"
+		if err := os.Rename(n.Path, aside); err != nil {
 			t.Fatal(err)
 		}
-		contains(t, refuses(t, cfg), n.key, n.path+" does not exist", "`collector init`")
-		if err := os.Rename(aside, n.path); err != nil {
+		contains(t, refuses(t, cfg), n.Key, n.Path+" does not exist", "`collector init`")
+		if err := os.Rename(aside, n.Path); err != nil {
 			t.Fatal(err)
 		}
 	}
 	none := w.load(t, "program/", "nowhere/", "ca/ecu", "nowhere/ecu")
 	text := refuses(t, none)
-	if n := strings.Count(text, "\n") + 1; n != len(none.Program.documents()) {
-		t.Errorf("%d lines for %d missing documents:\n%s", n, len(none.Program.documents()), text)
+	if n := strings.Count(text, "\n") + 1; n != len(none.Program.Documents()) {
+		t.Errorf("%d lines for %d missing documents:\n%s", n, len(none.Program.Documents()), text)
 	}
 	if _, err := os.Stat(w.path("state")); err == nil {
 		t.Error("a collector without a program made its state")

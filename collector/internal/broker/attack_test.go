@@ -330,12 +330,12 @@ func TestConnectionsEndWithTheirCertificates(t *testing.T) {
 		if _, err := b.watch(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
-		if !b.auth.live.has("V3") {
+		if !b.auth.live.Has("V3") {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if b.auth.live.has("V3") || b.auth.live.has("V1") || !b.auth.live.has("V2") {
+	if b.auth.live.Has("V3") || b.auth.live.Has("V1") || !b.auth.live.Has("V2") {
 		t.Error("the connections kept in mind are not those that there are")
 	}
 }

@@ -1,7 +1,8 @@
 // Package broker is the collector's MQTT broker and queue: a nats-server in this process with an MQTT 3.1.1 listener and JetStream.
 //
 // What vehicles publish lands in two work queues on disk, CLAIMS and REPORTS, which keep a message until the intake has acknowledged
-// it, within a bound of bytes. A full queue refuses new messages and keeps old ones: vehicles send again until they hold a receipt.
+// it, within a bound of bytes. A full queue refuses new messages and keeps old ones: vehicles send again until they hold a receipt. A
+// third stream takes the intake's dead letters.
 // A PUBACK to a vehicle therefore proves custody at most, never acceptance.
 //
 // The listener speaks TLS 1.3 and demands a certificate of the authority for vehicles. Its subject is the vehicle, and so is the client's
@@ -32,6 +33,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/broker/internal/serverlog"
+	"rawstone/collector/internal/deadletter"
 	"rawstone/pkg/wire"
 )
 
@@ -43,14 +46,14 @@ const (
 	// MaxPayload bounds a message in bytes, with the headers that the server adds: the retained policies must fit. A connection that
 	// sends more is cut.
 	MaxPayload = 32 << 10
-	// MaxMessage bounds what the queues take. What is larger gets lost like what finds a full queue: without a receipt.
+	// MaxMessage bounds a submission. The queues take what is larger, up to MaxPayload, so that the intake can say that it came.
 	MaxMessage = 4 << 10
 
 	headerBytes        = 512 // at most, of the server's headers in a message
 	defaultStreamBytes = 256 << 20
 	memoryBytes        = 16 << 20
 	maxConnections     = 4096
-	maxPending         = 4 << 20 // what waits for a client that does not read: more than the intake fetches at once
+	maxPending         = 4 << 20 // what waits for a client that does not read: more than the intake fetches at once, 1 MiB of each queue
 	dedupeWindow       = 2 * time.Minute
 	readyTimeout       = 20 * time.Second
 	handshakeSeconds   = 5. // for TLS, and as long again for the client to name itself
@@ -137,7 +140,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		MaxPending:         maxPending,
 		JetStream:          true,
 		StoreDir:           cfg.Dir,
-		JetStreamMaxStore:  2*cfg.StreamBytes + stateBytes,
+		JetStreamMaxStore:  2*cfg.StreamBytes + deadletter.StreamBytes + stateBytes,
 		JetStreamMaxMemory: memoryBytes,
 
 		CustomClientAuthentication: auth,
@@ -147,7 +150,13 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	opts.MQTT.ConsumerInactiveThreshold = consumerIdle
 	opts.MQTT.TLSConfig = serverTLS(cfg, own.Leaf)
 	opts.MQTT.TLSTimeout, opts.MQTT.AuthTimeout = handshakeSeconds, handshakeSeconds
-	log := &logger{slog: cfg.Logger, refuse: auth.refuse}
+	log := serverlog.New(serverlog.Config{
+		Logger: cfg.Logger,
+		Handshake: func() {
+			auth.refuse(refusedHandshake, nil, "connect refused: no TLS 1.3 with a valid certificate of the authority for vehicles")
+		},
+		Full: func() { auth.refuse(refusedFull, nil, "connect refused: too many connections at once") },
+	})
 	b := &Broker{addr: addr, auth: auth, serves: cfg.Certificate, publisher: own}
 	if b.server, err = server.NewServer(opts); err != nil {
 		return nil, fmt.Errorf("cannot start broker: %w", err)
@@ -155,7 +164,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	b.server.SetLoggerV2(log, false, false, false)
 	b.server.Start()
 	if !b.server.ReadyForConnections(readyTimeout) || !b.server.JetStreamEnabled() {
-		err := fmt.Errorf("cannot start broker: its server did not become ready: %s", log.lastProblem())
+		err := fmt.Errorf("cannot start broker: its server did not become ready: %s", log.Last())
 		return nil, errors.Join(err, b.Close())
 	}
 	b.conn, err = nats.Connect("", nats.InProcessServer(b.server), nats.Name("collector"), nats.MaxReconnects(-1))
@@ -194,7 +203,7 @@ func freeAddr(listen string) (netip.AddrPort, error) {
 	return a, l.Close()
 }
 
-// createStreams makes the work queues and those of the server's own streams that MQTT would make without a bound, once JetStream
+// createStreams makes the work queues, the dead letters' stream and those of the server's own streams that MQTT would make without a bound, once JetStream
 // answers.
 func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -203,7 +212,7 @@ func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 	if err != nil {
 		return err
 	}
-	streams := stateStreams()
+	streams := append(stateStreams(), deadletter.Config())
 	for _, q := range []struct {
 		name string
 		kind wire.Kind
@@ -214,7 +223,7 @@ func (b *Broker) createStreams(ctx context.Context, limit int64) error {
 			Retention:  jetstream.WorkQueuePolicy,
 			Storage:    jetstream.FileStorage,
 			MaxBytes:   limit,
-			MaxMsgSize: MaxMessage,
+			MaxMsgSize: MaxPayload,
 			Discard:    jetstream.DiscardNew,
 			Duplicates: dedupeWindow,
 		})

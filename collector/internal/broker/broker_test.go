@@ -65,24 +65,27 @@ func TestVehiclesAtTheDoor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		addr := l.Addr().(*net.TCPAddr).AddrPort()
+		addr := l.Addr().String()
 		l.Close()
+		f := newFleet(t)
 		ctx, stop := context.WithCancel(t.Context())
 		var vehicles sync.WaitGroup
 		for i := range 8 {
+			id := fmt.Sprint("V", i)
+			own := f.of(id)
 			vehicles.Go(func() {
 				for ctx.Err() == nil {
-					c := mqtt.NewClient(options(addr, fmt.Sprint("V", i)))
+					c := mqtt.NewClient(at(addr, f, id, own))
 					if tok := c.Connect(); tok.WaitTimeout(time.Minute) && tok.Error() == nil {
 						c.Disconnect(0)
 					}
 				}
 			})
 		}
-		b := start(t, Config{Listen: addr.String()})
+		b := start(t, Config{Listen: addr, Vehicles: f})
 		stop()
 		vehicles.Wait()
-		connect(t, b.Addr(), "V1")
+		connect(t, b, "V1")
 		b.Close()
 	}
 }
@@ -116,14 +119,14 @@ func TestLargePayloadCutsTheConnection(t *testing.T) {
 		t.Fatal(tok.Error())
 	}
 	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxMessage-128))
-	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxMessage+1)) // lost, as in a full queue
+	publish(t, c, wire.Topic("V1", wire.KindClaim), make([]byte, MaxMessage+1)) // for the intake to set aside
 	c.Publish(wire.Topic("V1", wire.KindClaim), 1, false, make([]byte, MaxPayload))
 	select {
 	case <-lost:
 	case <-time.After(time.Minute):
 		t.Error("the connection survived a payload over the bound")
 	}
-	queued(t, b, StreamClaims, 1) // the one within the queue's bound
+	queued(t, b, StreamClaims, 2)
 }
 
 func TestFullQueueKeepsWhatItHas(t *testing.T) {

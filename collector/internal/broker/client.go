@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/broker/internal/connection"
 	"rawstone/pkg/wire"
 )
 
@@ -46,7 +46,7 @@ type authenticator struct {
 	logger    *slog.Logger
 	now       func() time.Time
 	refused   *prometheus.CounterVec
-	live      connections
+	live      connection.Set
 	// ready says that the queues and the bounded streams of the server's own are there. A client before that would have the server make
 	// its streams without bounds, and Start would fail over them.
 	ready atomic.Bool
@@ -58,7 +58,6 @@ type authenticator struct {
 func newAuthenticator(cfg Config, publisher wire.PublicKey) *authenticator {
 	a := &authenticator{
 		publisher: publisher, vehicles: cfg.Vehicles, logger: cfg.Logger, now: cfg.Now, reported: make(map[string]time.Time),
-		live: connections{all: make(map[uint64]live)},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_broker_refused_connects_total",
 			Help: "MQTT connects refused, by reason: broker not ready yet, TLS handshake, too many at once, no vehicle's name as client id, " +
@@ -108,9 +107,9 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		return false
 	}
 	// Before the look-up: whatever changes after that finds the connection here.
-	a.live.add(c.GetID(), live{id, device, until})
+	a.live.Add(c.GetID(), connection.Connection{Vehicle: id, Device: device, Until: until})
 	if !a.admits(id, device) {
-		a.live.remove(c.GetID())
+		a.live.Remove(c.GetID())
 		return false
 	}
 	c.RegisterUser(&server.User{Permissions: &server.Permissions{
@@ -194,55 +193,3 @@ func clientID(description string) (string, bool) {
 	id, err := strconv.Unquote(quoted)
 	return id, err == nil
 }
-
-// logger passes the server's warnings and errors on, without the names of vehicles that they quote, and drops its chatter.
-type logger struct {
-	slog   *slog.Logger
-	refuse func(reason string, err error, sentence string)
-
-	mu   sync.Mutex
-	last string
-}
-
-var vehicleNames = regexp.MustCompile(`"[^"]*"|rawstone[./]v1[./][^ ./"]*`)
-
-func (l *logger) problem(level slog.Level, msg, format string, args []any) {
-	detail := vehicleNames.ReplaceAllString(fmt.Sprintf(format, args...), "...")
-	switch {
-	case strings.HasSuffix(detail, server.ErrAuthentication.Error()):
-		return // the authenticator says why, and less often
-	case strings.Contains(detail, "TLS handshake error"):
-		l.refuse(refusedHandshake, nil, "connect refused: no TLS 1.3 with a valid certificate of the authority for vehicles")
-		return
-	case strings.HasSuffix(detail, server.ErrTooManyConnections.Error()):
-		l.refuse(refusedFull, nil, "connect refused: too many connections at once")
-		return
-	}
-	l.mu.Lock()
-	l.last = detail
-	l.mu.Unlock()
-	l.slog.Log(context.Background(), level, msg, "detail", detail)
-}
-
-func (l *logger) lastProblem() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last
-}
-
-func (l *logger) Warnf(format string, v ...any) {
-	l.problem(slog.LevelWarn, "broker warning", format, v)
-}
-
-func (l *logger) Errorf(format string, v ...any) {
-	l.problem(slog.LevelError, "broker error", format, v)
-}
-
-// Fatalf is what the server calls where it cannot go on; Start sees that it did not become ready.
-func (l *logger) Fatalf(format string, v ...any) {
-	l.problem(slog.LevelError, "broker error", format, v)
-}
-
-func (*logger) Noticef(string, ...any) {}
-func (*logger) Debugf(string, ...any)  {}
-func (*logger) Tracef(string, ...any)  {}

@@ -2,9 +2,9 @@ package broker
 
 import (
 	"context"
-	"sync"
 	"time"
 
+	"rawstone/collector/internal/broker/internal/connection"
 	"rawstone/pkg/wire"
 )
 
@@ -13,66 +13,18 @@ const (
 	watchWait  = 2 * time.Second // for the records' answer
 )
 
-// A live is an admitted connection of a vehicle.
-type live struct {
-	vehicle string
-	device  wire.PublicKey
-	until   time.Time // when its certificate ends
-}
-
-// connections are the admitted connections by the server's number for them. They stay until a sweep finds them gone.
-type connections struct {
-	mu  sync.Mutex
-	all map[uint64]live
-}
-
-func (c *connections) add(id uint64, l live) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all[id] = l
-}
-
-func (c *connections) remove(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.all, id)
-}
-
-// that returns the connections of which match says that they are meant.
-func (c *connections) that(match func(uint64, live) bool) (ids []uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for id, l := range c.all {
-		if match(id, l) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-func (c *connections) has(vehicle string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, l := range c.all {
-		if l.vehicle == vehicle {
-			return true
-		}
-	}
-	return false
-}
-
 // Disconnect cuts the connections of a vehicle but for those with the device key except, none when that is zero, and returns how many. It
 // keeps no vehicle from connecting again: Vehicles does.
 func (b *Broker) Disconnect(vehicle string, except wire.PublicKey) int {
-	return b.cut(func(_ uint64, l live) bool { return l.vehicle == vehicle && l.device != except })
+	return b.cut(func(_ uint64, c connection.Connection) bool { return c.Vehicle == vehicle && c.Device != except })
 }
 
-func (b *Broker) cut(match func(uint64, live) bool) (n int) {
-	for _, id := range b.auth.live.that(match) {
+func (b *Broker) cut(match func(uint64, connection.Connection) bool) (n int) {
+	for _, id := range b.auth.live.That(match) {
 		if b.server.DisconnectClientByID(id) == nil {
 			n++
 		}
-		b.auth.live.remove(id)
+		b.auth.live.Remove(id)
 	}
 	return n
 }
@@ -99,9 +51,9 @@ func (b *Broker) Run(ctx context.Context) {
 
 // watch cuts what has changed after a serial number, and returns how far it came.
 func (b *Broker) watch(ctx context.Context, serial int64) (int64, error) {
-	b.auth.live.sweep(func(id uint64) bool { return b.server.GetClient(id) != nil })
+	b.auth.live.Sweep(func(id uint64) bool { return b.server.GetClient(id) != nil })
 	now := b.auth.now()
-	b.cut(func(_ uint64, l live) bool { return now.After(l.until) })
+	b.cut(func(_ uint64, c connection.Connection) bool { return now.After(c.Until) })
 	ctx, cancel := context.WithTimeout(ctx, watchWait)
 	defer cancel()
 	for {
@@ -110,7 +62,7 @@ func (b *Broker) watch(ctx context.Context, serial int64) (int64, error) {
 			return serial, err
 		}
 		for _, vehicle := range changed {
-			if !b.auth.live.has(vehicle) {
+			if !b.auth.live.Has(vehicle) {
 				continue
 			}
 			device, ok, err := b.auth.vehicles.Device(ctx, vehicle)
@@ -123,12 +75,5 @@ func (b *Broker) watch(ctx context.Context, serial int64) (int64, error) {
 			b.Disconnect(vehicle, device)
 		}
 		serial = next
-	}
-}
-
-// sweep forgets the connections that are gone.
-func (c *connections) sweep(there func(uint64) bool) {
-	for _, id := range c.that(func(id uint64, _ live) bool { return !there(id) }) {
-		c.remove(id)
 	}
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"net"
 	"testing"
 	"time"
@@ -16,14 +17,17 @@ import (
 func TestWhoDoesNotReadIsCut(t *testing.T) {
 	b := start(t, Config{})
 	retain(t, b, large(1))
-	conn, err := net.Dial("tcp", b.Addr().String())
+	raw, err := net.Dial("tcp", b.local())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+	defer raw.Close()
+	if err := raw.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}
+	trust := options(b, "V1").TLSConfig.Clone()
+	trust.ServerName = "127.0.0.1"
+	conn := tls.Client(raw, trust)
 	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	hello.ProtocolName, hello.ProtocolVersion, hello.CleanSession, hello.ClientIdentifier = "MQTT", 4, true, "V1"
 	if err := hello.Write(conn); err != nil {

@@ -174,9 +174,13 @@ func start(t *testing.T, cfg Config) *Broker {
 
 // with returns the options of a client with some certificate.
 func with(b *Broker, id string, own tls.Certificate) *mqtt.ClientOptions {
-	return mqtt.NewClientOptions().AddBroker("ssl://" + b.local()).SetClientID(id).SetCleanSession(true).
+	return at(b.local(), fleetOf(b), id, own)
+}
+
+func at(address string, f *fleet, id string, own tls.Certificate) *mqtt.ClientOptions {
+	return mqtt.NewClientOptions().AddBroker("ssl://" + address).SetClientID(id).SetCleanSession(true).
 		SetAutoReconnect(false).SetConnectTimeout(time.Minute).SetProtocolVersion(4).
-		SetTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: fleetOf(b).roots, Certificates: []tls.Certificate{own}})
+		SetTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: f.roots, Certificates: []tls.Certificate{own}})
 }
 
 // options returns those of a vehicle's client, which enrols when it has not.

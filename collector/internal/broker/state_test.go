@@ -8,6 +8,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rawstone/collector/internal/deadletter"
 	"rawstone/pkg/wire"
 )
 
@@ -79,8 +80,8 @@ func TestStateIsBounded(t *testing.T) {
 			t.Errorf("stream %s has no bound", s.Config.Name)
 		}
 	}
-	if err := list.Err(); err != nil || n != 7 || sum != 2<<20+stateBytes {
-		t.Errorf("%d streams with %d bytes (%v), want 7 with %d", n, sum, err, 2<<20+stateBytes)
+	if err := list.Err(); err != nil || n != 8 || sum != 2<<20+deadletter.StreamBytes+stateBytes {
+		t.Errorf("%d streams with %d bytes (%v), want 8 with %d", n, sum, err, 2<<20+deadletter.StreamBytes+stateBytes)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/evidence"
 	"rawstone/collector/internal/policy"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/command"
 	"rawstone/pkg/terms"
@@ -35,11 +36,12 @@ func newRegistry() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(cfg.Records()); err != nil {
-			return fmt.Errorf("cannot export registry: there are no records: %w; correct state_dir in the configuration", err)
+		records, err := cfg.Store(store.Audit)
+		if err != nil {
+			return err
 		}
 		var b bytes.Buffer
-		if err := evidence.ExportRegistry(cmd.Context(), cfg.Records(), program, &b); err != nil {
+		if err := evidence.ExportRegistry(cmd.Context(), records, program, &b); err != nil {
 			return err
 		}
 		return writeNew(*out, b.Bytes(), 0o600)
@@ -68,7 +70,11 @@ func newClaimExport() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n, err := evidence.ExportClaims(cmd.Context(), cfg.Records(), *out, *vehicle)
+		records, err := cfg.Store(store.Audit)
+		if err != nil {
+			return err
+		}
+		n, err := evidence.ExportClaims(cmd.Context(), records, *out, *vehicle)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"rawstone/collector/daemon"
 	"rawstone/collector/internal/cli/fleet"
+	"rawstone/collector/internal/cli/letters"
 	"rawstone/collector/internal/registry"
 	"rawstone/pkg/command"
 )
@@ -23,9 +24,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
 	}
-	root.AddCommand(newServe(), newInit(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
+	root.AddCommand(newServe(), newInit(), newMigrate(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
 	root.AddCommand(fleet.Commands(administer)...)
-	root.AddCommand(newPolicy(), newClaim(), newRegistry())
+	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket))
 	return command.Main(root, args, stdout, stderr)
 }
 
@@ -38,6 +39,15 @@ func administer(cmd *cobra.Command, do func(*registry.Desk) error) error {
 		return err
 	}
 	return daemon.Administer(cmd.Context(), cfg, time.Now, do)
+}
+
+// socket is where the collector of the configuration that the command names is reached.
+func socket(cmd *cobra.Command) (string, error) {
+	cfg, err := load(cmd)
+	if err != nil {
+		return "", err
+	}
+	return cfg.AdminSocket(), nil
 }
 
 func newServe() *cobra.Command {
@@ -79,6 +89,28 @@ func newInit() *cobra.Command {
 		return err
 	}
 	return command.Require(cmd, "source", "dir")
+}
+
+func newMigrate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "migrate --config FILE [--owner-url-file FILE]",
+		Short:   "Bring the records in PostgreSQL up to date: tables, logins and their rights",
+		Example: "  collector migrate --config /etc/rawstone/collector.yaml --owner-url-file owner.url",
+		Args:    cobra.NoArgs,
+	}
+	owner := cmd.Flags().String("owner-url-file", "", "file with the server's address for the login rawstone_owner; records.postgres.url_file by default")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load(cmd)
+		if err != nil {
+			return err
+		}
+		if err := daemon.Migrate(cmd.Context(), cfg, *owner); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "the records are up to date")
+		return err
+	}
+	return command.WithConfig(cmd)
 }
 
 func newOpenings() *cobra.Command {

@@ -203,6 +203,7 @@ https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}
 				ca.IssueServer(in("ca"), []string{"127.0.0.1"}, in("server.pem"), in("server.key"), time.Now()),
 				os.WriteFile(in("source.yaml"), []byte(source), 0o644),
 				os.WriteFile(in("collector.yaml"), []byte(config), 0o644),
+				os.WriteFile(in("server.yaml"), []byte(config+"records: {postgres: {url_file: none.url}}\n"), 0o644),
 			)
 		},
 	})

@@ -37,6 +37,8 @@ import (
 	"rawstone/pkg/wire"
 )
 
+const defaultKept = 100
+
 // A Verifier checks proofs under one verifying key; it must be safe for concurrent use.
 type Verifier interface {
 	// Verify returns nil when p proves s.
@@ -60,6 +62,9 @@ type Config struct {
 	CharterID wire.Hash
 	// Receipt signs receipts with one of the program's receipt keys.
 	Receipt crypto.Signer
+	// KeptPerDay bounds the submissions that are kept of a vehicle and program day although they were refused or repeat another's span;
+	// 100 when zero. Further ones are judged and answered like these, and only refusals counted.
+	KeptPerDay int
 	// Workers is how many goroutines check a batch; the number of cores when zero.
 	Workers int
 	// Registerer takes the package's metrics; none when nil.
@@ -81,8 +86,11 @@ func New(cfg Config) (*Judge, error) {
 	if (cfg.Charter == nil) != cfg.CharterID.IsZero() {
 		return nil, errors.New("cannot judge submissions: data charter and its identifier do not come together")
 	}
-	if cfg.Workers < 0 {
-		return nil, errors.New("cannot judge submissions: number of workers is negative")
+	if cfg.Workers < 0 || cfg.KeptPerDay < 0 {
+		return nil, errors.New("cannot judge submissions: number of workers or of kept submissions is negative")
+	}
+	if cfg.KeptPerDay == 0 {
+		cfg.KeptPerDay = defaultKept
 	}
 	if cfg.Workers == 0 {
 		cfg.Workers = runtime.GOMAXPROCS(0)

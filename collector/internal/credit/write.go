@@ -68,6 +68,13 @@ func (j *Judge) write(ctx context.Context, tx *store.Tx, x *candidate, s state, 
 			return sub, err
 		}
 	}
+	if !r.Accepted || v.again && len(v.credits) == 0 {
+		// Anybody on the way can make any number of them; each is answered, by the same rules when it comes again.
+		kept, err := tx.Unearned(ctx, sub.Vehicle, sub.Day)
+		if err != nil || kept >= j.cfg.KeptPerDay {
+			return sub, err
+		}
+	}
 	return sub, tx.AddSubmission(ctx, &sub)
 }
 

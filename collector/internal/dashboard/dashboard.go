@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"time"
 
+	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -86,10 +87,11 @@ type Config struct {
 	Program *terms.Program
 	Clock   terms.Clock
 	Store   *store.DB
-	// Stones and Usage return what is current.
-	Stones func(context.Context) (Stones, error)
-	Usage  func(context.Context) (Usage, error)
-	Logger *slog.Logger
+	// Stones, Usage and DeadLetters return what is current.
+	Stones      func(context.Context) (Stones, error)
+	Usage       func(context.Context) (Usage, error)
+	DeadLetters func(context.Context) (deadletter.Summary, error)
+	Logger      *slog.Logger
 }
 
 // A Dashboard is an http.Handler.
@@ -101,8 +103,8 @@ type Dashboard struct {
 
 // New parses the templates.
 func New(cfg Config) (*Dashboard, error) {
-	if cfg.Program == nil || cfg.Clock.Now == nil || cfg.Store == nil || cfg.Stones == nil || cfg.Usage == nil || cfg.Logger == nil {
-		return nil, errors.New("cannot make dashboard: program, clock, store, stones, usage and logger are required")
+	if cfg.Program == nil || cfg.Clock.Now == nil || cfg.Store == nil || cfg.Stones == nil || cfg.Usage == nil || cfg.DeadLetters == nil || cfg.Logger == nil {
+		return nil, errors.New("cannot make dashboard: program, clock, store, stones, usage, dead letters and logger are required")
 	}
 	t, err := template.New("page.html.tmpl").Funcs(functions()).ParseFS(files, "page.html.tmpl")
 	if err != nil {
@@ -136,6 +138,8 @@ type overviewData struct {
 	Usage       Usage
 	UsageError  bool
 	StonesError bool
+	Letters     deadletter.Summary
+	LetterError bool
 }
 
 func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
@@ -163,6 +167,10 @@ func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
 	if data.Usage, err = d.cfg.Usage(ctx); err != nil {
 		d.report(r, "dashboard cannot read usage estimates", err)
 		data.UsageError = true
+	}
+	if data.Letters, err = d.cfg.DeadLetters(ctx); err != nil {
+		d.report(r, "dashboard cannot count dead letters", err)
+		data.LetterError = true
 	}
 	var b bytes.Buffer
 	if err := d.page.Execute(&b, data); err != nil {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
@@ -29,7 +30,8 @@ type rig struct {
 	name   string
 	stones Stones
 	usage  Usage
-	fail   error // of both
+	dead   deadletter.Summary
+	fail   error // of all three
 	log    bytes.Buffer
 }
 
@@ -46,12 +48,13 @@ func newRig(t *testing.T) *rig {
 func (r *rig) config() Config {
 	timing := terms.Timing{GenesisS: 1_800_000_000, DayS: 86400, DropS: 600}
 	return Config{
-		Program: &terms.Program{Name: r.name, Environment: wire.Development, Timing: timing},
-		Clock:   terms.Clock{Timing: timing, Now: func() time.Time { return time.Unix(1_800_000_600, 0) }},
-		Store:   r.db,
-		Stones:  func(context.Context) (Stones, error) { return r.stones, r.fail },
-		Usage:   func(context.Context) (Usage, error) { return r.usage, r.fail },
-		Logger:  slog.New(slog.NewTextHandler(&r.log, nil)),
+		Program:     &terms.Program{Name: r.name, Environment: wire.Development, Timing: timing},
+		Clock:       terms.Clock{Timing: timing, Now: func() time.Time { return time.Unix(1_800_000_600, 0) }},
+		Store:       r.db,
+		Stones:      func(context.Context) (Stones, error) { return r.stones, r.fail },
+		Usage:       func(context.Context) (Usage, error) { return r.usage, r.fail },
+		DeadLetters: func(context.Context) (deadletter.Summary, error) { return r.dead, r.fail },
+		Logger:      slog.New(slog.NewTextHandler(&r.log, nil)),
 	}
 }
 
@@ -126,7 +129,20 @@ func TestPageWithNothingYet(t *testing.T) {
 		`<time datetime="2027-01-15T08:10:00Z">2027-01-15 08:10:00 UTC</time>`,
 		"<dt>Vehicles</dt><dd>0</dd><dd class=\"muted\">0 seen</dd>", "nothing so far", "No drop has been drawn yet.",
 		`<progress max="1" value="0"`, "0 stones issued", "Ledger: 0 entries")
-	lacks(t, text, "Refused submissions", "Latest drops", "NaN", "cannot be", "<article>")
+	lacks(t, text, "Refused submissions", "Dead letters", "Latest drops", "NaN", "cannot be", "<article>")
+}
+
+func TestDeadLetters(t *testing.T) {
+	r := newRig(t)
+	r.dead = deadletter.Summary{
+		Letters: map[deadletter.Reason]uint64{deadletter.TooLarge: 3, deadletter.Undecided: 1000},
+		Oldest:  time.Date(2027, 1, 14, 9, 0, 0, 0, time.UTC),
+	}
+	contains(t, r.page(t), `Dead letters: messages set aside, the oldest <time datetime="2027-01-14T09:00:00Z">`,
+		`<td>longer than a submission may be</td><td class="n">3</td>`, "<td>its decision failed again and again</td><td class=\"n\">1\u202f000</td>",
+		"collector dead-letter replay --config FILE --all")
+	r.fail = errors.New("gone")
+	contains(t, r.page(t), "The dead letters cannot be counted at the moment")
 }
 
 // fill gives the records two vehicles, a credited claim and refusals.
@@ -224,7 +240,7 @@ func TestOneSourceFails(t *testing.T) {
 	contains(t, text, "The ledger cannot be read at the moment; the collector's log says why.",
 		"The usage estimates cannot be computed at the moment; the collector's log says why.", "12\u202f000 km", "proof does not hold")
 	lacks(t, text, "disk on fire", "Stones issued", "No drop has been drawn yet.")
-	if n := strings.Count(r.log.String(), "disk on fire"); n != 2 {
+	if n := strings.Count(r.log.String(), "disk on fire"); n != 3 {
 		t.Errorf("the log has the cause %d times: %s", n, &r.log)
 	}
 }

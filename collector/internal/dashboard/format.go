@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"rawstone/collector/internal/deadletter"
 	"rawstone/pkg/wire"
 )
 
@@ -18,6 +19,7 @@ func functions() template.FuncMap {
 		"share":  share,
 		"bar":    bar,
 		"reason": reason,
+		"letter": letter,
 		"title":  title,
 		"unit":   unit,
 		"label":  label,
@@ -109,6 +111,21 @@ func reason(r wire.Reason) string {
 		return "report is not under the charter in force"
 	case wire.ReasonEpoch:
 		return "vehicle has already reported for that day"
+	}
+	return string(r)
+}
+
+// letter says in words why a message was set aside.
+func letter(r deadletter.Reason) string {
+	switch r {
+	case deadletter.TooLarge:
+		return "longer than a submission may be"
+	case deadletter.NoVehicle:
+		return "on a subject that no vehicle has"
+	case deadletter.Unchecked:
+		return "its check failed again and again"
+	case deadletter.Undecided:
+		return "its decision failed again and again"
 	}
 	return string(r)
 }

@@ -1,10 +1,9 @@
 // Package database opens a program's database and runs transactions in it. There are two engines: SQLite, in this process, and
 // PostgreSQL. Both run the same statements.
 //
-// It is a firewall too. All statements that a program has are registered with the roles that may run them, as constants of its source; a
-// database is opened for a role, and a statement that is not registered for it is refused, counted and logged. On SQLite that guards
-// against faults in the program and not against somebody who has taken over the process, who has the file. On PostgreSQL each role is a
-// login of its own that the server limits (package schema), so that a stolen connection is limited too.
+// It is opened for a role, and runs only statements that are registered for it: package firewall. On SQLite that guards against faults in
+// the program and not against somebody who has taken over the process, who has the file. On PostgreSQL each role is a login of its own
+// that the server limits (package schema), so that a stolen connection is limited too.
 //
 // A transaction that Update reports as done is on disk. There is one writer at a time, on PostgreSQL by an advisory lock, so that
 // serial numbers become visible in their order and what one writer has read, no other changes; readers see the last committed state and
@@ -24,6 +23,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rawstone/collector/internal/firewall"
 )
 
 const (
@@ -39,9 +40,9 @@ type Config struct {
 	// Migrations holds goose's files, at least one, in the folders sqlite and postgres. Required.
 	Migrations fs.FS
 	// Statements are all that the program has. Required.
-	Statements []Statement
+	Statements []firewall.Statement
 	// Role is who opens it. Required.
-	Role Role
+	Role firewall.Role
 	// BusyTimeout is how long a writer waits for another process's transaction; 5 s when zero.
 	BusyTimeout time.Duration
 	// StatementTimeout is how long PostgreSQL works on one statement; 30 s when zero.
@@ -53,11 +54,9 @@ type Config struct {
 
 // A DB is an open database. It may be used from several goroutines.
 type DB struct {
-	engine     engine
-	role       Role
-	statements map[constant]Statement
-	refused    prometheus.Counter
-	logger     *slog.Logger
+	engine engine
+	wall   *firewall.Firewall
+	role   firewall.Role
 }
 
 // An engine runs transactions.
@@ -72,13 +71,13 @@ type engine interface {
 // A session runs statements within one transaction.
 type session interface {
 	// exec returns the number of rows that were changed.
-	exec(ctx context.Context, s Statement, args []any) (int64, error)
+	exec(ctx context.Context, s firewall.Statement, args []any) (int64, error)
 	// execOne may leave the work to flush, which comes before each exec and each, and to get.
-	execOne(ctx context.Context, s Statement, args []any) error
+	execOne(ctx context.Context, s firewall.Statement, args []any) error
 	// flush does what was left to it, when that are at least so many statements.
 	flush(ctx context.Context, least int) error
-	get(ctx context.Context, s Statement, args, dest []any) error
-	each(ctx context.Context, s Statement, args []any, fn func(Scanner) error) error
+	get(ctx context.Context, s firewall.Statement, args, dest []any) error
+	each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error
 }
 
 // Open opens the database. It brings SQLite's schema up to date; PostgreSQL's must be, because only its owner may change it.
@@ -86,20 +85,12 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if (cfg.Path == "") == (cfg.URL == "") || cfg.Migrations == nil {
 		return nil, errors.New("cannot open records: give a database file or a PostgreSQL address, and migrations")
 	}
-	if cfg.Role == 0 || cfg.Role&^every != 0 {
-		return nil, errors.New("cannot open records: no role given")
-	}
 	cfg.BusyTimeout = cmp.Or(cfg.BusyTimeout, defaultBusyTimeout)
 	cfg.StatementTimeout = cmp.Or(cfg.StatementTimeout, defaultStatementTimeout)
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	d := &DB{role: cfg.Role, logger: cfg.Logger}
+	d := &DB{role: cfg.Role}
 	var err error
-	if d.statements, err = register(cfg.Statements); err != nil {
-		return nil, fmt.Errorf("cannot open records: %w", err)
-	}
-	if d.refused, err = refusals(cfg.Role, cfg.Registerer); err != nil {
+	d.wall, err = firewall.New(firewall.Config{Role: cfg.Role, Statements: cfg.Statements, Logger: cfg.Logger, Registerer: cfg.Registerer})
+	if err != nil {
 		return nil, fmt.Errorf("cannot open records: %w", err)
 	}
 	if cfg.Path != "" {
@@ -111,26 +102,6 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	return d, nil
-}
-
-func refusals(r Role, to prometheus.Registerer) (prometheus.Counter, error) {
-	c := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "rawstone_database_refused_total", Help: "Statements that the database's firewall refused.",
-		ConstLabels: prometheus.Labels{"role": r.String()},
-	})
-	if to == nil {
-		return c, nil
-	}
-	var there prometheus.AlreadyRegisteredError
-	if err := to.Register(c); errors.As(err, &there) {
-		if old, ok := there.ExistingCollector.(prometheus.Counter); ok {
-			return old, nil
-		}
-		return nil, err
-	} else if err != nil {
-		return nil, err
-	}
-	return c, nil
 }
 
 // Close waits for the transactions under way and closes the database.
@@ -163,8 +134,8 @@ func (d *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // Backup writes the last committed state of SQLite's database to a file that must not exist, readable by its owner alone, while others
 // read and write. It is for the role Admin; PostgreSQL has its own tools.
 func (d *DB) Backup(ctx context.Context, path string) error {
-	if d.role&Admin == 0 {
-		return d.refuse(ctx, "back up records")
+	if d.role&firewall.Admin == 0 {
+		return d.wall.Refuse(ctx, "back up records")
 	}
 	if err := d.engine.backup(ctx, path); err != nil {
 		return fmt.Errorf("cannot back up records: %w", err)

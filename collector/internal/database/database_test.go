@@ -19,6 +19,7 @@ import (
 
 	. "rawstone/collector/internal/database"
 	"rawstone/collector/internal/database/postgrestest"
+	"rawstone/collector/internal/firewall"
 	"rawstone/collector/internal/schema"
 )
 
@@ -35,34 +36,36 @@ func migrations() fstest.MapFS {
 	}
 }
 
-func add() Statement {
-	return Statement{Name: "add note", Roles: Admin, SQL: `INSERT INTO notes (name, body, n) VALUES ($1, $2, -1)`}
+func add() firewall.Statement {
+	return firewall.Statement{Name: "add note", Roles: firewall.Admin, SQL: `INSERT INTO notes (name, body, n) VALUES ($1, $2, -1)`}
 }
-func list() Statement {
-	return Statement{Name: "read notes", Roles: Admin | Web, SQL: `SELECT name FROM notes ORDER BY name`}
+func list() firewall.Statement {
+	return firewall.Statement{Name: "read notes", Roles: firewall.Admin | firewall.Web, SQL: `SELECT name FROM notes ORDER BY name`}
 }
-func note() Statement {
-	return Statement{Name: "read note", Roles: Admin, SQL: `SELECT n, body FROM notes WHERE name = $1`}
+func note() firewall.Statement {
+	return firewall.Statement{Name: "read note", Roles: firewall.Admin, SQL: `SELECT n, body FROM notes WHERE name = $1`}
 }
-func change() Statement {
-	return Statement{Name: "change notes", Roles: Admin, SQL: `UPDATE notes SET n = 7`}
+func change() firewall.Statement {
+	return firewall.Statement{Name: "change notes", Roles: firewall.Admin, SQL: `UPDATE notes SET n = 7`}
 }
-func changeOne() Statement {
-	return Statement{Name: "change note", Roles: Admin, SQL: `UPDATE notes SET n = n + 1 WHERE name = $1`}
+func changeOne() firewall.Statement {
+	return firewall.Statement{Name: "change note", Roles: firewall.Admin, SQL: `UPDATE notes SET n = n + 1 WHERE name = $1`}
 }
-func version() Statement {
-	return Statement{Name: "add version", Roles: Audit, SQL: `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`}
+func version() firewall.Statement {
+	return firewall.Statement{Name: "add version", Roles: firewall.Audit, SQL: `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`}
 }
-func pragmas() Statement {
-	return Statement{Name: "read pragmas", Roles: Settle, SQL: `SELECT j.journal_mode || s.synchronous || f.foreign_keys || b.timeout
+func pragmas() firewall.Statement {
+	return firewall.Statement{Name: "read pragmas", Roles: firewall.Settle, SQL: `SELECT j.journal_mode || s.synchronous || f.foreign_keys || b.timeout
 		FROM pragma_journal_mode j, pragma_synchronous s, pragma_foreign_keys f, pragma_busy_timeout b`}
 }
 
-func statements() []Statement { return []Statement{add(), list(), note(), change(), changeOne()} }
+func statements() []firewall.Statement {
+	return []firewall.Statement{add(), list(), note(), change(), changeOne()}
+}
 
 type rig struct{ config Config }
 
-func (r rig) open(t *testing.T, role Role) *DB {
+func (r rig) open(t *testing.T, role firewall.Role) *DB {
 	t.Helper()
 	r.config.Role = role
 	d, err := Open(t.Context(), r.config)
@@ -79,7 +82,7 @@ func onFile(t *testing.T) rig {
 }
 
 func onServer(t *testing.T) rig {
-	pg := server.New(t, Owner)
+	pg := server.New(t, firewall.Owner)
 	dir, err := fs.Sub(migrations(), "postgres")
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +125,7 @@ func names(t *testing.T, d *DB) (out []string) {
 
 func TestFileIsPrivateAndHoldsWhatWasCommitted(t *testing.T) {
 	r := onFile(t)
-	d := r.open(t, Admin)
+	d := r.open(t, firewall.Admin)
 	if err := put(t.Context(), d, "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -141,17 +144,17 @@ func TestFileIsPrivateAndHoldsWhatWasCommitted(t *testing.T) {
 	if err := d.Backup(t.Context(), copied); err == nil {
 		t.Error("a backup overwrote another")
 	}
-	if err := r.open(t, Web).Backup(t.Context(), copied+"2"); !errors.Is(err, ErrRefused) {
+	if err := r.open(t, firewall.Web).Backup(t.Context(), copied+"2"); !errors.Is(err, firewall.ErrRefused) {
 		t.Errorf("web backs up: %v", err)
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(t, r.open(t, Web)); !slices.Equal(got, []string{"a"}) {
+	if got := names(t, r.open(t, firewall.Web)); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("notes %v", got)
 	}
 	r.config.Path = copied
-	if got := names(t, r.open(t, Web)); !slices.Equal(got, []string{"a"}) {
+	if got := names(t, r.open(t, firewall.Web)); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("notes in the backup %v", got)
 	}
 }
@@ -159,7 +162,7 @@ func TestFileIsPrivateAndHoldsWhatWasCommitted(t *testing.T) {
 func TestPragmas(t *testing.T) {
 	r := onFile(t)
 	r.config.Statements = append(r.config.Statements, pragmas())
-	d := r.open(t, Settle)
+	d := r.open(t, firewall.Settle)
 	for name, run := range map[string]func(context.Context, func(*Tx) error) error{"writer": d.Update, "reader": d.View} {
 		var got string
 		err := run(t.Context(), func(tx *Tx) error { return tx.Get(t.Context(), pragmas(), nil, &got) })
@@ -172,7 +175,7 @@ func TestPragmas(t *testing.T) {
 func TestUpdateIsAllOrNothing(t *testing.T) { engines(t, testUpdateIsAllOrNothing) }
 
 func testUpdateIsAllOrNothing(t *testing.T, r rig) {
-	d := r.open(t, Admin)
+	d := r.open(t, firewall.Admin)
 	fail := errors.New("no")
 	err := d.Update(t.Context(), func(tx *Tx) error {
 		return errors.Join(tx.ExecOne(t.Context(), add(), "a", nil), tx.Flush(t.Context()), fail)
@@ -191,7 +194,7 @@ func testUpdateIsAllOrNothing(t *testing.T, r rig) {
 	}
 	for _, wrong := range []string{"a", "x"} { // twice, or a row that is not there
 		err := d.Update(t.Context(), func(tx *Tx) error {
-			return errors.Join(tx.ExecOne(t.Context(), add(), "a", nil), tx.ExecOne(t.Context(), map[string]Statement{"a": add(), "x": changeOne()}[wrong],
+			return errors.Join(tx.ExecOne(t.Context(), add(), "a", nil), tx.ExecOne(t.Context(), map[string]firewall.Statement{"a": add(), "x": changeOne()}[wrong],
 				map[string][]any{"a": {"a", nil}, "x": {"x"}}[wrong]...))
 		})
 		if err == nil || wrong == "x" && !(errors.Is(err, ErrNotFound) && strings.Contains(err.Error(), "cannot change note: 0 rows")) {
@@ -209,7 +212,7 @@ func testUpdateIsAllOrNothing(t *testing.T, r rig) {
 func TestViewCannotWriteAndSeesOneState(t *testing.T) { engines(t, testView) }
 
 func testView(t *testing.T, r rig) {
-	d := r.open(t, Admin)
+	d := r.open(t, firewall.Admin)
 	if err := d.View(t.Context(), func(tx *Tx) error { return tx.ExecOne(t.Context(), add(), "b", nil) }); err == nil {
 		t.Error("a view wrote")
 	}
@@ -235,7 +238,7 @@ func testView(t *testing.T, r rig) {
 func TestOneWriterAtATime(t *testing.T) { engines(t, testOneWriter) }
 
 func testOneWriter(t *testing.T, r rig) {
-	a, b := r.open(t, Admin), r.open(t, Admin)
+	a, b := r.open(t, firewall.Admin), r.open(t, firewall.Admin)
 	if err := put(t.Context(), a, "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +270,7 @@ func testOneWriter(t *testing.T, r rig) {
 		t.Errorf("counted to %d, %v, %v", n, body, err)
 	}
 	r.config.BusyTimeout = 10 * time.Millisecond
-	c := r.open(t, Admin)
+	c := r.open(t, firewall.Admin)
 	err = a.Update(t.Context(), func(*Tx) error {
 		if err := c.Update(t.Context(), func(*Tx) error { return nil }); err == nil {
 			t.Error("two programs wrote at once")
@@ -284,11 +287,11 @@ func TestRefusals(t *testing.T) { engines(t, testRefusals) }
 func testRefusals(t *testing.T, r rig) {
 	var log bytes.Buffer
 	r.config.Logger, r.config.Registerer = slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry()
-	d := r.open(t, Web)
-	r.open(t, Web) // counts in the same place
-	for _, s := range []Statement{add(), {Name: "read notes", SQL: `DELETE FROM notes`, Roles: Web}, {Name: "drop", SQL: `DROP TABLE notes`, Roles: Web}} {
+	d := r.open(t, firewall.Web)
+	r.open(t, firewall.Web) // counts in the same place
+	for _, s := range []firewall.Statement{add(), {Name: "read notes", SQL: `DELETE FROM notes`, Roles: firewall.Web}, {Name: "drop", SQL: `DROP TABLE notes`, Roles: firewall.Web}} {
 		err := d.Update(t.Context(), func(tx *Tx) error { return tx.ExecOne(t.Context(), s, "secret text", nil) })
-		if !errors.Is(err, ErrRefused) {
+		if !errors.Is(err, firewall.ErrRefused) {
 			t.Errorf("%s: %v", s.Name, err)
 		}
 	}
@@ -303,10 +306,10 @@ func testRefusals(t *testing.T, r rig) {
 	if got := names(t, d); len(got) != 0 {
 		t.Errorf("notes %v", got)
 	}
-	for name, bad := range map[string][]Statement{
-		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 6}},
+	for name, bad := range map[string][]firewall.Statement{
+		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: firewall.Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 6}},
 	} {
-		r.config.Statements, r.config.Role = bad, Web
+		r.config.Statements, r.config.Role = bad, firewall.Web
 		if d, err := Open(t.Context(), r.config); err == nil {
 			t.Errorf("%s: registered", name)
 			d.Close()
@@ -317,7 +320,7 @@ func testRefusals(t *testing.T, r rig) {
 func TestLock(t *testing.T) { engines(t, testLock) }
 
 func testLock(t *testing.T, r rig) {
-	a, b := r.open(t, Admin), r.open(t, Admin)
+	a, b := r.open(t, firewall.Admin), r.open(t, firewall.Admin)
 	held, err := a.Lock(t.Context(), "settler")
 	if err != nil {
 		t.Fatal(err)
@@ -361,13 +364,13 @@ func testLock(t *testing.T, r rig) {
 
 // TestLostLock cuts the connection that holds a lock: its holder hears of it and writes no more, and the next one gets the lock.
 func TestLostLock(t *testing.T) {
-	pg := server.New(t, Owner)
+	pg := server.New(t, firewall.Owner)
 	dir, _ := fs.Sub(migrations(), "postgres")
 	if err := schema.Migrate(t.Context(), schema.Config{URL: pg.URL(), Migrations: dir, Statements: statements()}); err != nil {
 		t.Fatal(err)
 	}
 	r := rig{Config{URL: pg.URL(), Migrations: migrations(), Statements: statements()}}
-	a, b := r.open(t, Admin), r.open(t, Admin)
+	a, b := r.open(t, firewall.Admin), r.open(t, firewall.Admin)
 	held, err := a.Lock(t.Context(), "settler")
 	if err != nil {
 		t.Fatal(err)
@@ -402,16 +405,16 @@ func TestLostLock(t *testing.T) {
 func TestRefusesOtherSchemas(t *testing.T) {
 	r := onFile(t)
 	r.config.Statements = append(r.config.Statements, version())
-	d := r.open(t, Audit)
+	d := r.open(t, firewall.Audit)
 	if err := d.Update(t.Context(), func(tx *Tx) error { return tx.ExecOne(t.Context(), version()) }); err != nil {
 		t.Fatal(err)
 	}
-	r.config.Role = Admin
+	r.config.Role = firewall.Admin
 	if _, err := Open(t.Context(), r.config); err == nil || !strings.Contains(err.Error(), "use the newer program") {
 		t.Errorf("got %v", err)
 	}
 	pg := onServer(t)
-	pg.config.Role = Admin
+	pg.config.Role = firewall.Admin
 	pg.config.Migrations = fstest.MapFS{"postgres/00002_x.sql": {}}
 	if _, err := Open(t.Context(), pg.config); err == nil || !strings.Contains(err.Error(), "migrate it as rawstone_owner") {
 		t.Errorf("an older schema: %v", err)
@@ -420,7 +423,7 @@ func TestRefusesOtherSchemas(t *testing.T) {
 	if _, err := Open(t.Context(), pg.config); err == nil {
 		t.Error("no migrations")
 	}
-	empty := server.New(t, Owner)
+	empty := server.New(t, firewall.Owner)
 	pg.config.Migrations, pg.config.URL = migrations(), empty.URL()
 	if _, err := Open(t.Context(), pg.config); err == nil || !strings.Contains(err.Error(), "the schema is not there") {
 		t.Errorf("an empty database: %v", err)
@@ -433,7 +436,7 @@ func TestRefusesWhatIsNoDatabase(t *testing.T) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Config{Path: path, Migrations: migrations(), Role: Web}); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Open(t.Context(), Config{Path: path, Migrations: migrations(), Role: firewall.Web}); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != string(text) {

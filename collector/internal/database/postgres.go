@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"rawstone/collector/internal/firewall"
+	"rawstone/collector/internal/migration"
 	"rawstone/collector/internal/postgres"
 )
 
@@ -40,7 +42,11 @@ func openPostgres(ctx context.Context, cfg Config) (*server, error) {
 }
 
 func (s *server) check(ctx context.Context, migrations fs.FS) error {
-	newest, err := postgres.Version(migrations)
+	files, err := fs.Sub(migrations, "postgres")
+	if err != nil {
+		return err
+	}
+	newest, err := migration.Newest(files)
 	if err != nil {
 		return err
 	}
@@ -51,11 +57,13 @@ func (s *server) check(ctx context.Context, migrations fs.FS) error {
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg) && (pg.Code == "42P01" || pg.Code == "42501"): // no such table, or no right to read it
-		return fmt.Errorf("the schema is not there: migrate it as %s: %w", Owner, err)
+		return fmt.Errorf("the schema is not there: migrate it as %s: %w", firewall.Owner, err)
+	case errors.As(err, &pg) && pg.Code == "28000": // no such login, or pg_hba.conf does not let it in
+		return fmt.Errorf("the login is not there or not let in: migrate the schema as %s: %w", firewall.Owner, err)
 	case err != nil:
 		return err
 	case have < newest:
-		return fmt.Errorf("the schema is version %d and this program wants %d: migrate it as %s", have, newest, Owner)
+		return fmt.Errorf("the schema is version %d and this program wants %d: migrate it as %s", have, newest, firewall.Owner)
 	case have > newest:
 		return fmt.Errorf("the schema is version %d and this program knows %d: use the newer program that wrote it", have, newest)
 	}
@@ -162,7 +170,7 @@ func (s *server) fenced(ctx context.Context, conn *pgx.Conn) error {
 type pgSession struct {
 	conn   *pgx.Conn
 	queued *pgx.Batch
-	names  []Statement // of queued
+	names  []firewall.Statement // of queued
 }
 
 func (t *pgSession) flush(ctx context.Context, least int) error {
@@ -197,7 +205,7 @@ func (t *pgSession) send(ctx context.Context, last func(pgx.Row) error) (err err
 	return nil
 }
 
-func (t *pgSession) execOne(_ context.Context, s Statement, args []any) error {
+func (t *pgSession) execOne(_ context.Context, s firewall.Statement, args []any) error {
 	if t.queued == nil {
 		t.queued = new(pgx.Batch)
 	}
@@ -206,12 +214,12 @@ func (t *pgSession) execOne(_ context.Context, s Statement, args []any) error {
 	return nil
 }
 
-func (t *pgSession) exec(ctx context.Context, s Statement, args []any) (int64, error) {
+func (t *pgSession) exec(ctx context.Context, s firewall.Statement, args []any) (int64, error) {
 	tag, err := t.conn.Exec(ctx, string(s.SQL), args...)
 	return tag.RowsAffected(), err
 }
 
-func (t *pgSession) get(ctx context.Context, s Statement, args, dest []any) error {
+func (t *pgSession) get(ctx context.Context, s firewall.Statement, args, dest []any) error {
 	read := func(row pgx.Row) error {
 		err := row.Scan(dest...)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -226,7 +234,7 @@ func (t *pgSession) get(ctx context.Context, s Statement, args, dest []any) erro
 	return t.send(ctx, read)
 }
 
-func (t *pgSession) each(ctx context.Context, s Statement, args []any, fn func(Scanner) error) error {
+func (t *pgSession) each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error {
 	rows, err := t.conn.Query(ctx, string(s.SQL), args...)
 	if err != nil {
 		return err

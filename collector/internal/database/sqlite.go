@@ -8,6 +8,10 @@ import (
 	"io/fs"
 	"runtime"
 
+	"github.com/pressly/goose/v3"
+
+	"rawstone/collector/internal/firewall"
+	"rawstone/collector/internal/migration"
 	"rawstone/collector/internal/sqlite"
 )
 
@@ -20,7 +24,7 @@ type file struct {
 // A pool keeps its connections' statements prepared.
 type pool struct {
 	*sql.DB
-	statements map[constant]*sql.Stmt
+	statements map[string]*sql.Stmt
 }
 
 func openSQLite(ctx context.Context, cfg Config) (_ *file, err error) {
@@ -42,7 +46,7 @@ func openSQLite(ctx context.Context, cfg Config) (_ *file, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := sqlite.Migrate(ctx, s.write.DB, migrations); err != nil {
+	if err := migration.Up(ctx, goose.DialectSQLite3, s.write.DB, migrations); err != nil {
 		return nil, err
 	}
 	if s.read.DB, err = sqlite.Open(path, cfg.BusyTimeout, "deferred", "query_only(1)"); err != nil {
@@ -61,8 +65,8 @@ func openSQLite(ctx context.Context, cfg Config) (_ *file, err error) {
 func readers() int { return max(4, runtime.GOMAXPROCS(0)) }
 
 // prepare prepares a role's statements on one connection; others prepare them when they first run them.
-func (p *pool) prepare(ctx context.Context, list []Statement, role Role) error {
-	p.statements = make(map[constant]*sql.Stmt)
+func (p *pool) prepare(ctx context.Context, list []firewall.Statement, role firewall.Role) error {
+	p.statements = make(map[string]*sql.Stmt)
 	for _, s := range list {
 		if s.Roles&role == 0 {
 			continue
@@ -71,7 +75,7 @@ func (p *pool) prepare(ctx context.Context, list []Statement, role Role) error {
 		if err != nil {
 			return fmt.Errorf("cannot prepare %s: %w", s.Name, err)
 		}
-		p.statements[s.Name] = stmt
+		p.statements[string(s.Name)] = stmt
 	}
 	return nil
 }
@@ -126,11 +130,11 @@ type sqliteSession struct {
 	tx   *sql.Tx
 }
 
-func (t *sqliteSession) stmt(ctx context.Context, s Statement) *sql.Stmt {
-	return t.tx.StmtContext(ctx, t.pool.statements[s.Name])
+func (t *sqliteSession) stmt(ctx context.Context, s firewall.Statement) *sql.Stmt {
+	return t.tx.StmtContext(ctx, t.pool.statements[string(s.Name)])
 }
 
-func (t *sqliteSession) exec(ctx context.Context, s Statement, args []any) (int64, error) {
+func (t *sqliteSession) exec(ctx context.Context, s firewall.Statement, args []any) (int64, error) {
 	r, err := t.stmt(ctx, s).ExecContext(ctx, args...)
 	if err != nil {
 		return 0, err
@@ -138,7 +142,7 @@ func (t *sqliteSession) exec(ctx context.Context, s Statement, args []any) (int6
 	return r.RowsAffected()
 }
 
-func (t *sqliteSession) execOne(ctx context.Context, s Statement, args []any) error {
+func (t *sqliteSession) execOne(ctx context.Context, s firewall.Statement, args []any) error {
 	n, err := t.exec(ctx, s, args)
 	if err != nil {
 		return err
@@ -148,7 +152,7 @@ func (t *sqliteSession) execOne(ctx context.Context, s Statement, args []any) er
 
 func (t *sqliteSession) flush(context.Context, int) error { return nil }
 
-func (t *sqliteSession) get(ctx context.Context, s Statement, args, dest []any) error {
+func (t *sqliteSession) get(ctx context.Context, s firewall.Statement, args, dest []any) error {
 	err := t.stmt(ctx, s).QueryRowContext(ctx, args...).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrNotFound
@@ -156,7 +160,7 @@ func (t *sqliteSession) get(ctx context.Context, s Statement, args, dest []any) 
 	return err
 }
 
-func (t *sqliteSession) each(ctx context.Context, s Statement, args []any, fn func(Scanner) error) error {
+func (t *sqliteSession) each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error {
 	rows, err := t.stmt(ctx, s).QueryContext(ctx, args...)
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"rawstone/collector/internal/firewall"
 )
 
 // ErrNotFound is returned for a row that is not there.
@@ -20,8 +22,8 @@ type Tx struct {
 }
 
 // run checks a statement and its arguments before do runs it.
-func (t *Tx) run(ctx context.Context, s Statement, args []any, do func() error) error {
-	if err := t.db.admit(ctx, s); err != nil {
+func (t *Tx) run(ctx context.Context, s firewall.Statement, args []any, do func() error) error {
+	if err := t.db.wall.Admit(ctx, s); err != nil {
 		return err
 	}
 	for _, a := range args {
@@ -40,7 +42,7 @@ type said struct{ error }
 
 func (e said) Unwrap() error { return e.error }
 
-func say(s Statement, err error) error {
+func say(s firewall.Statement, err error) error {
 	if earlier, ok := err.(said); ok { //nolint:errorlint // as the engine returns it
 		return earlier.error
 	}
@@ -51,7 +53,7 @@ func say(s Statement, err error) error {
 }
 
 // Exec runs a statement that changes any number of rows, and returns how many.
-func (t *Tx) Exec(ctx context.Context, s Statement, args ...any) (n int64, err error) {
+func (t *Tx) Exec(ctx context.Context, s firewall.Statement, args ...any) (n int64, err error) {
 	if err := t.Flush(ctx); err != nil {
 		return 0, err
 	}
@@ -65,7 +67,7 @@ func (t *Tx) Exec(ctx context.Context, s Statement, args ...any) (n int64, err e
 // ExecOne runs a statement that changes exactly one row. When it changes another number of rows the transaction must not be committed,
 // and is not: that may be reported only by the next Flush, Exec or read, or at the latest by Update. Until then bytes among the arguments
 // must not be changed.
-func (t *Tx) ExecOne(ctx context.Context, s Statement, args ...any) error {
+func (t *Tx) ExecOne(ctx context.Context, s firewall.Statement, args ...any) error {
 	if err := t.run(ctx, s, args, func() error { return t.s.execOne(ctx, s, args) }); err != nil {
 		return err
 	}
@@ -84,12 +86,12 @@ func one(n int64) error {
 func (t *Tx) Flush(ctx context.Context) error { return t.s.flush(ctx, 1) }
 
 // Get reads one row into dest; a missing one is ErrNotFound.
-func (t *Tx) Get(ctx context.Context, s Statement, args []any, dest ...any) error {
+func (t *Tx) Get(ctx context.Context, s firewall.Statement, args []any, dest ...any) error {
 	return t.run(ctx, s, args, func() error { return t.s.get(ctx, s, args, dest) })
 }
 
 // Each calls fn with each row. fn must not use the transaction.
-func (t *Tx) Each(ctx context.Context, s Statement, args []any, fn func(Scanner) error) error {
+func (t *Tx) Each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error {
 	if err := t.Flush(ctx); err != nil {
 		return err
 	}
@@ -100,13 +102,13 @@ func (t *Tx) Each(ctx context.Context, s Statement, args []any, fn func(Scanner)
 type Scanner = func(...any) error
 
 // One reads one row by the function row; a missing one is ErrNotFound.
-func One[T any](ctx context.Context, t *Tx, s Statement, row func(*T, Scanner) error, args ...any) (v T, err error) {
+func One[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, Scanner) error, args ...any) (v T, err error) {
 	err = row(&v, func(dest ...any) error { return t.Get(ctx, s, args, dest...) })
 	return v, err
 }
 
 // List reads all rows, each by the function row.
-func List[T any](ctx context.Context, t *Tx, s Statement, row func(*T, Scanner) error, args ...any) (out []T, err error) {
+func List[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, Scanner) error, args ...any) (out []T, err error) {
 	err = t.Each(ctx, s, args, func(scan Scanner) error {
 		var v T
 		if err := row(&v, scan); err != nil {

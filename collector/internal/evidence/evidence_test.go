@@ -351,7 +351,7 @@ func TestExportRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := ExportRegistry(t.Context(), path, testProgram, &b); err != nil {
+	if err := ExportRegistry(t.Context(), store.Config{Path: path, Role: store.Audit}, testProgram, &b); err != nil {
 		t.Fatal(err)
 	}
 	text := b.String()

@@ -18,30 +18,30 @@ const exportPage = 1024
 
 // ExportClaims writes each accepted claim in a collector's records, or only a vehicle's when one is named, to a file in dir under its
 // identifier: HEX.claim. It makes dir when it is missing, leaves files that are there already, refuses one that holds something else, and
-// returns how many claims dir now holds of those asked for. It may be called while the collector runs.
-func ExportClaims(ctx context.Context, records, dir, vehicle string) (n int, err error) {
+// returns how many claims dir now holds of those asked for. The records are opened for the role Audit. It may be called while the collector
+// runs.
+func ExportClaims(ctx context.Context, records store.Config, dir, vehicle string) (n int, err error) {
 	if vehicle != "" {
 		if err := wire.CheckVehicle(vehicle); err != nil {
 			return 0, fmt.Errorf("cannot export claims: %w", err)
 		}
 	}
-	if _, err := os.Stat(records); err != nil {
-		return 0, fmt.Errorf("cannot export claims: there are no records: %w; correct state_dir in the configuration", err)
-	}
-	db, err := store.Open(ctx, store.Config{Path: records, Role: store.Audit})
+	db, err := store.Open(ctx, records)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("cannot export claims: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if vehicle != "" {
-		err := db.View(ctx, func(tx *store.Tx) error {
-			_, err := tx.Vehicle(ctx, vehicle)
+		known := false
+		err := db.View(ctx, func(tx *store.Tx) (err error) {
+			known, err = tx.HasVehicle(ctx, vehicle)
 			return err
 		})
-		if errors.Is(err, store.ErrNotFound) {
-			return 0, fmt.Errorf("cannot export claims: vehicle %s is not registered: `collector vehicle list` prints those that are", vehicle)
-		} else if err != nil {
+		if err != nil {
 			return 0, fmt.Errorf("cannot export claims: %w", err)
+		}
+		if !known {
+			return 0, fmt.Errorf("cannot export claims: vehicle %s is not registered: `collector vehicle list` prints those that are", vehicle)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -82,11 +82,11 @@ func fill(to []byte, what, text string) error {
 	return nil
 }
 
-// ExportRegistry writes the registry in a collector's records, in the order of the keys' identifiers.
-func ExportRegistry(ctx context.Context, records string, program wire.Hash, w io.Writer) (err error) {
-	db, err := store.Open(ctx, store.Config{Path: records, Role: store.Audit})
+// ExportRegistry writes the registry in a collector's records, which are opened for the role Audit, in the order of the keys' identifiers.
+func ExportRegistry(ctx context.Context, records store.Config, program wire.Hash, w io.Writer) (err error) {
+	db, err := store.Open(ctx, records)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot export registry: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	f := registryFile{Program: program.String(), ECUs: []ecuFile{}}

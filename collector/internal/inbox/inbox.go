@@ -2,7 +2,7 @@
 // receipts, the bytes of accepted claims, usage reports, and counts of refusals.
 //
 // Serial numbers rise in the order in which others get to see the rows: who has read up to one finds what is new behind it. Nothing is
-// ever removed or changed but the mark of a receipt that is to be published.
+// ever changed but the mark of a receipt that is to be published, and nothing removed but old refusals.
 //
 // The tables belong to package store's schema, whose transactions embed an Inbox. The package decides nothing about what it keeps.
 package inbox
@@ -11,15 +11,16 @@ import (
 	"context"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/wire"
 )
 
-type statement = database.Statement
+type statement = firewall.Statement
 
 // Statements returns all statements of the package.
-func Statements() []database.Statement {
-	return []database.Statement{
-		addSubmission(), submission(), pending(), setPublished(), countRefusal(), refusals(),
+func Statements() []firewall.Statement {
+	return []firewall.Statement{
+		addSubmission(), submission(), pending(), setPublished(), countRefusal(), refusals(), unearned(), deleteRefusals(),
 		hasReport(), addReport(), eachReport(), addClaim(), eachClaim(),
 	}
 }
@@ -68,7 +69,7 @@ func (b Inbox) AddSubmission(ctx context.Context, s *Submission) error {
 }
 
 func addSubmission() statement {
-	return statement{Name: "add submission", Roles: database.Ingest,
+	return statement{Name: "add submission", Roles: firewall.Ingest,
 		SQL: `INSERT INTO submissions (id, vehicle, kind, accepted, reason, km, day, receipt, original, pending)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING serial`}
 }
@@ -94,7 +95,7 @@ func (b Inbox) Submission(ctx context.Context, id wire.Hash, vehicle string, kin
 }
 
 func submission() statement {
-	return statement{Name: "read submission", Roles: database.Ingest | database.Audit,
+	return statement{Name: "read submission", Roles: firewall.Ingest | firewall.Audit,
 		SQL: selectSubmission + `WHERE id = $1 AND vehicle = $2 AND kind = $3`}
 }
 
@@ -104,7 +105,7 @@ func (b Inbox) Pending(ctx context.Context, after int64, limit int) ([]Submissio
 }
 
 func pending() statement {
-	return statement{Name: "read submissions", Roles: database.Ingest,
+	return statement{Name: "read submissions", Roles: firewall.Ingest,
 		SQL: selectSubmission + `WHERE pending = 1 AND serial > $1 ORDER BY serial LIMIT $2`}
 }
 
@@ -119,7 +120,7 @@ func (b Inbox) SetPublished(ctx context.Context, serials []int64) error {
 }
 
 func setPublished() statement {
-	return statement{Name: "note receipt", Roles: database.Ingest, SQL: `UPDATE submissions SET pending = 0 WHERE serial = $1`}
+	return statement{Name: "note receipt", Roles: firewall.Ingest, SQL: `UPDATE submissions SET pending = 0 WHERE serial = $1`}
 }
 
 // CountRefusal counts a refusal, also of a submission that is not kept.
@@ -128,7 +129,7 @@ func (b Inbox) CountRefusal(ctx context.Context, kind wire.Kind, reason wire.Rea
 }
 
 func countRefusal() statement {
-	return statement{Name: "count refusal", Roles: database.Ingest,
+	return statement{Name: "count refusal", Roles: firewall.Ingest,
 		SQL: `INSERT INTO refusals (kind, reason, n) VALUES ($1, $2, 1) ON CONFLICT (kind, reason) DO UPDATE SET n = refusals.n + 1`}
 }
 
@@ -146,7 +147,7 @@ func (b Inbox) Refusals(ctx context.Context) ([]Refusals, error) {
 }
 
 func refusals() statement {
-	return statement{Name: "read refusals", Roles: database.Web, SQL: `SELECT kind, reason, n FROM refusals ORDER BY n DESC, kind, reason`}
+	return statement{Name: "read refusals", Roles: firewall.Web, SQL: `SELECT kind, reason, n FROM refusals ORDER BY n DESC, kind, reason`}
 }
 
 // AddClaim keeps the bytes of an accepted claim, whose SHA-256 is id, once.
@@ -155,7 +156,7 @@ func (b Inbox) AddClaim(ctx context.Context, id wire.Hash, vehicle string, body 
 }
 
 func addClaim() statement {
-	return statement{Name: "add claim", Roles: database.Ingest, SQL: `INSERT INTO claims (id, vehicle, body) VALUES ($1, $2, $3)`}
+	return statement{Name: "add claim", Roles: firewall.Ingest, SQL: `INSERT INTO claims (id, vehicle, body) VALUES ($1, $2, $3)`}
 }
 
 // EachClaim calls fn with the accepted claims whose serial is above after, in the order in which they were accepted. fn must not use
@@ -173,5 +174,5 @@ func (b Inbox) EachClaim(ctx context.Context, after int64, fn func(serial int64,
 }
 
 func eachClaim() statement {
-	return statement{Name: "read claims", Roles: database.Audit, SQL: `SELECT serial, id, body FROM claims WHERE serial > $1 ORDER BY serial`}
+	return statement{Name: "read claims", Roles: firewall.Audit, SQL: `SELECT serial, id, body FROM claims WHERE serial > $1 ORDER BY serial`}
 }

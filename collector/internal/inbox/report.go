@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/wire"
 )
 
@@ -28,7 +29,7 @@ func (b Inbox) HasReport(ctx context.Context, vehicle string, epoch uint32) (has
 }
 
 func hasReport() statement {
-	return statement{Name: "read report", Roles: database.Ingest,
+	return statement{Name: "read report", Roles: firewall.Ingest,
 		SQL: `SELECT count(*) FROM reports WHERE vehicle = $1 AND epoch = $2`}
 }
 
@@ -38,7 +39,7 @@ func (b Inbox) AddReport(ctx context.Context, r Report) error {
 }
 
 func addReport() statement {
-	return statement{Name: "add report", Roles: database.Ingest,
+	return statement{Name: "add report", Roles: firewall.Ingest,
 		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission) VALUES ($1, $2, $3, $4, $5, $6)`}
 }
 
@@ -55,6 +56,6 @@ func (b Inbox) EachReport(ctx context.Context, charter wire.Hash, after int64, f
 }
 
 func eachReport() statement {
-	return statement{Name: "read reports", Roles: database.Web,
+	return statement{Name: "read reports", Roles: firewall.Web,
 		SQL: `SELECT serial, vehicle, epoch, families, vector, submission FROM reports WHERE charter = $1 AND serial > $2 ORDER BY serial`}
 }

@@ -6,25 +6,35 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/wire"
 )
 
 // An item is one message on its way through a batch.
 type item struct {
-	msg   jetstream.Msg
-	apply func(context.Context, *store.Tx) (store.Submission, bool, error)
+	msg     jetstream.Msg
+	vehicle string
+	apply   func(context.Context, *store.Tx) (store.Submission, bool, error)
 
 	decided  bool // and committed
 	sub      store.Submission
 	repeated bool
+
+	reason deadletter.Reason // of a failure of its own, not the database's; and what failed
+	err    error
 }
 
 // handle takes a batch from check to acknowledgement. It takes off the marks of the receipts in published and returns those whose
 // marks are still to be taken off.
-func (in *Intake) handle(ctx context.Context, q Queue, msgs []jetstream.Msg, published []int64) []int64 {
+func (in *Intake) handle(ctx context.Context, q Queue, msgs []jetstream.Msg, f failures, published []int64) []int64 {
 	in.metrics.batch.WithLabelValues(string(q.Kind)).Observe(float64(len(msgs)))
-	items := in.check(ctx, q, msgs)
+	items := in.sift(ctx, q, msgs)
+	if len(items) == 0 {
+		return published
+	}
+	before := in.decided.Load()
+	in.check(ctx, q, items)
 	published = in.decide(ctx, items, published)
 
 	var answers []store.Submission
@@ -38,37 +48,32 @@ func (in *Intake) handle(ctx context.Context, q Queue, msgs []jetstream.Msg, pub
 		// A lost acknowledgement brings the message back, and it gets its stored answer.
 		if it.decided {
 			in.account(q, it)
+			f.forget(it)
 			_ = it.msg.Ack()
 		} else {
-			in.metrics.retries.WithLabelValues(string(q.Kind)).Inc()
-			_ = it.msg.NakWithDelay(in.cfg.RetryDelay)
+			in.retry(ctx, q, f, it, before)
 		}
 	}
 	return published
 }
 
 // check has all messages checked.
-func (in *Intake) check(ctx context.Context, q Queue, msgs []jetstream.Msg) []*item {
-	subs := make([]Submission, len(msgs))
-	for i, m := range msgs {
-		subs[i].Body = m.Data()
-		if vehicle, _, err := wire.ParseSubject(m.Subject()); err == nil {
-			subs[i].Vehicle = vehicle // without one, the judge counts it as of no vehicle
-		}
+func (in *Intake) check(ctx context.Context, q Queue, items []*item) {
+	subs := make([]Submission, len(items))
+	for i, it := range items {
+		subs[i] = Submission{Vehicle: it.vehicle, Body: it.msg.Data()}
 	}
 	began := time.Now()
 	prepared := in.cfg.Judge.Prepare(ctx, q.Kind, subs)
 	in.metrics.check.WithLabelValues(string(q.Kind)).Observe(time.Since(began).Seconds())
-	items := make([]*item, len(msgs))
 	for i, p := range prepared {
-		items[i] = &item{msg: msgs[i]}
 		if p.Err != nil {
 			in.cfg.Logger.Warn("submission not checked: it is tried again", "error", p.Err)
+			items[i].reason, items[i].err = deadletter.Unchecked, p.Err
 			continue
 		}
 		items[i].apply = p.Apply
 	}
-	return items
 }
 
 // decide decides all checked items in one transaction or, when the decision about one of them fails, each in its own, so that one that
@@ -94,6 +99,7 @@ func (in *Intake) decide(ctx context.Context, items []*item, published []int64) 
 			return published
 		default:
 			in.cfg.Logger.Warn("submission not decided: it is tried again", "error", err)
+			it.reason, it.err = deadletter.Undecided, err
 		}
 	}
 	return published
@@ -121,14 +127,18 @@ func (in *Intake) write(ctx context.Context, published []int64, items ...*item) 
 		return err
 	})
 	if err == nil {
-		mark(items...)
+		in.mark(items...)
 	}
 	return undecided, err
 }
 
-func mark(items ...*item) {
+// mark notes what was committed. A repeated submission has changed nothing, and says nothing of the database.
+func (in *Intake) mark(items ...*item) {
 	for _, it := range items {
 		it.decided = it.apply != nil
+		if it.decided && !it.repeated {
+			in.decided.Add(1)
+		}
 	}
 }
 
@@ -175,6 +185,9 @@ func (in *Intake) account(q Queue, it *item) {
 		outcome = "refused"
 	}
 	in.metrics.submissions.WithLabelValues(string(q.Kind), outcome, string(s.Reason)).Inc()
+	if s.Serial == 0 {
+		in.metrics.unkept.WithLabelValues(string(q.Kind)).Inc()
+	}
 	switch {
 	case it.repeated:
 	case q.Kind == wire.KindClaim && s.Accepted:

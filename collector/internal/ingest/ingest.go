@@ -5,8 +5,13 @@
 // because a repeated one gets its stored answer, at most once. The transaction marks each receipt as pending; the mark is taken
 // off after the receipt was handed to the broker, so that a crash in between sends it again at the next start.
 //
-// A database that fails delays a message and never loses it. The package decides nothing itself, keeps no state between batches
-// but the marks that it still has to take off, and refuses no message for its contents: that is the judge's.
+// A database that fails delays a message and never loses it. A message that fails again and again while others are decided becomes a dead
+// letter, and so do at once one that is too long and one on a subject that no vehicle has: none of them holds the queue up.
+// While nothing else is decided, no failure counts.
+//
+// What waits is fetched within bounds of number and of bytes. The package decides nothing itself, keeps no state between batches but the
+// marks that it still has to take off and the failures that it has seen, and refuses no message for its contents: that is the judge's.
+// While nothing waits it deletes old refusals.
 package ingest
 
 import (
@@ -14,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/wire"
 )
@@ -29,11 +36,19 @@ const (
 	// MaxBatch bounds the submissions of one transaction.
 	MaxBatch = 256
 
+	// maxPiece bounds the messages of one request, of which each may be of MaxPayload, so that bytes can be counted in between.
+	maxPiece = 32
+
+	maxAckPending     = 4 * MaxBatch
 	consumerName      = "ingest"
 	ackWait           = 30 * time.Second
 	idleWait          = 2 * time.Second
 	flushWait         = 5 * time.Second
 	defaultRetryDelay = time.Second
+
+	// refusalDays is how many program days a refusal is kept, and maxDelete how many are deleted at once.
+	refusalDays = 90
+	maxDelete   = 256
 )
 
 // A Submission is what came on a topic. It is an alias, as Prepared is, so that a judge need not know this package.
@@ -76,7 +91,12 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the package's metrics.
 	Registerer prometheus.Registerer
-	// RetryDelay is how long a submission rests after the database failed; 1 s when zero.
+	// MaxMessage bounds a submission in bytes, at most deadletter.MaxBody, and MaxPayload what the queues hold: at least as much. A batch
+	// holds at most MaxBatch × MaxMessage bytes. Required.
+	MaxMessage, MaxPayload int
+	// Today returns the program day. Required.
+	Today func() uint32
+	// RetryDelay is how long a submission rests after the database failed, and at first after it failed itself; 1 s when zero.
 	RetryDelay time.Duration
 }
 
@@ -84,7 +104,9 @@ type Config struct {
 type Intake struct {
 	cfg     Config
 	js      jetstream.JetStream
+	letters *deadletter.Box
 	metrics metrics
+	decided atomic.Int64 // how many submissions were, by this process
 }
 
 // New returns an intake that does nothing before Run.
@@ -92,8 +114,9 @@ func New(cfg Config) (*Intake, error) {
 	if cfg.DB == nil || cfg.Conn == nil || len(cfg.Queues) == 0 || cfg.Judge == nil || cfg.Logger == nil || cfg.Registerer == nil {
 		return nil, errors.New("cannot make intake: database, connection, queues, judge, logger or metrics registry missing")
 	}
-	if cfg.RetryDelay < 0 {
-		return nil, errors.New("cannot make intake: retry delay is negative")
+	if cfg.Today == nil || cfg.RetryDelay < 0 || cfg.MaxMessage <= 0 || cfg.MaxMessage > deadletter.MaxBody ||
+		cfg.MaxPayload < cfg.MaxMessage || cfg.MaxPayload > MaxBatch*cfg.MaxMessage {
+		return nil, errors.New("cannot make intake: no clock given, or the retry delay or a bound of messages is out of range")
 	}
 	if cfg.RetryDelay == 0 {
 		cfg.RetryDelay = defaultRetryDelay
@@ -102,11 +125,15 @@ func New(cfg Config) (*Intake, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make intake: %w", err)
 	}
+	letters, err := deadletter.Open(cfg.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make intake: %w", err)
+	}
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make intake: %w", err)
 	}
-	return &Intake{cfg: cfg, js: js, metrics: m}, nil
+	return &Intake{cfg: cfg, js: js, letters: letters, metrics: m}, nil
 }
 
 // Run publishes the receipts that an earlier run left pending, then works on the queues until ctx ends. It finishes the batch in hand
@@ -119,8 +146,12 @@ func (in *Intake) Run(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, q := range in.cfg.Queues {
-		g.Go(func() error { return in.work(ctx, q) })
+	for i, q := range in.cfg.Queues {
+		var b *broom
+		if i == 0 {
+			b = &broom{}
+		}
+		g.Go(func() error { return in.work(ctx, q, b) })
 	}
 	err := g.Wait()
 	// Acknowledgements are on their way; the owner may close the connection next.
@@ -153,13 +184,13 @@ func (in *Intake) publishPending(ctx context.Context) error {
 	}
 }
 
-// work works on one queue.
-func (in *Intake) work(ctx context.Context, q Queue) error {
+// work works on one queue and, with a broom, sweeps in between.
+func (in *Intake) work(ctx context.Context, q Queue, b *broom) error {
 	consumer, err := in.js.CreateOrUpdateConsumer(ctx, q.Stream, jetstream.ConsumerConfig{
 		Durable:       consumerName,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       ackWait,
-		MaxAckPending: 4 * MaxBatch,
+		MaxAckPending: maxAckPending,
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -170,11 +201,13 @@ func (in *Intake) work(ctx context.Context, q Queue) error {
 	// What was begun is finished when ctx ends: the database bounds how long that takes.
 	finish := context.WithoutCancel(ctx)
 	var published []int64 // receipts handed to the broker and still marked as pending
+	failed := make(failures)
 	for ctx.Err() == nil {
-		batch, err := waiting(ctx, consumer, func() {
+		batch, err := in.waiting(ctx, consumer, func() {
 			if in.clear(finish, published) == nil {
 				published = nil
 			}
+			in.sweep(finish, b)
 		})
 		if in.cfg.Conn.IsClosed() {
 			return fmt.Errorf("cannot work on queue %s: %w", q.Stream, nats.ErrConnectionClosed)
@@ -184,7 +217,7 @@ func (in *Intake) work(ctx context.Context, q Queue) error {
 			pause(ctx, in.cfg.RetryDelay)
 		}
 		if len(batch) > 0 {
-			published = in.handle(finish, q, batch, published)
+			published = in.handle(finish, q, batch, failed, published)
 		}
 	}
 	// A failure leaves marks, and so receipts that are sent twice.
@@ -194,18 +227,35 @@ func (in *Intake) work(ctx context.Context, q Queue) error {
 	return nil
 }
 
-// waiting returns the messages that are there, at most MaxBatch. When there are none it calls idle, then waits for one.
-func waiting(ctx context.Context, consumer jetstream.Consumer, idle func()) ([]jetstream.Msg, error) {
-	now, err := consumer.FetchNoWait(MaxBatch)
-	batch, err := collect(now, err)
-	if len(batch) > 0 || err != nil {
-		return batch, err
+// waiting returns the messages that are there, at most MaxBatch and at most MaxBatch × MaxMessage bytes of them: each request asks for no
+// more messages than find room at their longest. When there are none it calls idle, then waits for one.
+func (in *Intake) waiting(ctx context.Context, consumer jetstream.Consumer, idle func()) (batch []jetstream.Msg, err error) {
+	room := MaxBatch * in.cfg.MaxMessage
+	for {
+		want := min(maxPiece, MaxBatch-len(batch), room/in.cfg.MaxPayload)
+		if want == 0 {
+			return batch, nil
+		}
+		now, err := collect(consumer.FetchNoWait(want))
+		batch = append(batch, now...)
+		for _, m := range now {
+			room -= len(m.Data())
+		}
+		if len(now) == want {
+			continue
+		}
+		if len(batch) > 0 { // an error comes again
+			return batch, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		break
 	}
 	idle()
 	ctx, cancel := context.WithTimeout(ctx, idleWait)
 	defer cancel()
-	next, err := consumer.Fetch(1, jetstream.FetchContext(ctx))
-	batch, err = collect(next, err)
+	batch, err = collect(consumer.Fetch(1, jetstream.FetchContext(ctx)))
 	if ctx.Err() != nil {
 		err = nil
 	}
@@ -220,6 +270,30 @@ func collect(b jetstream.MessageBatch, err error) (msgs []jetstream.Msg, _ error
 		msgs = append(msgs, m)
 	}
 	return msgs, b.Error()
+}
+
+// A broom remembers the last program day whose sweeping was finished.
+type broom struct{ day uint32 }
+
+// sweep deletes some of the refusals that are old, once a program day until none is left. A nil broom does nothing.
+func (in *Intake) sweep(ctx context.Context, b *broom) {
+	today := in.cfg.Today()
+	if b == nil || today == b.day || today <= refusalDays {
+		return
+	}
+	var n int64
+	err := in.cfg.DB.Update(ctx, func(tx *store.Tx) (err error) {
+		n, err = tx.DeleteRefusals(ctx, today-refusalDays, maxDelete)
+		return err
+	})
+	if err != nil {
+		in.cfg.Logger.Warn("old refusals not deleted: they are tried again", "error", err)
+		return
+	}
+	in.metrics.deleted.Add(float64(n))
+	if n < maxDelete {
+		b.day = today
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -2,16 +2,20 @@ package ingest
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/wire"
 )
@@ -96,6 +100,46 @@ func TestCrashBetweenCommitAndReceipt(t *testing.T) {
 		t.Errorf("%d different receipts, want %d", len(got), 3*MaxBatch)
 	}
 	eventually(t, "receipts no longer pending", func() bool { return r.pending() == 0 })
+}
+
+// TestBrokerDiesInATransaction: a full batch is committed while the broker dies, so that no receipt and no acknowledgement gets out. The next
+// start sends all of them, and those of the messages that come again are the same.
+func TestBrokerDiesInATransaction(t *testing.T) {
+	judge := &stamp{checked: map[string]int{}}
+	r := newRig(t, judge).vehicle()
+	c := newCar(t, r, "V1")
+	const n = MaxBatch
+	for i := range n {
+		c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", i))
+	}
+	eventually(t, "all in the queue", func() bool { return r.queued() == n }) // and so in one batch
+	dead := r.broker
+	judge.inside = sync.OnceFunc(func() { dead.Close() })
+	if err := r.intake().Run(t.Context()); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Fatalf("run: %v", err)
+	}
+	if k, p := r.kept(), r.pending(); k != n || p != n {
+		t.Fatalf("%d kept, %d pending, want %d of each", k, p, n)
+	}
+	r.serve()
+	if q := r.queued(); q != n {
+		t.Errorf("%d queued, want %d", q, n)
+	}
+	c = newCar(t, r, "V1")
+	r.start()
+	got := make(map[string]bool)
+	for len(got) < n {
+		got[string(c.receipt())] = true
+	}
+	for i := range n {
+		if !got[fmt.Sprintf("receipt for %d", i)] {
+			t.Errorf("no receipt for %d", i)
+		}
+	}
+	eventually(t, "receipts no longer pending", func() bool { return r.pending() == 0 })
+	if k := r.kept(); k != n {
+		t.Errorf("%d kept, want %d", k, n)
+	}
 }
 
 func TestBusyDatabaseLosesNothing(t *testing.T) {
@@ -315,6 +359,7 @@ func TestRunFailsWithoutItsQueues(t *testing.T) {
 	in, err := New(Config{
 		DB: r.db, Conn: r.broker.Conn(), Judge: r.judge, Registerer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Queues: []Queue{{"NONE", wire.KindClaim}},
+		MaxMessage: broker.MaxMessage, MaxPayload: broker.MaxPayload, Today: r.today.Load,
 	})
 	if err != nil {
 		t.Fatal(err)

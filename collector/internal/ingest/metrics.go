@@ -4,12 +4,17 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"rawstone/collector/internal/deadletter"
 )
 
 type metrics struct {
 	submissions *prometheus.CounterVec
 	retries     *prometheus.CounterVec
 	receipts    prometheus.Counter
+	dead        *prometheus.CounterVec
+	unkept      *prometheus.CounterVec
+	deleted     prometheus.Counter
 	batch       *prometheus.HistogramVec
 	check       *prometheus.HistogramVec
 }
@@ -22,11 +27,23 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 		}, []string{"kind", "outcome", "reason"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_ingest_retries_total",
-			Help: "Submissions put back because the database failed.",
+			Help: "Submissions put back because the database failed, or their own check or decision did.",
 		}, []string{"kind"}),
 		receipts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "rawstone_ingest_receipts_total",
 			Help: "Receipts handed to the broker, repeated ones included.",
+		}),
+		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rawstone_ingest_dead_letters_total",
+			Help: "Messages set aside, by reason: longer than allowed, on a subject that no vehicle has, check or decision failed again and again.",
+		}, []string{"reason"}),
+		unkept: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rawstone_ingest_unkept_total",
+			Help: "Submissions answered and not kept: of vehicles that are not registered, or have sent too many that earn nothing on that day.",
+		}, []string{"kind"}),
+		deleted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "rawstone_ingest_refusals_deleted_total",
+			Help: "Old refusals deleted.",
 		}),
 		batch: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "rawstone_ingest_batch_submissions",
@@ -39,5 +56,8 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
 		}, []string{"kind"}),
 	}
-	return m, errors.Join(r.Register(m.submissions), r.Register(m.retries), r.Register(m.receipts), r.Register(m.batch), r.Register(m.check))
+	for _, reason := range deadletter.Reasons() {
+		m.dead.WithLabelValues(string(reason))
+	}
+	return m, errors.Join(r.Register(m.dead), r.Register(m.unkept), r.Register(m.deleted), r.Register(m.submissions), r.Register(m.retries), r.Register(m.receipts), r.Register(m.batch), r.Register(m.check))
 }

@@ -157,7 +157,7 @@ func TestRealClaimOverMQTT(t *testing.T) {
 	if again := car1.receipt(); !bytes.Equal(first, again) {
 		t.Error("the repeated claim got another receipt")
 	}
-	// A claim on a subject that no MQTT client can reach names no vehicle; it is counted and answered to nobody.
+	// A claim on a subject that no MQTT client can reach names no vehicle; it is set aside and answered to nobody.
 	js, err := jetstream.New(r.broker.Conn())
 	if err != nil {
 		t.Fatal(err)
@@ -173,12 +173,15 @@ func TestRealClaimOverMQTT(t *testing.T) {
 rawstone_ingest_submissions_total{kind="claim",outcome="accepted",reason=""} 1
 rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="bad_proof"} 1
 rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="malformed"} 2
-rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="unknown_vehicle"} 2
+rawstone_ingest_submissions_total{kind="claim",outcome="refused",reason="unknown_vehicle"} 1
 rawstone_ingest_submissions_total{kind="claim",outcome="repeated",reason=""} 1
 rawstone_ingest_submissions_total{kind="report",outcome="refused",reason="malformed"} 1
 `
 	if err := testutil.GatherAndCompare(r.reg, strings.NewReader(want), "rawstone_ingest_submissions_total"); err != nil {
 		t.Error(err)
+	}
+	if n := r.counted("rawstone_ingest_dead_letters_total"); n != 1 {
+		t.Errorf("%v dead letters, want 1", n)
 	}
 	log := r.log.String()
 	if strings.Contains(log, "V1") || strings.Contains(log, "V9") || strings.Contains(log, ecuPub.ID().String()) {

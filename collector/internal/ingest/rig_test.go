@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type stamp struct {
 	unread    string         // bodies whose check fails
 	checked   map[string]int // how often each body was checked
 	hold      chan struct{}  // when set, each check waits for it
+	inside    func()         // when set, called in each decision
 }
 
 func (j *stamp) Prepare(ctx context.Context, kind wire.Kind, subs []Submission) (out []Prepared) {
@@ -44,7 +46,7 @@ func (j *stamp) Prepare(ctx context.Context, kind wire.Kind, subs []Submission) 
 func (j *stamp) prepare(vehicle string, kind wire.Kind, body []byte) (func(context.Context, *store.Tx) (store.Submission, bool, error), error) {
 	j.mu.Lock()
 	j.checked[string(body)]++
-	poison, hold := j.poison, j.hold
+	poison, hold, inside := j.poison, j.hold, j.inside
 	fail := j.unchecked > 0 || j.unread != "" && string(body) == j.unread
 	j.unchecked--
 	j.mu.Unlock()
@@ -56,6 +58,9 @@ func (j *stamp) prepare(vehicle string, kind wire.Kind, body []byte) (func(conte
 	}
 	s := store.Submission{ID: sha256.Sum256(body), Vehicle: vehicle, Kind: kind, Accepted: true, Km: 1, Receipt: []byte("receipt for " + string(body))}
 	return func(ctx context.Context, tx *store.Tx) (store.Submission, bool, error) {
+		if inside != nil {
+			inside()
+		}
 		if poison != "" && string(body) == poison {
 			if j.poisoned != nil {
 				j.poisoned()
@@ -78,6 +83,7 @@ func (j *stamp) prepare(vehicle string, kind wire.Kind, body []byte) (func(conte
 type rig struct {
 	t      *testing.T
 	path   string
+	queues string // the broker's directory
 	db     *store.DB
 	broker *broker.Broker
 	fleet  *fleet
@@ -85,28 +91,36 @@ type rig struct {
 	stop   func()
 	reg    *prometheus.Registry
 	retry  time.Duration
+	today  atomic.Uint32
 	log    strings.Builder // to be read after stop
 }
 
 func newRig(t *testing.T, judge Judge) *rig {
 	t.Helper()
-	r := &rig{t: t, path: filepath.Join(t.TempDir(), "records.db"), judge: judge, retry: 20 * time.Millisecond}
+	r := &rig{t: t, path: filepath.Join(t.TempDir(), "records.db"), queues: t.TempDir(), judge: judge, retry: 20 * time.Millisecond}
 	var err error
 	if r.db, err = store.Open(t.Context(), store.Config{Path: r.path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin, BusyTimeout: 50 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.db.Close() })
 	r.fleet = newFleet(t)
-	r.broker, err = broker.Start(t.Context(), broker.Config{
-		Listen: "127.0.0.1:0", Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	r.serve()
+	return r
+}
+
+// serve starts the broker.
+func (r *rig) serve() {
+	r.t.Helper()
+	b, err := broker.Start(r.t.Context(), broker.Config{
+		Listen: "127.0.0.1:0", Dir: r.queues, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Vehicles: r.fleet, VehicleCA: r.fleet.authority.Pool(),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &r.fleet.server, nil },
 	})
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(func() { r.broker.Close() })
-	return r
+	r.broker = b
+	r.t.Cleanup(func() { b.Close() })
 }
 
 // vehicle adds V1 to the database.
@@ -121,17 +135,25 @@ func (r *rig) vehicle() *rig {
 	return r
 }
 
-func (r *rig) start() {
+// intake makes an intake with metrics of its own.
+func (r *rig) intake() *Intake {
 	r.t.Helper()
 	r.reg = prometheus.NewRegistry()
 	in, err := New(Config{
 		DB: r.db, Conn: r.broker.Conn(), Judge: r.judge, Registerer: r.reg, RetryDelay: r.retry,
+		MaxMessage: broker.MaxMessage, MaxPayload: broker.MaxPayload, Today: r.today.Load,
 		Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
 		Queues: []Queue{{broker.StreamClaims, wire.KindClaim}, {broker.StreamReports, wire.KindReport}},
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return in
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	in := r.intake()
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- in.Run(ctx) }()

@@ -14,15 +14,16 @@ import (
 	"fmt"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 )
 
-type statement = database.Statement
+type statement = firewall.Statement
 
 // Statements returns all statements of the package.
-func Statements() []database.Statement {
-	return []database.Statement{
+func Statements() []firewall.Statement {
+	return []firewall.Statement{
 		addEntry(), putEntry(), numberEntries(), numberEntry(), nextNumber(), unnumbered(), entries(), lastEntries(), markAppended(),
 		addDraft(), draft(), finishDraft(), addFinished(),
 	}
@@ -59,7 +60,7 @@ func checkBody(body []byte) error {
 }
 
 func addEntry() statement {
-	return statement{Name: "add ledger entry", Roles: database.Ingest | database.Settle | database.Admin,
+	return statement{Name: "add ledger entry", Roles: firewall.Ingest | firewall.Settle | firewall.Admin,
 		SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2) RETURNING id`}
 }
 
@@ -77,7 +78,7 @@ func (b Box) PutEncoded(ctx context.Context, typ ledger.Type, body any) error {
 }
 
 func putEntry() statement {
-	return statement{Name: "put ledger entry", Roles: database.Ingest, SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2)`}
+	return statement{Name: "put ledger entry", Roles: firewall.Ingest, SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2)`}
 }
 
 // AddEncoded does what AddEntry does with a body that is yet to be encoded, such as a ledger.Credit.
@@ -102,7 +103,7 @@ func (b Box) NumberEntries(ctx context.Context, limit int) error {
 }
 
 func numberEntries() statement {
-	return statement{Name: "number entries", Roles: database.Settle,
+	return statement{Name: "number entries", Roles: firewall.Settle,
 		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) FROM outbox) + f.place
 			FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM outbox WHERE number IS NULL ORDER BY id LIMIT $1) f
 			WHERE outbox.id = f.id`}
@@ -114,7 +115,7 @@ func (b Box) NumberEntry(ctx context.Context, id int64) error {
 }
 
 func numberEntry() statement {
-	return statement{Name: "number entry", Roles: database.Settle,
+	return statement{Name: "number entry", Roles: firewall.Settle,
 		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) + 1 FROM outbox) WHERE id = $1 AND number IS NULL`}
 }
 
@@ -125,7 +126,7 @@ func (b Box) NextNumber(ctx context.Context) (n uint64, err error) {
 }
 
 func nextNumber() statement {
-	return statement{Name: "read next number", Roles: database.Settle, SQL: `SELECT coalesce(max(number), -1) + 1 FROM outbox`}
+	return statement{Name: "read next number", Roles: firewall.Settle, SQL: `SELECT coalesce(max(number), -1) + 1 FROM outbox`}
 }
 
 // Unnumbered reports whether entries wait for a number.
@@ -135,7 +136,7 @@ func (b Box) Unnumbered(ctx context.Context) (has bool, err error) {
 }
 
 func unnumbered() statement {
-	return statement{Name: "look for new entries", Roles: database.Settle, SQL: `SELECT EXISTS (SELECT 1 FROM outbox WHERE number IS NULL)`}
+	return statement{Name: "look for new entries", Roles: firewall.Settle, SQL: `SELECT EXISTS (SELECT 1 FROM outbox WHERE number IS NULL)`}
 }
 
 func scanEntry(e *ledger.Entry, scan database.Scanner) error {
@@ -148,7 +149,7 @@ func (b Box) Entries(ctx context.Context, from uint64, limit int) ([]ledger.Entr
 }
 
 func entries() statement {
-	return statement{Name: "read entries", Roles: database.Settle,
+	return statement{Name: "read entries", Roles: firewall.Settle,
 		SQL: `SELECT number, type, body FROM outbox WHERE number >= $1 ORDER BY number LIMIT $2`}
 }
 
@@ -158,7 +159,7 @@ func (b Box) LastEntries(ctx context.Context, typ ledger.Type, limit int) ([]led
 }
 
 func lastEntries() statement {
-	return statement{Name: "read last entries", Roles: database.Ingest | database.Settle | database.Web,
+	return statement{Name: "read last entries", Roles: firewall.Ingest | firewall.Settle | firewall.Web,
 		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number IS NOT NULL ORDER BY number DESC LIMIT $2`}
 }
 
@@ -169,7 +170,7 @@ func (b Box) MarkAppended(ctx context.Context, below uint64) error {
 }
 
 func markAppended() statement {
-	return statement{Name: "mark entries as appended", Roles: database.Settle,
+	return statement{Name: "mark entries as appended", Roles: firewall.Settle,
 		SQL: `UPDATE outbox SET appended = 1 WHERE appended = 0 AND number < $1`}
 }
 
@@ -179,7 +180,7 @@ func (b Box) AddDraft(ctx context.Context, d Draft) error {
 }
 
 func addDraft() statement {
-	return statement{Name: "add draft", Roles: database.Settle,
+	return statement{Name: "add draft", Roles: firewall.Settle,
 		SQL: `INSERT INTO draft (id, number, type, payload)
 			SELECT 1, $1, $2, $3 WHERE (SELECT coalesce(max(number), -1) + 1 FROM outbox) = $1`}
 }
@@ -194,7 +195,7 @@ func (b Box) Draft(ctx context.Context) (d Draft, found bool, err error) {
 }
 
 func draft() statement {
-	return statement{Name: "read draft", Roles: database.Settle, SQL: `SELECT number, type, payload FROM draft`}
+	return statement{Name: "read draft", Roles: firewall.Settle, SQL: `SELECT number, type, payload FROM draft`}
 }
 
 // FinishDraft replaces the draft by its entry.
@@ -206,9 +207,9 @@ func (b Box) FinishDraft(ctx context.Context, d Draft, body []byte) error {
 }
 
 func finishDraft() statement {
-	return statement{Name: "finish draft", Roles: database.Settle, SQL: `DELETE FROM draft WHERE number = $1`}
+	return statement{Name: "finish draft", Roles: firewall.Settle, SQL: `DELETE FROM draft WHERE number = $1`}
 }
 
 func addFinished() statement {
-	return statement{Name: "add finished draft", Roles: database.Settle, SQL: `INSERT INTO outbox (type, body, number) VALUES ($1, $2, $3)`}
+	return statement{Name: "add finished draft", Roles: firewall.Settle, SQL: `INSERT INTO outbox (type, body, number) VALUES ($1, $2, $3)`}
 }

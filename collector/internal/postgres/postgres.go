@@ -10,7 +10,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"strconv"
 	"strings"
@@ -135,24 +134,4 @@ func (p *Pool) Close() {
 			}
 		}
 	})
-}
-
-// Version returns the version of the newest of PostgreSQL's migrations.
-func Version(migrations fs.FS) (newest int64, err error) {
-	names, err := fs.Glob(migrations, "postgres/*.sql")
-	if err != nil {
-		return 0, err
-	}
-	for _, name := range names {
-		number, _, _ := strings.Cut(strings.TrimPrefix(name, "postgres/"), "_")
-		v, err := strconv.ParseInt(number, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("cannot read migrations: %s begins with no number", name)
-		}
-		newest = max(newest, v)
-	}
-	if newest == 0 {
-		return 0, errors.New("cannot read migrations: there are none for PostgreSQL")
-	}
-	return newest, nil
 }

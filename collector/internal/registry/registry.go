@@ -21,8 +21,8 @@ import (
 
 // Config says what is administered; every field is required.
 type Config struct {
-	// Records is the path of the collector's records.
-	Records string
+	// Records says where the collector's records are; they are opened for the role Admin.
+	Records store.Config
 	// Program is the program's identifier and Timing its clock's.
 	Program wire.Hash
 	Timing  terms.Timing
@@ -42,7 +42,7 @@ type Desk struct {
 
 // Open opens the records.
 func Open(ctx context.Context, cfg Config) (*Desk, error) {
-	db, err := store.Open(ctx, store.Config{Path: cfg.Records, Role: store.Admin})
+	db, err := store.Open(ctx, cfg.Records)
 	if err != nil {
 		return nil, err
 	}

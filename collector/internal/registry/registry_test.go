@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -25,13 +26,13 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := Config{
-		Records: filepath.Join(dir, "records.db"), Program: wire.Hash{1}, Timing: terms.Timing{DayS: 60, DropS: 10},
+		Records: store.Config{Path: filepath.Join(dir, "records.db"), Role: store.Admin}, Program: wire.Hash{1}, Timing: terms.Timing{DayS: 60, DropS: 10},
 		ECUCA: pool, Now: time.Now, TokenLife: time.Hour,
 	}
 	for name, edit := range map[string]func(*Config){
 		"no authority":             func(c *Config) { c.ECUCA = nil },
 		"program or clock missing": func(c *Config) { c.Program = wire.Hash{} },
-		"database file":            func(c *Config) { c.Records = "" },
+		"database file":            func(c *Config) { c.Records.Path = "" },
 	} {
 		cfg := good
 		edit(&cfg)

@@ -8,16 +8,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 )
 
 // grant makes the logins and gives each role what its statements need, and takes everything else.
-func grant(ctx context.Context, tx pgx.Tx, list []database.Statement) error {
+func grant(ctx context.Context, tx pgx.Tx, list []firewall.Statement) error {
 	tables, err := columns(ctx, tx)
 	if err != nil {
 		return err
 	}
-	for _, role := range (database.Ingest | database.Settle | database.Web | database.Audit | database.Admin).Each() {
+	for _, role := range (firewall.Ingest | firewall.Settle | firewall.Web | firewall.Audit | firewall.Admin).Each() {
 		commands, err := rights(list, role, tables)
 		if err != nil {
 			return err
@@ -56,7 +56,7 @@ func columns(ctx context.Context, tx pgx.Tx) (map[string][]string, error) {
 }
 
 // rights returns the commands that give a role what its statements need.
-func rights(list []database.Statement, role database.Role, tables map[string][]string) ([]string, error) {
+func rights(list []firewall.Statement, role firewall.Role, tables map[string][]string) ([]string, error) {
 	has := make(map[string]bool) // VERB (column) ON table
 	for _, s := range list {
 		if s.Roles&role == 0 {

@@ -90,7 +90,7 @@ func newCollector(t *testing.T, seed uint64, did *tally) *collector {
 	pool, err := ca.Pool(filepath.Join(c.ca, "ecu-ca.pem"))
 	w.must(err)
 	clock := terms.Clock{Timing: timing, Now: func() time.Time { return w.now }}
-	c.registry, err = identity.New(identity.Config{DB: w.db, Program: w.id, Clock: clock, ECUCA: pool})
+	c.registry, err = identity.New(identity.Config{DB: w.db, Program: w.id, Clock: clock, ECUCA: pool, TokenLife: time.Hour})
 	w.must(err)
 	receipt, _ := newKey(t)
 	c.judge, err = credit.New(credit.Config{DB: w.db, Program: w.id, Clock: clock, Policies: c.policies,
@@ -373,7 +373,7 @@ func TestLedgerTakesWhatIsAccepted(t *testing.T) {
 func (c *collector) verify() {
 	c.t.Helper()
 	var file bytes.Buffer
-	c.must(evidence.ExportRegistry(c.t.Context(), filepath.Join(c.dir, "records.db"), c.id, &file))
+	c.must(evidence.ExportRegistry(c.t.Context(), store.Config{Path: filepath.Join(c.dir, "records.db"), Role: store.Audit}, c.id, &file))
 	registry, err := evidence.ReadRegistry(&file)
 	c.must(err)
 	checker, err := evidence.New(evidence.Config{Program: c.id, Policies: c.policies, Registry: registry,

@@ -1,6 +1,6 @@
-// Package sqlite does to the file of an SQLite database what is done around transactions: it makes, opens, migrates, copies and locks it.
+// Package sqlite does to the file of an SQLite database what is done around transactions: it makes, opens, copies and locks it.
 //
-// What it makes only its owner can read. It refuses a database that a newer program has migrated.
+// What it makes only its owner can read.
 package sqlite
 
 import (
@@ -8,14 +8,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -55,26 +53,6 @@ func dsn(path string, busy time.Duration, lock, pragma string) string {
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), pragma, "synchronous(FULL)", "foreign_keys(1)",
 	}}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
-}
-
-// Migrate runs goose's migrations.
-func Migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, migrations, goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return fmt.Errorf("cannot read migrations: %w", err)
-	}
-	have, err := p.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot read schema version: %w", err)
-	}
-	sources := p.ListSources()
-	if newest := sources[len(sources)-1].Version; have > newest {
-		return fmt.Errorf("its schema is version %d and this program knows %d: use the newer program that wrote it", have, newest)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("cannot migrate schema: %w", err)
-	}
-	return nil
 }
 
 // Backup copies a database, as one reader sees it, to a file that must not exist, readable by its owner alone.

@@ -37,14 +37,11 @@ func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
 	return o, nil
 }
 
-// Write writes the openings in a collector's records to a file that must not exist and that its owner alone may read.
-func Write(ctx context.Context, records, path string) (err error) {
-	if _, err := os.Stat(records); err != nil {
-		return fmt.Errorf("cannot write openings: there are no records: %w; correct state_dir in the configuration", err)
-	}
-	db, err := store.Open(ctx, store.Config{Path: records, Role: store.Audit})
+// Write writes the openings in a collector's records, which are opened for the role Audit, to a file that must not exist and that its owner alone may read.
+func Write(ctx context.Context, records store.Config, path string) (err error) {
+	db, err := store.Open(ctx, records)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot write openings: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	all, err := Openings(ctx, db)

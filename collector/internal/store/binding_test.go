@@ -10,12 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
 
 // old opens a database with the schema that bindings had before they had heads of their own.
-func old(t *testing.T, path string, statements []database.Statement) *database.DB {
+func old(t *testing.T, path string, statements []firewall.Statement) *database.DB {
 	t.Helper()
 	files := make(fstest.MapFS)
 	for _, name := range []string{"sqlite/00001_records.sql", "sqlite/00002_settle.sql"} {
@@ -35,7 +36,7 @@ func old(t *testing.T, path string, statements []database.Statement) *database.D
 // TestMigrationKeepsHeads brings records with spans and credits up to date: heads move from the keys to their bindings.
 func TestMigrationKeepsHeads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.db")
-	add := []database.Statement{
+	add := []firewall.Statement{
 		{Name: "account", Roles: Admin, SQL: `INSERT INTO accounts (id, secret) VALUES ('A', $1)`},
 		{Name: "vehicle", Roles: Admin, SQL: `INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, 'A', $2, 1)`},
 		{Name: "key", Roles: Admin, SQL: `INSERT INTO ecu_keys VALUES ($1, $2, $3, 20, 21, $4, $5)`},

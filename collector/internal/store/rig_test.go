@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/database/postgrestest"
+	"rawstone/collector/internal/firewall"
 )
 
 // every is a role that may do everything.
@@ -30,7 +30,7 @@ func engines(t *testing.T, test func(*testing.T, *rig)) {
 
 func onPostgres(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{pg: server.New(t, database.Owner)}
+	r := &rig{pg: server.New(t, firewall.Owner)}
 	if err := Migrate(t.Context(), r.pg.URL()); err != nil {
 		t.Fatal(err)
 	}

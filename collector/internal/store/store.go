@@ -1,6 +1,6 @@
-// Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, credits and balances, and, in
-// packages inbox and outbox, whose statements have their tables here, what vehicles sent and what the ledger is to get. These three are
-// the only ones with SQL in them.
+// Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, spans and credits. Packages inbox,
+// outbox, opening and balance, whose tables are in this package's schema, keep what vehicles sent, what the ledger is to get, what its
+// blinded entries hide, and what accounts earned. These five are the only ones with SQL in them.
 //
 // The records are the truth; queues and the ledger follow from them. Methods take and return typed values; a row that was written is
 // never changed except for heads, flags and counters, which PostgreSQL enforces.
@@ -15,12 +15,17 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/balance"
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/collector/internal/inbox"
+	"rawstone/collector/internal/opening"
 	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/schema"
 )
@@ -31,19 +36,19 @@ var migrations embed.FS
 // Errors of package database: a record that is not there, a statement that the role may not run.
 var (
 	ErrNotFound = database.ErrNotFound
-	ErrRefused  = database.ErrRefused
+	ErrRefused  = firewall.ErrRefused
 )
 
 // A Role says what its holder may do with the records. Several together may do what each of them may.
-type Role = database.Role
+type Role = firewall.Role
 
 // The roles of package database.
 const (
-	Ingest = database.Ingest
-	Settle = database.Settle
-	Web    = database.Web
-	Audit  = database.Audit
-	Admin  = database.Admin
+	Ingest = firewall.Ingest
+	Settle = firewall.Settle
+	Web    = firewall.Web
+	Audit  = firewall.Audit
+	Admin  = firewall.Admin
 )
 
 // What vehicles have sent is kept by package inbox.
@@ -53,17 +58,21 @@ type (
 	Refusals   = inbox.Refusals
 )
 
-type statement = database.Statement
+// What ledger entries hide is read by package opening, what accounts earned is kept by package balance.
+type (
+	Openings = opening.Openings
+	Weight   = balance.Weight
+)
+
+type statement = firewall.Statement
 
 // statements returns every statement that a collector ever runs.
-func statements() []database.Statement {
-	out := append(append(outbox.Statements(), inbox.Statements()...), enrolments()...)
-	return append(out,
-		addAccount(), hasAccount(), addVehicle(), vehicle(), vehicleOfDevice(), vehicles(), setSeen(),
+func statements() []firewall.Statement {
+	return append(slices.Concat(outbox.Statements(), inbox.Statements(), opening.Statements(), balance.Statements(), enrolments()),
+		addAccount(), hasAccount(), addVehicle(), vehicle(), hasVehicle(), vehicleOfDevice(), vehicles(), setSeen(),
 		bindings(), keyBindings(), openBinding(), addECU(), ecuKey(), addBinding(), revokeECU(), cutBindings(), closeBinding(), addHandover(),
 		moveHead(), addSpan(), addCredit(), readSpan(), spanCredits(),
-		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), account(),
-		weights(), settled(), settleDrops(), addGain(), balance(), summary(),
+		summary(),
 	)
 }
 
@@ -87,8 +96,13 @@ type Config struct {
 type DB struct{ db *database.DB }
 
 // Open opens the records. It brings SQLite's schema up to date and wants PostgreSQL's to be. It refuses those that a newer program has
-// written.
+// written. Who is Audit only wants to see records that there are: it makes none.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.Path != "" && cfg.Role == Audit {
+		if _, err := os.Stat(cfg.Path); err != nil {
+			return nil, fmt.Errorf("there are no records: %w; correct state_dir in the configuration", err)
+		}
+	}
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, fmt.Errorf("cannot open records: %w", err)
@@ -103,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	return &DB{db}, nil
 }
 
-// Migrate brings the schema and the roles' rights in PostgreSQL up to date, as database.Owner.
+// Migrate brings the schema and the roles' rights in PostgreSQL up to date, as firewall.Owner.
 func Migrate(ctx context.Context, url string) error {
 	dir, err := fs.Sub(migrations, "migrations/postgres")
 	if err != nil {
@@ -128,10 +142,14 @@ func (d *DB) Lock(ctx context.Context, name string) (*database.Lock, error) {
 type Tx struct {
 	outbox.Box
 	inbox.Inbox
+	opening.Reader
+	balance.Book
 	tx *database.Tx
 }
 
-func in(tx *database.Tx) *Tx { return &Tx{outbox.In(tx), inbox.In(tx), tx} }
+func in(tx *database.Tx) *Tx {
+	return &Tx{outbox.In(tx), inbox.In(tx), opening.In(tx), balance.In(tx), tx}
+}
 
 // Flush reports what failed of that which was written, as far as it has not been reported: a method that writes may leave that to the next
 // one that reads, to Flush and to Update.

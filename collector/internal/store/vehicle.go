@@ -9,14 +9,6 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// An Account owns vehicles and stones.
-type Account struct {
-	// ID is opaque: it says nothing about the owner.
-	ID string
-	// Secret blinds the account's pseudonyms.
-	Secret [32]byte
-}
-
 // A Vehicle is registered and belongs to one account.
 type Vehicle struct {
 	ID      string
@@ -84,6 +76,16 @@ func (t *Tx) Vehicle(ctx context.Context, id string) (Vehicle, error) {
 
 func vehicle() statement {
 	return statement{Name: "read vehicle", Roles: Ingest | Admin, SQL: selectVehicle + `WHERE id = $1`}
+}
+
+// HasVehicle reports whether there is a vehicle of that name.
+func (t *Tx) HasVehicle(ctx context.Context, id string) (has bool, err error) {
+	err = t.tx.Get(ctx, hasVehicle(), []any{id}, database.Flag(&has))
+	return has, err
+}
+
+func hasVehicle() statement {
+	return statement{Name: "look for vehicle", Roles: Audit, SQL: `SELECT count(*) FROM vehicles WHERE id = $1`}
 }
 
 // VehicleOfDevice returns the vehicle that a device key is registered for, or ErrNotFound.

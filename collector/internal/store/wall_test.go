@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -97,7 +98,10 @@ func TestProcessGrantsEachRoleItsStatements(t *testing.T) {
 func TestRawStatements(t *testing.T) {
 	r := onPostgres(t)
 	register(t, r.open(t, Admin))
-	update(t, r.open(t, Ingest), func(tx *Tx) error { return tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9)}) })
+	update(t, r.open(t, Ingest), func(tx *Tx) error {
+		return errors.Join(tx.AddSpan(t.Context(), span(9), 1, 3, []Credit{credit(9)}),
+			tx.AddSubmission(t.Context(), &Submission{ID: wire.Hash{7}, Vehicle: "V1", Kind: wire.KindClaim, Accepted: true, Receipt: []byte{1}}))
+	})
 	all := r.pg.As(t, "postgres")
 	rows, err := all.Query(t.Context(), `SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'`)
 	if err != nil {
@@ -181,7 +185,7 @@ func TestAppendOnly(t *testing.T) {
 			tx.NumberEntries(t.Context(), 9), tx.MarkAppended(t.Context(), 2),
 		)
 	})
-	for _, login := range []string{database.Owner, "postgres"} {
+	for _, login := range []string{firewall.Owner, "postgres"} {
 		conn := r.pg.As(t, login)
 		for _, sql := range []string{
 			`UPDATE credits SET km = 1000000`, `UPDATE spans SET to_day = 0`, `UPDATE claims SET body = ''`, `UPDATE reports SET epoch = 9`,
@@ -197,7 +201,7 @@ func TestAppendOnly(t *testing.T) {
 			}
 		}
 	}
-	if _, err := r.pg.As(t, database.Owner).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (5, '\x00')`); !denied(err) {
+	if _, err := r.pg.As(t, firewall.Owner).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (5, '\x00')`); !denied(err) {
 		t.Errorf("the owner adds an entry: %v", err)
 	}
 }
@@ -293,13 +297,13 @@ func TestEnginesHaveOneSchema(t *testing.T) {
 	}
 	path := t.TempDir() + "/records.db"
 	(&rig{path: path}).open(t, Web)
-	columns := database.Statement{Name: "columns", Roles: Web, SQL: `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c
+	columns := firewall.Statement{Name: "columns", Roles: Web, SQL: `SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c
 		WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> 'goose_db_version'`}
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := database.Open(t.Context(), database.Config{Path: path, Role: Web, Migrations: dir, Statements: []database.Statement{columns}})
+	db, err := database.Open(t.Context(), database.Config{Path: path, Role: Web, Migrations: dir, Statements: []firewall.Statement{columns}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func newCA() *cobra.Command {
 			"vehicle-ca.pem and .key, the agents' collector_ca is server-ca.pem. A manufacturer uses its own public-key infrastructure instead;\n" +
 			"the authority for vehicles is the collector's in production too.",
 	}
-	cmd.AddCommand(newCAInit(), newCAECU(), newCAServer())
+	cmd.AddCommand(newCAInit(), newCAECU(), newCAServer(), newCABridge())
 	return cmd
 }
 
@@ -76,4 +76,19 @@ func newCAServer() *cobra.Command {
 	outKey := cmd.Flags().String("out-key", "", "secret key to write, which must not exist (required)")
 	cmd.RunE = func(*cobra.Command, []string) error { return ca.IssueServer(*dir, *hosts, *out, *outKey, time.Now()) }
 	return command.Require(cmd, "dir", "host", "out", "out-key")
+}
+
+func newCABridge() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "bridge --dir DIR --out FILE --out-key FILE [--name NAME]",
+		Short:   "Make the key of the collector's bridge to an external MQTT broker, and its certificate, for 397 days",
+		Example: "  collector ca bridge --dir ca --out bridge.pem --out-key bridge.key",
+		Args:    cobra.NoArgs,
+	}
+	dir := caDir(cmd)
+	name := cmd.Flags().String("name", ca.BridgeName, "the bridge's name at the broker, which its access rules must know")
+	out := cmd.Flags().String("out", "", "certificate to write, which must not exist (required)")
+	outKey := cmd.Flags().String("out-key", "", "secret key to write, which must not exist (required)")
+	cmd.RunE = func(*cobra.Command, []string) error { return ca.IssueBridge(*dir, *name, *out, *outKey, time.Now()) }
+	return command.Require(cmd, "dir", "out", "out-key")
 }

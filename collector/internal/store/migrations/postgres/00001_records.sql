@@ -125,12 +125,15 @@ CREATE TABLE refusals (
 );
 
 -- What is appended is not changed, by whomever.
+-- +goose StatementBegin
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% refused: % is append-only', TG_OP, TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
 END $$;
+-- +goose StatementEnd
 
 -- The columns that the trigger's arguments name may change and no others.
+-- +goose StatementBegin
 CREATE FUNCTION restrict_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     old_row jsonb := to_jsonb(OLD);
@@ -141,8 +144,10 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+-- +goose StatementEnd
 
 -- A role can put into the ledger only what is its own to decide: ingest credits (5), admin bindings (4) and hand-overs (9).
+-- +goose StatementBegin
 CREATE FUNCTION check_entry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF pg_has_role(current_user, 'rawstone_settle', 'member')
@@ -152,8 +157,10 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'INSERT refused: % adds no entry of type %', current_user, NEW.type USING ERRCODE = 'insufficient_privilege';
 END $$;
+-- +goose StatementEnd
 
 -- A number is for good, and so is it that the log has an entry, that a binding is closed, that a key is revoked.
+-- +goose StatementBegin
 CREATE FUNCTION keep_number() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.number IS DISTINCT FROM NEW.number AND OLD.number IS NOT NULL OR OLD.appended > NEW.appended THEN
@@ -161,6 +168,8 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
 CREATE FUNCTION keep_closed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.closed > NEW.closed THEN
@@ -168,6 +177,8 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
 CREATE FUNCTION keep_revoked() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.revoked > NEW.revoked THEN
@@ -175,6 +186,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+-- +goose StatementEnd
 
 CREATE TRIGGER credits_append BEFORE UPDATE OR DELETE OR TRUNCATE ON credits EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER spans_append BEFORE UPDATE OR DELETE OR TRUNCATE ON spans EXECUTE FUNCTION refuse_change();

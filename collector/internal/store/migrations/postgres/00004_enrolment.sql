@@ -13,6 +13,7 @@ ALTER TABLE vehicles ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
 CREATE UNIQUE INDEX vehicles_changed ON vehicles (changed) WHERE changed > 0;
 
 -- Who is not admin may use a token up and not make one: a device key comes in exchange for one, and revoking is for good.
+-- +goose StatementBegin
 CREATE FUNCTION check_enrolment() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.revoked > NEW.revoked THEN
@@ -26,6 +27,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+-- +goose StatementEnd
 CREATE TRIGGER vehicles_enrolment BEFORE UPDATE ON vehicles FOR EACH ROW EXECUTE FUNCTION check_enrolment();
 
 -- +goose Down

@@ -1,11 +1,40 @@
-package store
+// Package opening reads, from the collector's records, what the ledger's blinded entries hide: who a binding, a hand-over and a credit
+// are about, their salts, and the secrets behind accounts' pseudonyms. Validators get single ones, the auditor gets all.
+//
+// It writes nothing: what is opened was put there with its entry, by package store, whose transactions embed a Reader. Whoever gets an
+// opening can name the vehicle or owner behind an entry, so only the roles settle and audit may read them.
+package opening
 
 import (
 	"context"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/ledger"
 )
+
+type statement = firewall.Statement
+
+// Statements returns all statements of the package.
+func Statements() []firewall.Statement {
+	return []firewall.Statement{
+		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), account(),
+	}
+}
+
+// A Reader reads openings within one transaction.
+type Reader struct{ tx *database.Tx }
+
+// In returns the openings as a transaction sees them.
+func In(tx *database.Tx) Reader { return Reader{tx} }
+
+// An Account owns vehicles and stones.
+type Account struct {
+	// ID is opaque: it says nothing about the owner.
+	ID string
+	// Secret blinds the account's pseudonyms.
+	Secret [32]byte
+}
 
 // An OpenedBinding is a binding's opening and the number of its entry in the ledger.
 type OpenedBinding struct {
@@ -64,17 +93,17 @@ func scanCredit(c *OpenedCredit, scan database.Scanner) error {
 }
 
 // Openings returns the openings of all numbered entries, in the order of their numbers, and all accounts.
-func (t *Tx) Openings(ctx context.Context) (o Openings, err error) {
-	if o.Accounts, err = database.List(ctx, t.tx, accounts(), scanAccount); err != nil {
+func (r Reader) Openings(ctx context.Context) (o Openings, err error) {
+	if o.Accounts, err = database.List(ctx, r.tx, accounts(), scanAccount); err != nil {
 		return Openings{}, err
 	}
-	if o.Bindings, err = database.List(ctx, t.tx, bindingOpenings(), scanBinding); err != nil {
+	if o.Bindings, err = database.List(ctx, r.tx, bindingOpenings(), scanBinding); err != nil {
 		return Openings{}, err
 	}
-	if o.Handovers, err = database.List(ctx, t.tx, handoverOpenings(), scanHandover); err != nil {
+	if o.Handovers, err = database.List(ctx, r.tx, handoverOpenings(), scanHandover); err != nil {
 		return Openings{}, err
 	}
-	if o.Credits, err = database.List(ctx, t.tx, creditOpenings(), scanCredit); err != nil {
+	if o.Credits, err = database.List(ctx, r.tx, creditOpenings(), scanCredit); err != nil {
 		return Openings{}, err
 	}
 	return o, nil
@@ -83,57 +112,57 @@ func (t *Tx) Openings(ctx context.Context) (o Openings, err error) {
 const numbered = `o.number IS NOT NULL ORDER BY o.number`
 
 func accounts() statement {
-	return statement{Name: "read accounts", Roles: Audit, SQL: selectAccount + `ORDER BY id`}
+	return statement{Name: "read accounts", Roles: firewall.Audit, SQL: selectAccount + `ORDER BY id`}
 }
 
 func bindingOpenings() statement {
-	return statement{Name: "open bindings", Roles: Audit, SQL: selectBinding + numbered}
+	return statement{Name: "open bindings", Roles: firewall.Audit, SQL: selectBinding + numbered}
 }
 
 func handoverOpenings() statement {
-	return statement{Name: "open hand-overs", Roles: Audit, SQL: selectHandover + numbered}
+	return statement{Name: "open hand-overs", Roles: firewall.Audit, SQL: selectHandover + numbered}
 }
 
 func creditOpenings() statement {
-	return statement{Name: "open credits", Roles: Audit, SQL: selectCredit + numbered}
+	return statement{Name: "open credits", Roles: firewall.Audit, SQL: selectCredit + numbered}
 }
 
 // CreditOpening returns the opening of the credit whose entry has a number, or ErrNotFound.
-func (t *Tx) CreditOpening(ctx context.Context, number uint64) (ledger.CreditOpening, error) {
-	c, err := database.One(ctx, t.tx, creditOpening(), scanCredit, int64(number))
+func (r Reader) CreditOpening(ctx context.Context, number uint64) (ledger.CreditOpening, error) {
+	c, err := database.One(ctx, r.tx, creditOpening(), scanCredit, int64(number))
 	return c.Opening, err
 }
 
 func creditOpening() statement {
-	return statement{Name: "open credit", Roles: Settle, SQL: selectCredit + `o.number = $1`}
+	return statement{Name: "open credit", Roles: firewall.Settle, SQL: selectCredit + `o.number = $1`}
 }
 
 // BindingOpening returns the opening of the binding whose entry has a number, or ErrNotFound.
-func (t *Tx) BindingOpening(ctx context.Context, number uint64) (ledger.BindingOpening, error) {
-	b, err := database.One(ctx, t.tx, bindingOpening(), scanBinding, int64(number))
+func (r Reader) BindingOpening(ctx context.Context, number uint64) (ledger.BindingOpening, error) {
+	b, err := database.One(ctx, r.tx, bindingOpening(), scanBinding, int64(number))
 	return b.Opening, err
 }
 
 func bindingOpening() statement {
-	return statement{Name: "open binding", Roles: Settle, SQL: selectBinding + `o.number = $1`}
+	return statement{Name: "open binding", Roles: firewall.Settle, SQL: selectBinding + `o.number = $1`}
 }
 
 // HandoverOpening returns the opening of the hand-over whose entry has a number, or ErrNotFound.
-func (t *Tx) HandoverOpening(ctx context.Context, number uint64) (ledger.HandoverOpening, error) {
-	h, err := database.One(ctx, t.tx, handoverOpening(), scanHandover, int64(number))
+func (r Reader) HandoverOpening(ctx context.Context, number uint64) (ledger.HandoverOpening, error) {
+	h, err := database.One(ctx, r.tx, handoverOpening(), scanHandover, int64(number))
 	return h.Opening, err
 }
 
 func handoverOpening() statement {
-	return statement{Name: "open hand-over", Roles: Settle, SQL: selectHandover + `o.number = $1`}
+	return statement{Name: "open hand-over", Roles: firewall.Settle, SQL: selectHandover + `o.number = $1`}
 }
 
 // AccountSecret returns what an account's pseudonyms are made from, or ErrNotFound.
-func (t *Tx) AccountSecret(ctx context.Context, id string) ([32]byte, error) {
-	a, err := database.One(ctx, t.tx, account(), scanAccount, id)
+func (r Reader) AccountSecret(ctx context.Context, id string) ([32]byte, error) {
+	a, err := database.One(ctx, r.tx, account(), scanAccount, id)
 	return a.Secret, err
 }
 
 func account() statement {
-	return statement{Name: "read account's secret", Roles: Settle, SQL: selectAccount + `WHERE id = $1`}
+	return statement{Name: "read account's secret", Roles: firewall.Settle, SQL: selectAccount + `WHERE id = $1`}
 }

@@ -1,0 +1,93 @@
+// Package balance keeps, among the collector's records, what accounts have earned: their milli-stones up to the drop that is settled, and
+// reads the kilometres by which drops are drawn.
+//
+// Balances follow from the ledger and can be made anew from it. They move together with the settled drop, or not at all, so that no drop
+// is settled twice. The tables belong to package store's schema, whose transactions embed a Book. The package draws nothing.
+package balance
+
+import (
+	"context"
+
+	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
+)
+
+type statement = firewall.Statement
+
+// Statements returns all statements of the package.
+func Statements() []firewall.Statement {
+	return []firewall.Statement{weights(), settled(), settleDrops(), addGain(), balance()}
+}
+
+// A Book is the balances within one transaction.
+type Book struct{ tx *database.Tx }
+
+// In returns the balances as a transaction sees them.
+func In(tx *database.Tx) Book { return Book{tx} }
+
+// A Weight is an account's kilometres over some days.
+type Weight struct {
+	// ID is the account's, and Secret blinds its pseudonyms.
+	ID     string
+	Secret [32]byte
+	Km     uint64
+}
+
+// Weights returns the accounts whose credits numbered below a number and effective on the days from to to, both included, have
+// kilometres, in the order of their names.
+func (b Book) Weights(ctx context.Context, from, to uint32, below uint64) ([]Weight, error) {
+	return database.List(ctx, b.tx, weights(),
+		func(w *Weight, scan database.Scanner) error {
+			return scan(&w.ID, database.Fixed(w.Secret[:]), database.Uint64(&w.Km))
+		}, int64(from), int64(to), int64(below))
+}
+
+func weights() statement {
+	return statement{Name: "read weights", Roles: firewall.Settle,
+		SQL: `SELECT a.id, a.secret, w.km FROM accounts a JOIN (
+				SELECT c.account, CAST(sum(c.km) AS BIGINT) AS km FROM credits c JOIN outbox o ON o.id = c.outbox_id
+				WHERE c.effective BETWEEN $1 AND $2 AND o.number < $3 GROUP BY c.account) w ON w.account = a.id
+			WHERE w.km > 0 ORDER BY a.id`}
+}
+
+// Settled returns the first drop that the balances do not contain.
+func (b Book) Settled(ctx context.Context) (drop uint64, err error) {
+	err = b.tx.Get(ctx, settled(), nil, database.Uint64(&drop))
+	return drop, err
+}
+
+func settled() statement {
+	return statement{Name: "read settled drop", Roles: firewall.Settle, SQL: `SELECT next_drop FROM settled`}
+}
+
+// Settle adds milli-stones to balances and moves the settled drop; it fails when the balances do not stand at the drop from.
+func (b Book) Settle(ctx context.Context, from, next uint64, gains map[string]uint64) error {
+	if err := b.tx.ExecOne(ctx, settleDrops(), int64(next), int64(from)); err != nil {
+		return err
+	}
+	for account, milli := range gains {
+		if err := b.tx.ExecOne(ctx, addGain(), account, int64(milli)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func settleDrops() statement {
+	return statement{Name: "settle drops", Roles: firewall.Settle, SQL: `UPDATE settled SET next_drop = $1 WHERE next_drop = $2`}
+}
+
+func addGain() statement {
+	return statement{Name: "add gain", Roles: firewall.Settle,
+		SQL: `INSERT INTO balances (account, milli) VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET milli = balances.milli + excluded.milli`}
+}
+
+// Balance returns an account's settled milli-stones, 0 when it never had any.
+func (b Book) Balance(ctx context.Context, account string) (milli uint64, err error) {
+	err = b.tx.Get(ctx, balance(), []any{account}, database.Uint64(&milli))
+	return milli, err
+}
+
+func balance() statement {
+	return statement{Name: "read balance", Roles: firewall.Settle, SQL: `SELECT coalesce((SELECT milli FROM balances WHERE account = $1), 0)`}
+}

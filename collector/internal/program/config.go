@@ -1,0 +1,61 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Config is the section `program` of a configuration: it names the signed documents and the secret keys.
+type Config struct {
+	// Root is the file with the program root's public key: 66 hexadecimal digits. Required.
+	Root string `yaml:"root"`
+	// File, Charter and Policies are the signed documents. Required.
+	File     string   `yaml:"file"`
+	Charter  string   `yaml:"charter"`
+	Policies []string `yaml:"policies"`
+	// ClaimKeys is the directory of the circuit and its verifying key. Required.
+	ClaimKeys string `yaml:"claim_keys"`
+	// ECUCA is the file with the certificates, in PEM, of the authorities that may certify attestation ECUs' keys. Required.
+	ECUCA string `yaml:"ecu_ca"`
+	// ReceiptKey, LogKey and ValidatorKey are secret key files, mode 0600: for receipts, the ledger's checkpoints, and the operator's
+	// own validator. Required.
+	ReceiptKey   string `yaml:"receipt_key"`
+	LogKey       string `yaml:"log_key"`
+	ValidatorKey string `yaml:"validator_key"`
+}
+
+// A File is a path and the configuration key that holds it.
+type File struct{ Key, Path string }
+
+// Documents are what says what the program is.
+func (c *Config) Documents() []File {
+	out := []File{
+		{"program.root", c.Root}, {"program.file", c.File}, {"program.charter", c.Charter}, {"program.claim_keys", c.ClaimKeys},
+		{"program.ecu_ca", c.ECUCA},
+	}
+	for i, path := range c.Policies {
+		out = append(out, File{fmt.Sprintf("program.policies[%d]", i), path})
+	}
+	return out
+}
+
+// Secrets are the secret keys.
+func (c *Config) Secrets() []File {
+	return []File{
+		{"program.receipt_key", c.ReceiptKey}, {"program.log_key", c.LogKey}, {"program.validator_key", c.ValidatorKey},
+	}
+}
+
+// exist names all paths that lead nowhere at once.
+func exist(paths []File) error {
+	var errs []error
+	for _, n := range paths {
+		if _, err := os.Stat(n.Path); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("cannot use %s: %s does not exist; correct the path in the configuration, "+
+				"or make a development program with `collector init`", n.Key, n.Path))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,130 @@
+// Package program reads and checks the signed documents that say what a program is, and the secret keys with which its collector signs.
+//
+// It refuses documents that do not belong together, keys that the documents do not name, and in production everything that was made for
+// development. It writes nothing.
+package program
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/credit"
+	"rawstone/collector/internal/settle"
+	"rawstone/pkg/claim"
+	"rawstone/pkg/keyfile"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
+)
+
+// A Program is everything that the configuration's files say of the program, checked.
+type Program struct {
+	*terms.Documents
+	// ECUCA are those that may certify ECUs.
+	ECUCA *x509.CertPool
+	// Lock is that of the circuit and its keys, Verifiers are by their verifying keys.
+	Lock      claim.Lock
+	Verifiers map[wire.Hash]credit.Verifier
+
+	// Signing are the secret keys; zero until OpenSecrets.
+	Signing Signing
+}
+
+// A Signing holds the secret keys for receipts, the ledger's checkpoints and the operator's own validator.
+type Signing struct {
+	Receipt   *ecdsa.PrivateKey
+	Log       note.Signer
+	Validator *ledger.ValidatorKey
+}
+
+// Open reads and checks the program's documents, without any secret key. In production it refuses what is for development.
+func Open(c *Config, environment wire.Environment) (*Program, error) {
+	if err := exist(c.Documents()); err != nil {
+		return nil, err
+	}
+	documents, err := terms.Load(terms.Files{
+		Root: c.Root, Program: c.File, Charter: c.Charter, Policies: c.Policies,
+	}, environment)
+	if err != nil {
+		return nil, err
+	}
+	authorities, err := ca.Pool(c.ECUCA)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use program.ecu_ca: %w", err)
+	}
+	lock, err := claim.ReadLock(c.ClaimKeys)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use program.claim_keys: %w; give the directory that `collector init` or `collector ceremony seal` wrote", err)
+	}
+	if environment == wire.Production && lock.Environment != wire.Production {
+		return nil, fmt.Errorf("cannot use keys in %s: they are from a development setup; run the ceremony", c.ClaimKeys)
+	}
+	for i, p := range documents.Policies {
+		if p.Lock != lock.ID() {
+			return nil, fmt.Errorf("cannot use policy %s with the keys in %s: it names those of another setup; build and sign it for these, or give the keys that it names",
+				c.Policies[i], c.ClaimKeys)
+		}
+	}
+	v, err := claim.OpenVerifier(c.ClaimKeys, lock)
+	if err != nil {
+		return nil, err
+	}
+	return &Program{Documents: documents, ECUCA: authorities, Lock: lock, Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
+}
+
+// Genesis is what the ledger begins with.
+func (p *Program) Genesis() []settle.Document {
+	list := []settle.Document{{Type: ledger.TypeProgram, Body: p.SignedProgram}, {Type: ledger.TypeCharter, Body: p.SignedCharter}}
+	for _, signed := range p.SignedPolicies {
+		list = append(list, settle.Document{Type: ledger.TypePolicy, Body: signed})
+	}
+	return list
+}
+
+// OpenSecrets reads the secret keys and checks that they are the program's.
+func (p *Program) OpenSecrets(c *Config) error {
+	if err := exist(c.Secrets()); err != nil {
+		return err
+	}
+	var err error
+	if p.Signing.Receipt, err = keyfile.Load(c.ReceiptKey); err != nil {
+		return err
+	}
+	public, err := wire.NewPublicKey(p.Signing.Receipt.Public())
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(p.Receipt, public) {
+		return fmt.Errorf("cannot use key %s: the program does not name it for receipts; give the key that belongs to this program", c.ReceiptKey)
+	}
+	text, err := keyfile.Read(c.LogKey)
+	if err != nil {
+		return err
+	}
+	if p.Signing.Log, err = note.NewSigner(strings.TrimSpace(string(text))); err != nil {
+		return fmt.Errorf("cannot use key %s: %w", c.LogKey, err)
+	}
+	if v, err := note.NewVerifier(p.LogKey); err != nil || v.Name() != p.Signing.Log.Name() || v.KeyHash() != p.Signing.Log.KeyHash() {
+		return fmt.Errorf("cannot use key %s: the program does not name it for the ledger; give the key that belongs to this program", c.LogKey)
+	}
+	if text, err = keyfile.Read(c.ValidatorKey); err != nil {
+		return err
+	}
+	if p.Signing.Validator, err = ledger.ParseValidatorKey(text); err != nil {
+		return fmt.Errorf("cannot use key %s: %w", c.ValidatorKey, err)
+	}
+	if !slices.Contains(p.Validators, p.Signing.Validator.Public()) {
+		return fmt.Errorf("cannot use key %s: the program does not name it for a validator; give the key that belongs to this program", c.ValidatorKey)
+	}
+	if len(p.Validators) > 1 {
+		return errors.New("cannot settle: the program names other validators beside the operator's own, and this version has no feed to them")
+	}
+	return nil
+}
