@@ -97,6 +97,7 @@ type Broker struct {
 	conn   *nats.Conn
 	addr   netip.AddrPort
 	auth   *authenticator
+	log    *serverlog.Log
 
 	serves    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	publisher tls.Certificate
@@ -157,7 +158,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		},
 		Full: func() { auth.refuse(refusedFull, nil, "connect refused: too many connections at once") },
 	})
-	b := &Broker{addr: addr, auth: auth, serves: cfg.Certificate, publisher: own}
+	b := &Broker{addr: addr, auth: auth, log: log, serves: cfg.Certificate, publisher: own}
 	if b.server, err = server.NewServer(opts); err != nil {
 		return nil, fmt.Errorf("cannot start broker: %w", err)
 	}
@@ -256,6 +257,8 @@ func (b *Broker) Conn() *nats.Conn { return b.conn }
 
 // Close disconnects all clients, closes the queues and waits until the server has stopped.
 func (b *Broker) Close() error {
+	b.auth.ready.Store(false)
+	b.log.Closing()
 	if b.conn != nil {
 		b.conn.Close()
 	}

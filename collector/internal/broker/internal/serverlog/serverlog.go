@@ -25,8 +25,9 @@ type Log struct {
 	cfg   Config
 	names *regexp.Regexp
 
-	mu   sync.Mutex
-	last string
+	mu      sync.Mutex
+	last    string
+	closing bool
 }
 
 // New returns a log.
@@ -48,8 +49,19 @@ func (l *Log) problem(level slog.Level, msg, format string, args []any) {
 	}
 	l.mu.Lock()
 	l.last = detail
+	expected := l.closing && strings.HasSuffix(detail, server.ErrServerNotRunning.Error())
 	l.mu.Unlock()
+	if expected {
+		return
+	}
 	l.cfg.Logger.Log(context.Background(), level, msg, "detail", detail)
+}
+
+// Closing says that the server is about to be stopped: that it is not running any more is no error from here on.
+func (l *Log) Closing() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closing = true
 }
 
 // Last returns the last warning or error that was passed on.

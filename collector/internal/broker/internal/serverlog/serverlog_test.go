@@ -21,6 +21,9 @@ func TestLog(t *testing.T) {
 	l.Errorf("127.0.0.1:1 - mid:7 - maximum connections exceeded")
 	l.Errorf("127.0.0.1:1 - mid:8 - authentication error")
 	l.Noticef("chatter")
+	const late = "127.0.0.1:1 - mid:9 - unable to connect: server is not running"
+	l.Closing()
+	l.Errorf(late)
 	if handshakes != 1 || full != 1 || out.Len() != said {
 		t.Errorf("%d handshakes, %d without room, logged %s", handshakes, full, out.String())
 	}
