@@ -44,8 +44,14 @@ func TestDeadLetters(t *testing.T) {
 	if _, page := r.get(t, "/"); !strings.Contains(page, "longer than a submission may be") {
 		t.Error("the dashboard does not show it")
 	}
-	if _, text := r.get(t, "/metrics"); !strings.Contains(text, `rawstone_ingest_dead_letters_total{reason="too_large"} 1`) {
-		t.Error("it is not counted")
+	// The letter is kept before it is counted.
+	for end := time.Now().Add(hang); ; time.Sleep(20 * time.Millisecond) {
+		if _, text := r.get(t, "/metrics"); strings.Contains(text, `rawstone_ingest_dead_letters_total{reason="too_large"} 1`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is not counted")
+		}
 	}
 	var refusal *admin.Refusal
 	if err := client.Replay(t.Context(), all[0].Seq); !errors.As(err, &refusal) || !refusal.Skip {

@@ -126,6 +126,7 @@ func space(path string) (uint64, error) {
 func circumstantial(err error) bool {
 	for _, no := range []syscall.Errno{
 		syscall.EWOULDBLOCK, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS,
+		syscall.EACCES, syscall.EPERM, // another user's run has left files: the store is whole
 	} {
 		if errors.Is(err, no) || strings.Contains(err.Error(), no.Error()) {
 			return true

@@ -2,6 +2,7 @@ package flash
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -161,7 +162,10 @@ func TestCircumstantialErrors(t *testing.T) {
 	if !circumstantial(errors.New("While opening memtable err: write: " + syscall.ENOSPC.Error())) {
 		t.Error("a full disk counts as damage")
 	}
-	if circumstantial(errors.New("checksum mismatch")) || circumstantial(syscall.EACCES) {
+	if !circumstantial(fmt.Errorf("open: %w", syscall.EACCES)) || !circumstantial(errors.New(syscall.EPERM.Error())) {
+		t.Error("files of another user count as damage")
+	}
+	if circumstantial(errors.New("checksum mismatch")) {
 		t.Error("damage counts as the machine's moment")
 	}
 }

@@ -110,7 +110,7 @@ func TestNoNewsBacksOff(t *testing.T) {
 			r := rulebook{due: time.Now()}
 			b := newBench(t, br, func(c *Config) {
 				r.use(c)
-				c.Linger, c.BackoffMin, c.BackoffMax = 10*time.Millisecond, 10*time.Millisecond, time.Hour
+				c.Linger, c.BackoffMin, c.BackoffMax = 10*time.Millisecond, 10*time.Millisecond, time.Second
 			})
 			c := startCollector(t, br, answering(b, t))
 			if retained != "" {

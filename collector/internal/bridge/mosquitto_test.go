@@ -242,7 +242,7 @@ func TestBrokerKilled(t *testing.T) {
 				select {
 				case got := <-a.gets:
 					delete(owed, strings.TrimPrefix(got, "rawstone/v1/A/receipt "))
-				case <-time.After(300 * time.Millisecond): // a receipt that comes later is as good as lost: it is sent again
+				case <-time.After(patience(round, kills)): // a receipt that comes later is as good as lost: it is sent again
 					more, ended = false, true
 				}
 			}
@@ -326,4 +326,9 @@ func TestFullQueue(t *testing.T) {
 	w.eventually("look-ups fail", func() bool { return testutil.ToFloat64(b.metrics.retries) > 0 })
 	w.set(func() { w.broken = nil })
 	w.eventually("all are queued", func() bool { return len(w.queued("CLAIMS")) == n })
+}
+
+// patience is how long a receipt is waited for: longer each round after the last kill, so that a loaded machine gets there too.
+func patience(round, kills int) time.Duration {
+	return 300 * time.Millisecond << min(max(round-kills, 0), 7)
 }

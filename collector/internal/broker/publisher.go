@@ -83,16 +83,16 @@ func (b *Broker) Retain(ctx context.Context, payload []byte) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
-	for {
-		// The server takes a retained message up a moment after it has stored it.
-		kept, err := retained(ctx, c)
+	for look := lookAgain; ; look = min(2*look, publishWait/4) {
+		// The server takes a retained message up a moment after it has stored it, and a busy machine takes its time.
+		kept, err := retained(ctx, c, look)
 		if err != nil || bytes.Equal(kept, payload) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return errors.New("the broker gives out another message than the one published")
-		case <-time.After(lookAgain):
+		case <-time.After(look):
 		}
 	}
 }
@@ -140,8 +140,8 @@ func (b *Broker) makeRoom(ctx context.Context) error {
 	return s.Purge(ctx, jetstream.WithPurgeSubject(retainedSubjects+wire.Subject("*", ">")))
 }
 
-// retained returns what a new subscription to the policy topic gets, nil when it gets nothing for a moment.
-func retained(ctx context.Context, c mqtt.Client) ([]byte, error) {
+// retained returns what a new subscription to the policy topic gets, nil when it gets nothing for the moment given.
+func retained(ctx context.Context, c mqtt.Client, moment time.Duration) ([]byte, error) {
 	got := make(chan []byte, 1)
 	sub := c.Subscribe(wire.PolicyTopic, 0, func(_ mqtt.Client, m mqtt.Message) {
 		if m.Retained() {
@@ -158,7 +158,7 @@ func retained(ctx context.Context, c mqtt.Client) ([]byte, error) {
 	select {
 	case payload = <-got:
 	case <-ctx.Done():
-	case <-time.After(lookAgain):
+	case <-time.After(moment):
 	}
 	return payload, wait(ctx, c.Unsubscribe(wire.PolicyTopic))
 }

@@ -109,10 +109,11 @@ func pending() statement {
 		SQL: selectSubmission + `WHERE pending = 1 AND serial > $1 ORDER BY serial LIMIT $2`}
 }
 
-// SetPublished notes that the receipts of these submissions were published.
+// SetPublished notes that the receipts of these submissions were published. One that is gone by now, an old refusal that was answered
+// again and deleted since, has nothing to be noted of.
 func (b Inbox) SetPublished(ctx context.Context, serials []int64) error {
 	for _, s := range serials {
-		if err := b.tx.ExecOne(ctx, setPublished(), s); err != nil {
+		if _, err := b.tx.Exec(ctx, setPublished(), s); err != nil {
 			return err
 		}
 	}

@@ -248,7 +248,9 @@ func testSubmissions(t *testing.T, r *rig) {
 	if d := cmp.Diff([]Submission{two}, pending(one.Serial, 1)); d != "" {
 		t.Error(d)
 	}
-	update(t, d, func(tx *Tx) error { return tx.SetPublished(t.Context(), []int64{one.Serial, three.Serial, one.Serial}) })
+	update(t, d, func(tx *Tx) error {
+		return tx.SetPublished(t.Context(), []int64{one.Serial, three.Serial, one.Serial, 999_999})
+	})
 	if d := cmp.Diff([]Submission{two}, pending(0, 10)); d != "" {
 		t.Error(d)
 	}
