@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"rawstone/pkg/durable"
 	"rawstone/pkg/wire"
 )
 
@@ -109,7 +110,7 @@ func (s *Store) store(body io.Reader, hash wire.Hash, limit int64, page bool) (o
 	if err := os.Rename(temp.Name(), s.path(hash)); err != nil {
 		return outcomeUnkept, err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := durable.SyncDir(s.dir); err != nil {
 		return outcomeUnkept, err
 	}
 	return outcomeStored, nil
@@ -130,10 +131,3 @@ func (s *source) Read(b []byte) (int, error) {
 }
 
 // syncDir makes a rename outlive the power.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

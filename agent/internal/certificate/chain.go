@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"rawstone/pkg/durable"
 	"rawstone/pkg/enroll"
 )
 
@@ -85,9 +86,5 @@ func replace(dir string, text []byte) error {
 	if err := os.Rename(temp, filepath.Join(dir, chainFile)); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(dir)
 }

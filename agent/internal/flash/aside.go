@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rawstone/pkg/durable"
 )
 
 // Bounds of what is kept of stores that were set aside. One beyond the bound in bytes is kept all the same while it is the newest.
@@ -35,7 +37,7 @@ func setAside(dir string, now time.Time) (name string, err error) {
 	if err := os.Rename(dir, name); err != nil {
 		return "", err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return "", err
 	}
 	// Not by the clock's word alone: the one set aside now stays, whatever its name sorts as.
@@ -133,12 +135,4 @@ func circumstantial(err error) bool {
 		}
 	}
 	return false
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rawstone/pkg/codec"
+	"rawstone/pkg/durable"
 	"rawstone/pkg/notice"
 )
 
@@ -75,9 +76,5 @@ func writeRecord(dir string, heard time.Time, body []byte) (err error) {
 	if err := os.Rename(temp, filepath.Join(dir, recordFile)); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(dir)
 }

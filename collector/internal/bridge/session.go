@@ -101,11 +101,11 @@ func commonName(c *tls.Certificate) (string, error) {
 }
 
 func host(broker string) string {
-	h, _, _ := strings.Cut(strings.TrimPrefix(broker, "ssl://"), ":")
-	if i := strings.LastIndex(broker, "]"); i >= 0 { // [IPv6]:port
-		h = strings.TrimPrefix(broker[:i], "ssl://[")
+	u, err := url.Parse(broker)
+	if err != nil {
+		return "" // CheckURL has seen it
 	}
-	return h
+	return u.Hostname()
 }
 
 // begin connects and subscribes. A forbidden subscription shows in the SUBACK's return codes only (MQTT 3.1.1 §3.9.3).

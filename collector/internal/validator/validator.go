@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"rawstone/pkg/audit"
+	"rawstone/pkg/durable"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -215,9 +216,8 @@ func (v *Validator) persist() (err error) {
 	if err := os.Rename(tmp, v.path); err != nil {
 		return fmt.Errorf("cannot write state: %w", err)
 	}
-	d, err := os.Open(filepath.Dir(v.path))
-	if err != nil {
+	if err := durable.SyncDir(filepath.Dir(v.path)); err != nil {
 		return fmt.Errorf("cannot write state: %w", err)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"rawstone/pkg/attest"
 	"rawstone/pkg/codec"
+	"rawstone/pkg/durable"
 	"rawstone/pkg/wire"
 )
 
@@ -92,11 +93,7 @@ func replaceFile(path string, b []byte) (err error) {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // errNoState is returned by readState for a directory that holds none.

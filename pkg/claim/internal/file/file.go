@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"rawstone/pkg/durable"
 )
 
 // ReadHashed returns the content of dir's file name, of at most limit bytes, whose SHA-256 must be want.
@@ -76,10 +78,5 @@ func WriteNew(dir, name string, b []byte) (err error) {
 	if err := os.Link(f.Name(), filepath.Join(dir, name)); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.SyncDir(dir)
 }

@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"rawstone/pkg/durable"
 )
 
 const (
@@ -77,7 +79,7 @@ func New(dir string, commits uint64) (*Witness, error) {
 	}
 	w := &Witness{dir: dir, file: file}
 	// Both slots, whatever they held: a count of another life of the store must not outlive this.
-	if err := errors.Join(file.Truncate(0), file.Truncate(2*slotStride), w.Set(commits, false), syncDir(dir)); err != nil {
+	if err := errors.Join(file.Truncate(0), file.Truncate(2*slotStride), w.Set(commits, false), durable.SyncDir(dir)); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return w, nil
@@ -106,7 +108,7 @@ func (w *Witness) Set(commits uint64, logged bool) error {
 		next.Log = logNumber(logs[0])
 	}
 	if !slices.Equal(logs, w.logs) {
-		if err := syncDir(w.dir); err != nil {
+		if err := durable.SyncDir(w.dir); err != nil {
 			return fmt.Errorf("cannot write witness: %w", err)
 		}
 	}
@@ -163,14 +165,6 @@ func inodeOf(info os.FileInfo) uint64 {
 		return st.Ino
 	}
 	return 0
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func withCRC(b []byte) []byte {
