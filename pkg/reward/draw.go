@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sort"
 
 	"rawstone/pkg/wire"
 )
@@ -34,24 +35,52 @@ func (d Draw) Share(i Interval) (uint64, error) {
 	return d.first(i.End) - d.first(i.Begin), nil
 }
 
+// A Win is what falls on one leaf: Units, at least 1, on the leaf at Index in the order of the draw.
+type Win struct {
+	Index int
+	Units uint64
+}
+
+// Wins returns the leaves on which units fall, in the order of the draw. It finds each unit's place by binary search instead of visiting
+// every leaf: min(K, leaves) searches. A line whose total is not the draw's is refused.
+func (d Draw) Wins(l Line) ([]Win, error) {
+	if l.Total() != d.weight {
+		return nil, fmt.Errorf("cannot draw: leaves weigh %d km, want %d", l.Total(), d.weight)
+	}
+	wins := make([]Win, 0, min(d.units, uint64(l.Len())))
+	for k, from := uint64(0), 0; k < d.units; {
+		x := d.place(k)
+		i := from + sort.Search(l.Len()-from, func(i int) bool { return l.ends[from+i] > x })
+		next := d.first(l.ends[i])
+		wins = append(wins, Win{i, next - k})
+		k, from = next, i+1
+	}
+	return wins, nil
+}
+
 // Shares returns the units of each leaf, in the order of the draw. Leaves whose weights do not add up to the draw's total are refused.
 func (d Draw) Shares(ordered []Leaf) ([]uint64, error) {
-	shares := make([]uint64, len(ordered))
-	begin := uint64(0)
-	for i, l := range ordered {
-		end, err := add(begin, l.Weight)
-		if err != nil {
-			return nil, err
-		}
-		if shares[i], err = d.Share(Interval{begin, end}); err != nil {
-			return nil, err
-		}
-		begin = end
+	l, err := NewLine(ordered)
+	if err != nil {
+		return nil, err
 	}
-	if begin != d.weight {
-		return nil, fmt.Errorf("cannot compute shares: leaves weigh %d km, want %d", begin, d.weight)
+	wins, err := d.Wins(l)
+	if err != nil {
+		return nil, err
+	}
+	shares := make([]uint64, len(ordered))
+	for _, w := range wins {
+		shares[w.Index] = w.Units
 	}
 	return shares, nil
+}
+
+// place is ⌊(r + k·W)/K⌋, where unit k < K falls: below W, because r + k·W < K·W.
+func (d Draw) place(k uint64) uint64 {
+	hi, lo := bits.Mul64(k, d.weight)
+	lo, carry := bits.Add64(lo, d.r, 0)
+	q, _ := bits.Div64(hi+carry, lo, d.units)
+	return q
 }
 
 // first is ⌈(x·K − r)/W⌉ for x ≤ W, in 128 bits. When x·K ≤ r the fraction lies in (−1, 0], because r < W, and its ceiling is 0.

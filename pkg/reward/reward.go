@@ -52,14 +52,4 @@ func Pseudonym(secret [32]byte, day uint32) wire.Hash {
 	return wire.Hash(m.Sum(nil))
 }
 
-// hash is SHA-256 over the parts one after the other; callers keep every part's length fixed by its tag.
-func hash(parts ...[]byte) (h wire.Hash) {
-	d := sha256.New()
-	for _, p := range parts {
-		d.Write(p)
-	}
-	d.Sum(h[:0])
-	return h
-}
-
 func number(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
