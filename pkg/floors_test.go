@@ -30,7 +30,7 @@ func floors() map[string]int {
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/certificate", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/program",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
-			"collector/internal/admin", "collector/internal/blob", "collector/internal/ca", "collector/internal/certificate", "collector/internal/database", "collector/internal/listener", "collector/internal/schema", "collector/internal/watch", "pkg/ceremony", "pkg/ledger",
+			"collector/internal/admin", "collector/internal/blob", "collector/internal/ca", "collector/internal/certificate", "collector/internal/database", "collector/internal/listener", "collector/internal/schema", "collector/internal/watch", "pkg/ceremony", "pkg/ledger", "pkg/reward/cultivation",
 		},
 		4: {
 			"agent/internal/bus", "agent/internal/cut", "agent/internal/identity", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
@@ -43,7 +43,7 @@ func floors() map[string]int {
 		6: {
 			"collector/internal/analytics", "collector/internal/bridge", "collector/internal/broker", "collector/internal/bulletin", "collector/internal/credit", "collector/internal/dashboard", "collector/internal/enrolment",
 			"collector/internal/evidence",
-			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle",
+			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle", "collector/internal/simulation",
 			"collector/internal/records", "collector/internal/stones", "collector/internal/validator",
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
 		},

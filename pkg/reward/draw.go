@@ -22,7 +22,7 @@ func NewDraw(seed wire.Hash, units, weight uint64) (Draw, error) {
 	if units > MinedSupply/Unit {
 		return Draw{}, fmt.Errorf("cannot draw: %d units exceed the whole supply", units)
 	}
-	return Draw{units, weight, reduce(seed, weight)}, nil
+	return Draw{units, weight, Reduce(seed, weight)}, nil
 }
 
 // Share returns the units that fall on the interval: ⌈(end·K − r)/W⌉ − ⌈(begin·K − r)/W⌉. Unit k falls at or after position x when
@@ -97,8 +97,8 @@ func (d Draw) first(x uint64) uint64 {
 	return q + 1
 }
 
-// reduce returns a 256-bit big-endian number modulo m > 0, by long division of 64-bit digits.
-func reduce(h wire.Hash, m uint64) (r uint64) {
+// Reduce returns a 256-bit big-endian number modulo m > 0, by long division of 64-bit digits.
+func Reduce(h wire.Hash, m uint64) (r uint64) {
 	for i := 0; i < len(h); i += 8 {
 		var digit uint64
 		for _, b := range h[i : i+8] {

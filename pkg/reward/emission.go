@@ -7,6 +7,10 @@ const (
 	Milli = 1000
 	// MinedSupply is the most that mileage may ever mine, in milli-stones: 210,000,000 stones.
 	MinedSupply = 210_000_000 * Milli
+	// CultivatedSupply is the most that mine boxes may ever give, in milli-stones: 90,000,000 stones.
+	CultivatedSupply = 90_000_000 * Milli
+	// Supply is the most that will ever exist, in milli-stones.
+	Supply = MinedSupply + CultivatedSupply
 	// EraDrops is the length of an era in drops that had weight.
 	EraDrops = 210_000
 	// Unit is the size of what one point of the draw gives, in milli-stones.

@@ -1,10 +1,10 @@
 // Package reward holds the rules by which stones come to be and are shared: emission, the window of weights, the Merkle-sum tree of a
-// day's leaves, and the systematic draw. Section 7 of the design is its specification.
+// day's leaves, the systematic draw, and the equity statement. Section 7 of the design is its specification.
 //
 // Everything is a pure function of integers and bytes, so that a collector, a validator, an auditor and an owner compute the same.
 // Amounts are milli-stones, weights whole kilometres. The invariants, held by tests: what all drops issue plus the carry is S(h); the
-// shares of a drop add up to exactly its units; each share is within one unit of K·w/W; the order of the input changes nothing; a
-// drop without weight issues nothing. A sum beyond 64 bits is refused, never wrapped.
+// shares of a drop add up to exactly its units; each share is within one unit of K·w/W; the portions of an equity statement add up to the
+// cent; the order of the input changes nothing; a drop without weight issues nothing. A sum beyond 64 bits is refused, never wrapped.
 //
 // The package reads no clock, no key and no file, and decides nothing about who may be credited.
 package reward

@@ -244,7 +244,7 @@ func TestReduce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h, m := hashOf(t, "h"), rapid.Uint64Min(1).Draw(t, "m")
 		want := new(big.Int).Mod(new(big.Int).SetBytes(h[:]), new(big.Int).SetUint64(m)).Uint64()
-		if got := reduce(h, m); got != want {
+		if got := Reduce(h, m); got != want {
 			t.Fatalf("%v mod %d = %d, want %d", h, m, got, want)
 		}
 	})
@@ -368,17 +368,5 @@ func TestPseudonym(t *testing.T) {
 	a := Pseudonym([32]byte{1}, 5)
 	if a == Pseudonym([32]byte{1}, 6) || a == Pseudonym([32]byte{2}, 5) || a != Pseudonym([32]byte{1}, 5) {
 		t.Error("a pseudonym does not follow from secret and day")
-	}
-}
-
-func BenchmarkTree(b *testing.B) {
-	set := make([]Leaf, 100_000)
-	for i := range set {
-		set[i] = Leaf{sha256.Sum256(number(uint64(i))), uint64(i%900 + 1)}
-	}
-	for b.Loop() {
-		if _, err := NewTree(Order(wire.Hash{1}, set)); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
