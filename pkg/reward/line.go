@@ -1,26 +1,37 @@
 package reward
 
-import "fmt"
+import "errors"
 
-// A Line is the leaves of a day laid one after the other from 0 to W: the prefix sums of their weights, in kilometres.
+// A Line is the leaves of a day laid one after the other from 0 to W: the prefix sums of their weights, in kilometres. The zero Line has
+// no leaves.
 type Line struct{ ends []uint64 }
 
-// NewLine lays out leaves in the order of the draw. It refuses a leaf without weight and a total beyond 64 bits.
+// NewLine lays out leaves in the order of the draw. It refuses what Append does.
 func NewLine(ordered []Leaf) (Line, error) {
-	ends, sum := make([]uint64, len(ordered)), uint64(0)
+	l := Line{make([]uint64, 0, len(ordered))}
 	for i := range ordered {
-		w := ordered[i].Weight
-		if w == 0 {
-			return Line{}, fmt.Errorf("cannot lay out leaves: leaf %d has no weight", i)
-		}
-		var err error
-		if sum, err = add(sum, w); err != nil {
+		if err := l.Append(ordered[i].Weight); err != nil {
 			return Line{}, err
 		}
-		ends[i] = sum
 	}
-	return Line{ends}, nil
+	return l, nil
 }
+
+// Append lays out one more leaf, after all others. It refuses a leaf without weight and a total beyond 64 bits.
+func (l *Line) Append(weight uint64) error {
+	if weight == 0 {
+		return errors.New("cannot lay out leaves: one has no weight")
+	}
+	sum, err := add(l.Total(), weight)
+	if err != nil {
+		return err
+	}
+	l.ends = append(l.ends, sum)
+	return nil
+}
+
+// Reset takes all leaves away and keeps the memory.
+func (l *Line) Reset() { l.ends = l.ends[:0] }
 
 // Len returns the number of leaves.
 func (l Line) Len() int { return len(l.ends) }
