@@ -38,11 +38,11 @@ type band struct {
 // The page's measures in CSS pixels.
 const (
 	chartWidth, chartHeight = 640, 400
-	left, right             = 84, 20
-	bottom                  = 56
-	legendLine              = 20
+	left, right             = 96, 20
+	bottom                  = 60
+	legendLine              = 22
 	// tickGap is the least distance of two ticks of the x axis.
-	tickGap = 55
+	tickGap = 60
 )
 
 // scale turns values into places.
@@ -82,7 +82,7 @@ func (s scale) ticks(gap float64) (list []float64) {
 	return list
 }
 
-// number writes a value with a thin space between thousands.
+// number writes a value with a narrow no-break space between thousands.
 func number(v float64) string {
 	digits := 0
 	if v != 0 && math.Abs(v) < 10 {
@@ -93,7 +93,7 @@ func number(v float64) string {
 		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
 	}
 	for i := len(text) - 3; i > 0 && !strings.Contains(text, "."); i -= 3 {
-		text = text[:i] + "\u2009" + text[i:]
+		text = text[:i] + "\u202f" + text[i:]
 	}
 	return text
 }
@@ -152,11 +152,11 @@ func (c chart) svg() template.HTML {
 	p(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, chartWidth, chartHeight, html.EscapeString(c.title+": "+c.y+" by "+c.x))
 	for _, v := range y.ticks(40) {
 		p(`<line class="grid" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>`, left, chartWidth-right, y.at(v), y.at(v))
-		p(`<text class="tick" x="%d" y="%.1f" text-anchor="end">%s</text>`, left-8, y.at(v)+4, number(v))
+		p(`<text class="tick" x="%d" y="%.1f" text-anchor="end">%s</text>`, left-8, y.at(v)+5, number(v))
 	}
 	for _, v := range x.ticks(tickGap) {
 		p(`<line class="axis" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`, x.at(v), x.at(v), chartHeight-bottom, chartHeight-bottom+5)
-		p(`<text class="tick" x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.at(v), chartHeight-bottom+20, number(v))
+		p(`<text class="tick" x="%.1f" y="%d" text-anchor="middle">%s</text>`, x.at(v), chartHeight-bottom+21, number(v))
 	}
 	p(`<path class="axis" d="M%d %.1fV%dH%d"/>`, left, top, chartHeight-bottom, chartWidth-right)
 	p(`<text class="label" x="%d" y="%d" text-anchor="middle">%s</text>`, (left+chartWidth-right)/2, chartHeight-10, html.EscapeString(c.x))
@@ -177,7 +177,7 @@ func (c chart) svg() template.HTML {
 		}
 		p(`<path class="band" d="%sZ"/>`, d.String())
 		lx, ly := place(len(c.lines))
-		p(`<rect class="band" x="%.1f" y="%.1f" width="40" height="12"/><text class="key" x="%.1f" y="%.1f">%s</text>`, lx, ly-6, lx+48, ly+4, html.EscapeString(c.band.name))
+		p(`<rect class="band" x="%.1f" y="%.1f" width="40" height="12"/><text class="key" x="%.1f" y="%.1f">%s</text>`, lx, ly-6, lx+48, ly+5, html.EscapeString(c.band.name))
 	}
 	for i, l := range c.lines {
 		var d strings.Builder
@@ -197,7 +197,7 @@ func (c chart) svg() template.HTML {
 		for _, m := range append(marks, point{lx + 20, ly}) {
 			b.WriteString(marker(i, m))
 		}
-		p(`</g><text class="key" x="%.1f" y="%.1f">%s</text>`, lx+48, ly+4, html.EscapeString(l.name))
+		p(`</g><text class="key" x="%.1f" y="%.1f">%s</text>`, lx+48, ly+5, html.EscapeString(l.name))
 	}
 	b.WriteString("</svg>")
 	return template.HTML(b.String()) // numbers, fixed text and what EscapeString has returned

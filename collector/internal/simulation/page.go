@@ -103,12 +103,12 @@ func (s *Result) overTime(title, y string, maxY float64, names []string, values 
 }
 
 func (s *Result) giniOverTime() chart {
-	return s.overTime("Inequality", "Gini coefficient (0: all equal, 1: one has all)", 1, []string{"stones held", "distance driven since joining"},
+	return s.overTime("Inequality", "Gini coefficient", 1, []string{"stones held", "distance driven"},
 		func(m Sample) []float64 { return []float64{m.GiniStones, m.GiniKm} })
 }
 
 func (s *Result) supplyLeft() chart {
-	return s.overTime("Supply left", "million stones", 0, []string{"to be mined (of 210 million)", "to be cultivated (of 90 million)"},
+	return s.overTime("Supply left", "million stones", 0, []string{"mining, of 210 million", "cultivation, of 90 million"},
 		func(m Sample) []float64 { return []float64{stones(m.MinedLeft) / 1e6, stones(m.CultivatedLeft) / 1e6} })
 }
 
@@ -149,7 +149,7 @@ func (s *Result) render(w io.Writer) error {
 	}{
 		{s.byJoining(), "Stones held in the end by the quarter in which the owner joined. Mined stones and those from mine boxes together."},
 		{s.byDistance(), "Median of the owners who drive as far, in classes of 2,500 km a year; classes of fewer than 30 owners are left out."},
-		{s.giniOverTime(), "All owners who have joined so far. Without the effects of joining date and chance, stones would follow distance."},
+		{s.giniOverTime(), "0: everybody has as much; 1: one has everything. Owners who have joined so far, what they hold and what they have driven since."},
 		{s.supplyLeft(), "What no owner holds yet: emission halves with each era of 210,000 drops; mine boxes are paid from the cultivation pool."},
 	} {
 		figures = append(figures, figure{f.chart.title, f.text, f.chart.svg()})
