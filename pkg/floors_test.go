@@ -22,7 +22,7 @@ func floors() map[string]int {
 		0: {
 			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/https", "agent/internal/odometer/motion", "agent/internal/vss",
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket", "pkg/claim/internal/batch",
-			"collector/internal/broker/internal/serverlog", "collector/internal/bridge/internal/packet", "collector/internal/credit/internal/check", "collector/internal/database/postgrestest", "collector/internal/firewall", "collector/internal/migration",
+			"collector/internal/broker/internal/serverlog", "collector/internal/bridge/internal/packet", "collector/internal/chart", "collector/internal/credit/internal/check", "collector/internal/database/postgrestest", "collector/internal/firewall", "collector/internal/migration",
 			"collector/internal/postgres", "collector/internal/sqlite", "pkg/capturetest", "collector/internal/deadletter", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/durable", "pkg/keyfile", "pkg/vectortest",
 		},
 		1: {"pkg/claim/internal/file", "agent/internal/decode/capture", "agent/internal/decode/tally", "agent/internal/device", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
@@ -48,8 +48,8 @@ func floors() map[string]int {
 			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
-		7:  {"agent/daemon", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "firmware-sim/daemon"},
-		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "collector/internal/cli/letters", "firmware-sim/internal/cli"},
+		7:  {"agent/daemon", "collector/internal/gallery", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "firmware-sim/daemon"},
+		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "collector/internal/cli/letters", "collector/internal/cli/simulate", "firmware-sim/internal/cli"},
 		9:  {"agent", "collector/internal/cli", "firmware-sim"},
 		10: {"collector"},
 	} {

@@ -39,7 +39,7 @@ func TestEquity(t *testing.T) {
 	}
 	for name, list := range map[string][]Holding{
 		"nobody": nil, "no stones": {{"a", 0}}, "twice": {{"a", 1}, {"b", 1}, {"a", 1}}, "more than there is": {{"a", Supply}, {"b", 1}},
-		"overflow": {{"a", math.MaxUint64}, {"b", 2}},
+		"overflow": {{"a", 2}, {"b", math.MaxUint64}},
 	} {
 		if _, err := Equity(1000, list); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -14,6 +14,7 @@ import (
 	"rawstone/collector/daemon"
 	"rawstone/collector/internal/cli/fleet"
 	"rawstone/collector/internal/cli/letters"
+	"rawstone/collector/internal/cli/simulate"
 	"rawstone/collector/internal/registry"
 	"rawstone/pkg/command"
 )
@@ -24,7 +25,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
 	}
-	root.AddCommand(newServe(), newInit(), newMigrate(), newOpenings(), newAudit(), newCeremony(), newSimulate(), newCheckConfig())
+	root.AddCommand(newServe(), newInit(), newMigrate(), newOpenings(), newAudit(), newCeremony(), simulate.Command(), newCheckConfig())
 	root.AddCommand(fleet.Commands(administer)...)
 	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket))
 	return command.Main(root, args, stdout, stderr)

@@ -54,7 +54,7 @@ func newFleet(p *Profile, n int, random uint64) *fleet {
 	for v := range n {
 		g, r := f.group(v), mix(f.random, uint64(v), 1<<32+1)
 		year := g.KmYearFrom + uint32(r>>32*uint64(g.KmYearTo-g.KmYearFrom+1)>>32)
-		f.mean[v] = uint32(uint64(year) * 1000 * 7 / (yearDays * uint64(g.DaysPerWeek)))
+		f.mean[v] = uint32(uint64(year) * 1000 * 7 / (YearDays * uint64(g.DaysPerWeek)))
 		f.drives[v] = uint32((uint64(g.DaysPerWeek)<<32 - 1) / 7)
 	}
 	return f

@@ -17,7 +17,9 @@ const (
 	MaxVehicles = 4_000_000
 	MaxYears    = 50
 
-	yearDays  = 365
+	// YearDays is how many program days a year has here.
+	YearDays = 365
+
 	maxYearKm = 300_000
 )
 
@@ -162,7 +164,7 @@ func LoadProfile(path string) (*Profile, error) {
 
 // joined returns how many of all vehicles have joined by the beginning of a day.
 func (p *Profile) joined(all int, day uint32) int {
-	at := func(month uint32) uint64 { return uint64(month) * yearDays / 12 }
+	at := func(month uint32) uint64 { return uint64(month) * YearDays / 12 }
 	for i, g := range p.Growth {
 		if end := at(g.Month); uint64(day) < end {
 			b := p.Growth[i-1] // the first point is on day 0

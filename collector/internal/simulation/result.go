@@ -109,7 +109,7 @@ func (s *Result) end(r *run, days uint32) error {
 	// Owners lie in the order in which they joined; those who joined before a day are the first.
 	joined := func(day uint32) int { return r.Profile.joined(r.Vehicles, day) }
 	for q := range uint32(4 * r.Years) {
-		j := Joined{FromDay: q * yearDays / 4, ToDay: (q + 1) * yearDays / 4}
+		j := Joined{FromDay: q * YearDays / 4, ToDay: (q + 1) * YearDays / 4}
 		begin, end := 0, joined(j.ToDay-1)
 		if q > 0 {
 			begin = joined(j.FromDay - 1)
@@ -124,16 +124,16 @@ func (s *Result) end(r *run, days uint32) error {
 	}
 	for year := range r.Years {
 		classes := make(map[uint64][]uint64)
-		begin, last := 0, uint32(year+1)*yearDays-1
+		begin, last := 0, uint32(year+1)*YearDays-1
 		if year > 0 {
-			begin = joined(uint32(year)*yearDays - 1)
+			begin = joined(uint32(year)*YearDays - 1)
 		}
-		day := uint32(year) * yearDays
+		day := uint32(year) * YearDays
 		for v := begin; v < joined(last); v++ {
 			for day < last && joined(day) <= v {
 				day++
 			}
-			class := f.metres[v] * yearDays / uint64(days-day) / (1000 * binKm)
+			class := f.metres[v] * YearDays / uint64(days-day) / (1000 * binKm)
 			classes[class] = append(classes[class], f.mined[v]+f.cultivated[v])
 		}
 		for class := range uint64(2 * maxYearKm / binKm) {

@@ -73,7 +73,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	days := uint32(c.Years) * yearDays
+	days := uint32(c.Years) * YearDays
 	result := r.begin()
 	for day, n := uint32(0), 0; day < days; day++ {
 		if err := ctx.Err(); err != nil {
@@ -83,7 +83,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 			return nil, err
 		}
 		// A month's last day.
-		if (day+1)*12/yearDays != day*12/yearDays {
+		if (day+1)*12/YearDays != day*12/YearDays {
 			result.sample(r, day+1, n)
 		}
 		if c.Progress != nil {

@@ -193,6 +193,12 @@ func TestCrystals(t *testing.T) {
 			}
 		}
 	})
+	if c, err := (MaxCrystals - 5).Grant(5); err != nil || c != MaxCrystals {
+		t.Errorf("the bound itself is refused: %d, %v", c, err)
+	}
+	if _, err := MaxCrystals.Grant(1); err == nil {
+		t.Error("one beyond the bound is accepted")
+	}
 	if _, err := Crystals(math.MaxUint64).Grant(1); err == nil {
 		t.Error("a balance beyond the bound is accepted")
 	}

@@ -1,4 +1,7 @@
-package simulation
+// Package gallery shows what a simulation gave: a page of charts and tables that needs nothing beside it, and the same figures as JSON.
+//
+// The package computes no figure of its own and fetches nothing.
+package gallery
 
 import (
 	_ "embed"
@@ -9,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"rawstone/collector/internal/chart"
+	"rawstone/collector/internal/simulation"
 	"rawstone/pkg/reward"
 )
 
@@ -21,8 +26,9 @@ const (
 	DataFile = "simulation.json"
 )
 
-// Write writes the page and the machine-readable file into a directory, which it makes.
-func (s *Result) Write(dir string) error {
+// Write writes the page and the machine-readable file of a result into a directory, which it makes.
+func Write(dir string, result *simulation.Result) error {
+	s := view{result}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("cannot write simulation: %w", err)
 	}
@@ -42,33 +48,36 @@ func (s *Result) Write(dir string) error {
 	return nil
 }
 
-func (s *Result) encode(w io.Writer) error {
+func (s view) encode(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", " ")
-	return e.Encode(s)
+	return e.Encode(s.Result)
 }
+
+// A view is a result as its page shows it.
+type view struct{ *simulation.Result }
 
 func stones(milli uint64) float64 { return float64(milli) / reward.Milli }
 
-func years(day uint32) float64 { return float64(day) / yearDays }
+func years(day uint32) float64 { return float64(day) / simulation.YearDays }
 
 // byJoining shows who joins sooner and later.
-func (s *Result) byJoining() chart {
-	median, mean := line{name: "median", every: 4}, line{name: "mean", every: 4}
-	spread := &band{name: "10th to 90th percentile"}
+func (s view) byJoining() chart.Chart {
+	median, mean := chart.Line{Name: "median", Every: 4}, chart.Line{Name: "mean", Every: 4}
+	spread := &chart.Band{Name: "10th to 90th percentile"}
 	for _, j := range s.Joining {
 		at := years(j.FromDay+j.ToDay) / 2
-		median.points = append(median.points, point{at, stones(j.Median)})
-		mean.points = append(mean.points, point{at, stones(j.Mean)})
-		spread.low = append(spread.low, point{at, stones(j.P10)})
-		spread.high = append(spread.high, point{at, stones(j.P90)})
+		median.Points = append(median.Points, chart.Point{X: at, Y: stones(j.Median)})
+		mean.Points = append(mean.Points, chart.Point{X: at, Y: stones(j.Mean)})
+		spread.Low = append(spread.Low, chart.Point{X: at, Y: stones(j.P10)})
+		spread.High = append(spread.High, chart.Point{X: at, Y: stones(j.P90)})
 	}
-	return chart{title: "Stones by joining date", x: "joined, years after the start", y: "stones per owner, logarithmic", logY: true, lines: []line{median, mean}, band: spread}
+	return chart.Chart{Title: "Stones by joining date", X: "joined, years after the start", Y: "stones per owner, logarithmic", LogY: true, Lines: []chart.Line{median, mean}, Band: spread}
 }
 
 // byDistance shows who drives more and less, for up to four years of joining.
-func (s *Result) byDistance() chart {
-	c := chart{title: "Stones by distance", x: "distance driven, thousand km a year", y: "stones per owner (median), logarithmic", logY: true}
+func (s view) byDistance() chart.Chart {
+	c := chart.Chart{Title: "Stones by distance", X: "distance driven, thousand km a year", Y: "stones per owner (median), logarithmic", LogY: true}
 	// The first year and the last but evenly between; those who joined in the very last year have had no time.
 	last := max(s.Years-1, 1)
 	years := []int{1}
@@ -78,38 +87,40 @@ func (s *Result) byDistance() chart {
 		}
 	}
 	for _, year := range years {
-		l := line{name: fmt.Sprintf("joined in year %d", year), every: 3}
+		l := chart.Line{Name: fmt.Sprintf("joined in year %d", year), Every: 3}
 		for _, d := range s.Distance {
 			if d.Year == year {
-				l.points = append(l.points, point{float64(d.FromKm+d.ToKm) / 2000, stones(d.Median)})
+				l.Points = append(l.Points, chart.Point{X: float64(d.FromKm+d.ToKm) / 2000, Y: stones(d.Median)})
 			}
 		}
-		c.lines = append(c.lines, l)
+		c.Lines = append(c.Lines, l)
 	}
 	return c
 }
 
 // overTime is a chart of the months, from the day before the first.
-func (s *Result) overTime(title, y string, maxY float64, names []string, values func(Sample) []float64) chart {
-	c := chart{title: title, x: "years after the start", y: y, maxY: maxY}
+func (s view) overTime(title, y string, maxY float64, names []string, values func(simulation.Sample) []float64) chart.Chart {
+	c := chart.Chart{Title: title, X: "years after the start", Y: y, MaxY: maxY}
 	for i, name := range names {
-		l := line{name: name, every: max(len(s.Months)/10, 1)}
+		l := chart.Line{Name: name, Every: max(len(s.Months)/10, 1)}
 		for _, m := range s.Months {
-			l.points = append(l.points, point{years(m.Day), values(m)[i]})
+			l.Points = append(l.Points, chart.Point{X: years(m.Day), Y: values(m)[i]})
 		}
-		c.lines = append(c.lines, l)
+		c.Lines = append(c.Lines, l)
 	}
 	return c
 }
 
-func (s *Result) giniOverTime() chart {
+func (s view) giniOverTime() chart.Chart {
 	return s.overTime("Inequality", "Gini coefficient", 1, []string{"stones held", "distance driven"},
-		func(m Sample) []float64 { return []float64{m.GiniStones, m.GiniKm} })
+		func(m simulation.Sample) []float64 { return []float64{m.GiniStones, m.GiniKm} })
 }
 
-func (s *Result) supplyLeft() chart {
+func (s view) supplyLeft() chart.Chart {
 	return s.overTime("Supply left", "million stones", 0, []string{"mining, of 210 million", "cultivation, of 90 million"},
-		func(m Sample) []float64 { return []float64{stones(m.MinedLeft) / 1e6, stones(m.CultivatedLeft) / 1e6} })
+		func(m simulation.Sample) []float64 {
+			return []float64{stones(m.MinedLeft) / 1e6, stones(m.CultivatedLeft) / 1e6}
+		})
 }
 
 type figure struct {
@@ -122,29 +133,29 @@ type row struct {
 	GiniStones, GiniKm                                         string
 }
 
-func (s *Result) render(w io.Writer) error {
+func (s view) render(w io.Writer) error {
 	t, err := template.New("page").Parse(page)
 	if err != nil {
 		return err
 	}
-	whole := func(milli uint64) string { return number(float64(milli / reward.Milli)) }
+	whole := func(milli uint64) string { return chart.Number(float64(milli / reward.Milli)) }
 	var rows []row
 	for i, m := range s.Months {
-		if m.Day%yearDays == 0 || i == len(s.Months)-1 {
+		if m.Day%simulation.YearDays == 0 || i == len(s.Months)-1 {
 			rows = append(rows, row{
-				Year: number(years(m.Day)), Owners: number(float64(m.Owners)), Mined: whole(reward.MinedSupply - m.MinedLeft),
+				Year: chart.Number(years(m.Day)), Owners: chart.Number(float64(m.Owners)), Mined: whole(reward.MinedSupply - m.MinedLeft),
 				Cultivated: whole(reward.CultivatedSupply - m.CultivatedLeft), MinedLeft: whole(m.MinedLeft), CultivatedLeft: whole(m.CultivatedLeft),
 				GiniStones: fmt.Sprintf("%.3f", m.GiniStones), GiniKm: fmt.Sprintf("%.3f", m.GiniKm),
 			})
 		}
 	}
-	last := Sample{}
+	last := simulation.Sample{}
 	if len(s.Months) > 0 {
 		last = s.Months[len(s.Months)-1]
 	}
 	figures := make([]figure, 0, 4)
 	for _, f := range []struct {
-		chart chart
+		chart chart.Chart
 		text  string
 	}{
 		{s.byJoining(), "Stones held in the end by the quarter in which the owner joined. Mined stones and those from mine boxes together."},
@@ -152,11 +163,11 @@ func (s *Result) render(w io.Writer) error {
 		{s.giniOverTime(), "0: everybody has as much; 1: one has everything. Owners who have joined so far, what they hold and what they have driven since."},
 		{s.supplyLeft(), "What no owner holds yet: emission halves with each era of 210,000 drops; mine boxes are paid from the cultivation pool."},
 	} {
-		figures = append(figures, figure{f.chart.title, f.text, f.chart.svg()})
+		figures = append(figures, figure{f.chart.Title, f.text, f.chart.SVG()})
 	}
 	return t.Execute(w, map[string]any{
-		"Result": s, "Vehicles": number(float64(s.Vehicles)), "Owners": number(float64(last.Owners)), "Mined": whole(s.Mined), "Cultivated": whole(s.Cultivated),
-		"Drops": number(float64(s.Drops)), "Boxes": number(float64(s.Boxes)), "Goods": number(float64(s.Goods)), "Gini": fmt.Sprintf("%.3f", last.GiniStones),
+		"Result": s.Result, "Vehicles": chart.Number(float64(s.Vehicles)), "Owners": chart.Number(float64(last.Owners)), "Mined": whole(s.Mined), "Cultivated": whole(s.Cultivated),
+		"Drops": chart.Number(float64(s.Drops)), "Boxes": chart.Number(float64(s.Boxes)), "Goods": chart.Number(float64(s.Goods)), "Gini": fmt.Sprintf("%.3f", last.GiniStones),
 		"Figures": figures, "Rows": rows, "Data": DataFile,
 	})
 }

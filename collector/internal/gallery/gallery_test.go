@@ -1,4 +1,4 @@
-package simulation
+package gallery
 
 import (
 	"bytes"
@@ -6,56 +6,31 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"rawstone/collector/internal/simulation"
 )
-
-func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{
-		0: "0", 0.2: "0.2", 0.001: "0.001", 7: "7", 12.4: "12", 999: "999", 1000: "1\u202f000", 210_000_000: "210\u202f000\u202f000", 0.6000000000000001: "0.6", 2.5: "2.5",
-	} {
-		if got := number(v); got != want {
-			t.Errorf("%v is written %q, want %q", v, got, want)
-		}
-	}
-}
-
-func TestScale(t *testing.T) {
-	s := scale{from: 0, to: 10, begin: 100, end: 600}
-	if d := cmp.Diff([]float64{0, 2, 4, 6, 8, 10}, s.ticks(60)); d != "" {
-		t.Error(d)
-	}
-	for v, want := range map[float64]float64{0: 100, 5: 350, 10: 600, 11: 600, -1: 100} {
-		if got := s.at(v); got != want {
-			t.Errorf("%v lies at %v, want %v", v, got, want)
-		}
-	}
-	l := scale{from: -1, to: 2, begin: 300, end: 0, log: true}
-	if d := cmp.Diff([]float64{0.1, 1, 10, 100}, l.ticks(40)); d != "" {
-		t.Error(d)
-	}
-	if got := l.at(10); math.Abs(got-100) > 1e-9 || l.at(0) != 300 {
-		t.Errorf("10 lies at %v and 0 at %v, want 100 and 300", got, l.at(0))
-	}
-}
 
 // TestPage renders a short run and an empty one: well-formed drawings without a number that is none, a name for every line, and the same
 // figures in the file for machines.
 func TestPage(t *testing.T) {
-	p := launch(t)
-	p.DropsPerDay, p.Name = 4, `a <b> & "c"`
-	short, err := Run(t.Context(), Config{Profile: p, Vehicles: 5000, Years: 1})
+	p, err := simulation.LoadProfile("../../../configs/simulation/launch.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*Result{short, {Years: 1}} {
+	p.DropsPerDay, p.Name = 4, `a <b> & "c"`
+	short, err := simulation.Run(t.Context(), simulation.Config{Profile: p, Vehicles: 5000, Years: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*simulation.Result{short, {Years: 1}} {
 		dir := filepath.Join(t.TempDir(), "new", "dir")
-		if err := r.Write(dir); err != nil {
+		if err := Write(dir, r); err != nil {
 			t.Fatal(err)
 		}
 		page, err := os.ReadFile(filepath.Join(dir, PageFile))
@@ -66,7 +41,7 @@ func TestPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got Result
+		var got simulation.Result
 		if err := json.Unmarshal(data, &got); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +70,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	var page bytes.Buffer
-	if err := short.render(&page); err != nil {
+	if err := (view{short}).render(&page); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"a &lt;b&gt; &amp;", "10th to 90th percentile", "joined in year 1", "cultivation, of 90 million", "Gini coefficient", "thousand km a year"} {
@@ -107,7 +82,7 @@ func TestPage(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := short.Write(file); err == nil || !strings.Contains(err.Error(), "cannot write simulation") {
+	if err := Write(file, short); err == nil || !strings.Contains(err.Error(), "cannot write simulation") {
 		t.Errorf("a file for a directory: %v", err)
 	}
 }

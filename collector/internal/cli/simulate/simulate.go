@@ -1,4 +1,5 @@
-package cli
+// Package simulate is the command `collector simulate`. It parses, calls package simulation and shows progress where somebody watches.
+package simulate
 
 import (
 	"fmt"
@@ -11,11 +12,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"rawstone/collector/internal/gallery"
 	"rawstone/collector/internal/simulation"
 	"rawstone/pkg/command"
 )
 
-func newSimulate() *cobra.Command {
+// Command returns the command.
+func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "simulate --vehicles N --years Y --profile FILE [--out DIR]",
 		Short: "Run the rules of stones over a growing fleet and draw what owners get",
@@ -43,10 +46,10 @@ owner by joining date and by distance, the Gini coefficient over time, supply le
 		if err != nil {
 			return err
 		}
-		if err := result.Write(*out); err != nil {
+		if err := gallery.Write(*out, result); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(*out, simulation.PageFile))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(*out, gallery.PageFile))
 		return err
 	}
 	return command.Require(cmd, "vehicles", "years", "profile")
