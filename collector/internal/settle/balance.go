@@ -31,25 +31,25 @@ func (s *Settler) weights(ctx context.Context, day uint32, below uint64) (accoun
 	return accounts, leaves, err
 }
 
-// order returns the leaves of the day whose leaves entry is logged, in the order of a day entry.
-func (s *Settler) order(ctx context.Context, d *ledger.Day) (accounts []string, ordered []reward.Leaf, root reward.Root, err error) {
+// order returns the leaves of the day whose leaves entry is logged, in the order of a day entry: accounts, intervals and root.
+func (s *Settler) order(ctx context.Context, d *ledger.Day) (accounts []string, line reward.Line, root reward.Root, err error) {
 	accounts, leaves, err := s.weights(ctx, d.Day, s.replay.LeavesNumber())
 	if err != nil {
-		return nil, nil, root, err
+		return nil, line, root, err
 	}
 	owner := make(map[wire.Hash]string, len(leaves))
 	for i, l := range leaves {
 		owner[l.Pseudonym] = accounts[i]
 	}
-	ordered = reward.Order(d.Order, leaves)
+	ordered := reward.Order(d.Order, leaves)
 	for i, l := range ordered {
 		accounts[i] = owner[l.Pseudonym]
 	}
 	tree, err := reward.NewTree(ordered)
 	if err != nil {
-		return nil, nil, root, err
+		return nil, line, root, err
 	}
-	return accounts, ordered, tree.Root(), nil
+	return accounts, tree.Line(), tree.Root(), nil
 }
 
 // apply replays an entry that is final in the records and keeps account of what it gives to whom.
@@ -64,7 +64,7 @@ func (s *Settler) apply(ctx context.Context, e *ledger.Entry) error {
 			return nil // an old day
 		}
 		d := s.replay.Day()
-		accounts, leaves, root, err := s.order(ctx, d)
+		accounts, line, root, err := s.order(ctx, d)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (s *Settler) apply(ctx context.Context, e *ledger.Entry) error {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.today = &day{accounts: accounts, leaves: leaves, next: due.Drop, gains: make(map[string]uint64)}
+		s.today = &day{accounts: accounts, line: line, next: due.Drop, gains: make(map[string]uint64)}
 	case ledger.TypeBlock:
 		sealed, err := e.Sealed()
 		if err != nil {
@@ -94,22 +94,20 @@ func (s *Settler) credit(ctx context.Context, b *ledger.Block) error {
 	if s.today == nil {
 		return nil
 	}
-	owners := uint64(0)
+	owners := 0
 	if b.Weight > 0 {
 		draw, err := reward.NewDraw(b.Seed, b.Units, b.Weight)
 		if err != nil {
 			return err
 		}
-		shares, err := draw.Shares(s.today.leaves)
+		wins, err := draw.Wins(s.today.line)
 		if err != nil {
 			return err
 		}
+		owners = len(wins)
 		s.mu.Lock()
-		for i, units := range shares {
-			if units > 0 {
-				s.today.gains[s.today.accounts[i]] += units * reward.Unit
-				owners++
-			}
+		for _, w := range wins {
+			s.today.gains[s.today.accounts[w.Index]] += w.Units * reward.Unit
 		}
 		s.mu.Unlock()
 	}

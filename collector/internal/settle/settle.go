@@ -102,9 +102,9 @@ type Settler struct {
 
 // day is what the current day's drops have given so far.
 type day struct {
-	accounts []string      // in the order of the draw
-	leaves   []reward.Leaf // likewise
-	next     uint64        // the drop after the last that gains holds
+	accounts []string    // in the order of the draw
+	line     reward.Line // likewise
+	next     uint64      // the drop after the last that gains holds
 	gains    map[string]uint64
 }
 

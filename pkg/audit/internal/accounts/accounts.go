@@ -37,9 +37,10 @@ type Accounts struct {
 	credited map[span][]string     // kinds
 	// weights holds kilometres by account and effective day, as long as they may count.
 	weights map[string]map[uint32]uint64
-	// leaves are the current day's, accounts by pseudonym, and the leaves in the order of the draw once the day has one.
+	// leaves are the current day's, accounts by pseudonym, and the leaves in the order of the draw, with their line, once the day has one.
 	owners  map[wire.Hash]string
 	leaves  []reward.Leaf
+	line    reward.Line
 	balance map[string]uint64
 }
 
@@ -152,7 +153,7 @@ func (o *Accounts) Day(d *ledger.Day) (func(), error) {
 	if root := tree.Root(); root.Hash != d.Root {
 		return nil, fmt.Errorf("weights root is %s, should be %s", d.Root, root.Hash)
 	}
-	return func() { o.leaves = ordered }, nil
+	return func() { o.leaves, o.line = ordered, tree.Line() }, nil
 }
 
 // Draw checks a block that follows from what is public, and gives every account its share.
@@ -164,15 +165,13 @@ func (o *Accounts) Draw(b *ledger.Block) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	shares, err := d.Shares(o.leaves)
+	wins, err := d.Wins(o.line)
 	if err != nil {
 		return nil, err
 	}
 	return func() {
-		for i, l := range o.leaves {
-			if shares[i] > 0 {
-				o.balance[o.owners[l.Pseudonym]] += shares[i] * reward.Unit
-			}
+		for _, w := range wins {
+			o.balance[o.owners[o.leaves[w.Index].Pseudonym]] += w.Units * reward.Unit
 		}
 	}, nil
 }
