@@ -63,7 +63,7 @@ func years(day uint32) float64 { return float64(day) / simulation.YearDays }
 
 // byJoining shows who joins sooner and later.
 func (s view) byJoining() chart.Chart {
-	median, mean := chart.Line{Name: "median", Every: 4}, chart.Line{Name: "mean", Every: 4}
+	median, mean := chart.Line{Name: "median", Every: len(s.Joining) / 8}, chart.Line{Name: "mean", Every: len(s.Joining) / 8}
 	spread := &chart.Band{Name: "10th to 90th percentile"}
 	for _, j := range s.Joining {
 		at := years(j.FromDay+j.ToDay) / 2
@@ -87,22 +87,23 @@ func (s view) byDistance() chart.Chart {
 		}
 	}
 	for _, year := range years {
-		l := chart.Line{Name: fmt.Sprintf("joined in year %d", year), Every: 3}
+		l := chart.Line{Name: fmt.Sprintf("joined in year %d", year)}
 		for _, d := range s.Distance {
 			if d.Year == year {
 				l.Points = append(l.Points, chart.Point{X: float64(d.FromKm+d.ToKm) / 2000, Y: stones(d.Median)})
 			}
 		}
+		l.Every = len(l.Points) / 8
 		c.Lines = append(c.Lines, l)
 	}
 	return c
 }
 
-// overTime is a chart of the months, from the day before the first.
+// overTime is a chart of what the ends of the months show.
 func (s view) overTime(title, y string, maxY float64, names []string, values func(simulation.Sample) []float64) chart.Chart {
 	c := chart.Chart{Title: title, X: "years after the start", Y: y, MaxY: maxY}
 	for i, name := range names {
-		l := chart.Line{Name: name, Every: max(len(s.Months)/10, 1)}
+		l := chart.Line{Name: name, Every: len(s.Months) / 8}
 		for _, m := range s.Months {
 			l.Points = append(l.Points, chart.Point{X: years(m.Day), Y: values(m)[i]})
 		}
