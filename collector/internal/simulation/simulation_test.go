@@ -296,6 +296,26 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestCarry runs in an era whose drops are no whole number of units: what a drop leaves over comes with the next.
+func TestCarry(t *testing.T) {
+	p := launch(t)
+	p.DropsPerDay = 7
+	const start = 4 * reward.EraDrops
+	r := must(newRun(Config{Profile: p, Vehicles: 5000, Years: 1}))
+	r.height = start
+	n := 0
+	for day := range uint32(31) {
+		n = must(r.day(day, n))
+	}
+	mined := uint64(0)
+	for _, m := range r.fleet.mined {
+		mined += m
+	}
+	if want := reward.Emission(r.height) - reward.Emission(start); r.height == start || mined+r.carry != want || mined+reward.Unit <= want {
+		t.Errorf("drops %d to %d give %d and carry %d, want together %d", start, r.height, mined, r.carry, want)
+	}
+}
+
 // TestPoolEnds empties the pool: boxes are refused then, and crystals stay.
 func TestPoolEnds(t *testing.T) {
 	p := launch(t)
