@@ -10,7 +10,7 @@ BUILDFLAGS  := -trimpath -ldflags '-s -w'
 AGENT_TAGS  := nethttpomithttp2
 export CGO_ENABLED := 0
 
-.PHONY: bench-agent build ceremony-demo demo test test-socketcan power-test lint fuzz bench cross clean
+.PHONY: bench-intake bench-agent build ceremony-demo demo test test-socketcan power-test lint fuzz bench cross clean
 
 # Binaries for this machine.
 build:
@@ -86,6 +86,11 @@ bench:
 # What the agent needs to read four full buses: frames lost, CPU, memory, bytes written.
 bench-agent: build
 	RAWSTONE_BENCH_AGENT=60s RAWSTONE_AGENT=$(abspath $(BUILD)/agent) $(GO) test -count 1 -v -run '^TestAgentUnderLoad$$' .
+
+# What the intake does end to end, on SQLite and on PostgreSQL, beside verification alone; memory with many registered vehicles. It takes
+# most of an hour on two cores. RAWSTONE_BENCH_VEHICLES=n registers another number than 100,000.
+bench-intake: build
+	RAWSTONE_BENCH_INTAKE=$(abspath $(BUILD)) $(GO) test -count 1 -timeout 3h -v -run '^TestIntakeRate$$' .
 
 clean:
 	rm -rf $(BUILD)

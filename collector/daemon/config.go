@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"rawstone/collector/internal/admin"
+	"rawstone/collector/internal/backup"
 	"rawstone/collector/internal/bridge"
 	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/records"
@@ -149,7 +150,10 @@ func (c *Config) path(name string) string { return filepath.Join(c.StateDir, nam
 // AdminSocket is where commands reach the running collector: admin.Dial.
 func (c *Config) AdminSocket() string { return c.path(admin.SocketFile) }
 
-// Store returns how the records are opened for a role.
+// Store returns how the records are opened for a role. Where a restore was cut short nobody may open them.
 func (c *Config) Store(role store.Role) (store.Config, error) {
+	if err := backup.Unfinished(c.StateDir); err != nil {
+		return store.Config{}, err
+	}
 	return c.Records.Store(role, c.path(recordsFile))
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,7 @@ import (
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/enrolment"
+	"rawstone/collector/internal/inclusion"
 	"rawstone/collector/internal/ingest"
 	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/overview"
@@ -43,6 +45,7 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
 	"rawstone/pkg/enroll"
+	proof "rawstone/pkg/inclusion"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
@@ -318,12 +321,22 @@ func (c *collector) openNews() (err error) {
 	if err != nil {
 		return err
 	}
+	proofs, err := inclusion.New(inclusion.Config{
+		DB: c.records[store.Ingest], LogDir: c.path(ledgerDir), LogKey: c.program.LogKey, Drop: time.Duration(c.program.Timing.DropS) * time.Second,
+		Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
 	c.https, err = listener.Open(listener.Config{
-		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Patience: blobPatience, Logger: c.deps.Logger,
+		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Clients: c.authority.Pool(), Now: c.deps.Now,
+		Patience: blobPatience, Logger: c.deps.Logger,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch r.URL.Path {
-			case enroll.EnrolPath, enroll.RenewPath:
+			switch {
+			case r.URL.Path == enroll.EnrolPath, r.URL.Path == enroll.RenewPath:
 				desk.ServeHTTP(w, r)
+			case strings.HasPrefix(r.URL.Path, proof.Path):
+				proofs.ServeHTTP(w, r)
 			default:
 				files.ServeHTTP(w, r)
 			}

@@ -24,7 +24,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
 	}
-	root.AddCommand(newServe(), newInit(), newMigrate(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
+	root.AddCommand(newServe(), newInit(), newMigrate(), newBackup(), newRestore(), newOpenings(), newAudit(), newCeremony(), newCheckConfig())
 	root.AddCommand(fleet.Commands(administer)...)
 	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket))
 	return command.Main(root, args, stdout, stderr)

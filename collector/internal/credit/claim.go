@@ -65,6 +65,7 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 	}
 	if malformed == nil {
 		x.begin = c.From.Seq
+		x.want.ECU, x.want.To = c.ECU, c.To.Seq
 	}
 	return x
 }

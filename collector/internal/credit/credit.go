@@ -21,11 +21,14 @@
 package credit
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -76,6 +79,13 @@ type Judge struct {
 	cfg      Config
 	policies map[uint16]*terms.Policy
 	batches  prometheus.Histogram
+	block    atomic.Pointer[block] // the one that was read last
+}
+
+// A block is one of the log with its drop, so that a program's newest is decoded once and not for each claim.
+type block struct {
+	body []byte
+	drop uint64
 }
 
 // New returns a judge, or says what is missing or contradicts itself.
@@ -89,12 +99,7 @@ func New(cfg Config) (*Judge, error) {
 	if cfg.Workers < 0 || cfg.KeptPerDay < 0 {
 		return nil, errors.New("cannot judge submissions: number of workers or of kept submissions is negative")
 	}
-	if cfg.KeptPerDay == 0 {
-		cfg.KeptPerDay = defaultKept
-	}
-	if cfg.Workers == 0 {
-		cfg.Workers = runtime.GOMAXPROCS(0)
-	}
+	cfg.KeptPerDay, cfg.Workers = cmp.Or(cfg.KeptPerDay, defaultKept), cmp.Or(cfg.Workers, runtime.GOMAXPROCS(0))
 	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies))}
 	for _, p := range cfg.Policies {
 		if err := p.Validate(); err != nil {
@@ -168,22 +173,27 @@ func (j *Judge) vehicleState(ctx context.Context, tx *store.Tx, id string) (s st
 // effective bounds the day from which a credit counts by the numbered blocks. Package audit refuses what takes effect before the day of
 // the log's next drop or long after it, and a credit that is in the outbox cannot be taken back: the host's clock may not decide alone.
 func (j *Judge) effective(ctx context.Context, tx *store.Tx) (earliest, latest uint32, err error) {
-	blocks, err := tx.LastEntries(ctx, ledger.TypeBlock, 1)
-	if err != nil {
-		return 0, 0, err
-	}
 	day := func(drop uint64) uint32 { return j.cfg.Clock.Day(j.cfg.Clock.DropTime(drop)) }
-	if len(blocks) == 0 {
+	newest, err := tx.LastBlock(ctx)
+	if errors.Is(err, store.ErrNotFound) {
 		return day(0) + 1, day(0) + audit.MaxAhead, nil
 	}
-	sealed, err := blocks[0].Sealed()
 	if err != nil {
 		return 0, 0, err
 	}
-	last, err := ledger.DecodeBlock(sealed.Payload)
-	if err != nil {
-		return 0, 0, err
+	last := j.block.Load()
+	if last == nil || !bytes.Equal(last.body, newest.Body) {
+		sealed, err := newest.Sealed()
+		if err != nil {
+			return 0, 0, err
+		}
+		b, err := ledger.DecodeBlock(sealed.Payload)
+		if err != nil {
+			return 0, 0, err
+		}
+		last = &block{newest.Body, b.Drop}
+		j.block.Store(last)
 	}
 	// The next block may wait for cosignatures and come before this credit; then its successor's day is the log's.
-	return max(day(last.Drop)+1, day(last.Drop+2)), day(last.Drop+1) + audit.MaxAhead, nil
+	return max(day(last.drop)+1, day(last.drop+2)), day(last.drop+1) + audit.MaxAhead, nil
 }

@@ -55,11 +55,15 @@ func bindings() statement {
 
 // KeyBindings returns the bindings of one ECU key in the order in which they were made; none for a key that is not known.
 func (t *Tx) KeyBindings(ctx context.Context, ecu wire.KeyID) ([]Binding, error) {
+	if all, ok := t.ahead.bindings[ecu]; ok {
+		return all, nil
+	}
 	return database.List(ctx, t.tx, keyBindings(), scanBindings, ecu[:])
 }
 
 func keyBindings() statement {
-	return statement{Name: "read bindings", Roles: Ingest | Admin, SQL: selectBindings + `WHERE b.ecu = $1 ORDER BY b.outbox_id`}
+	return statement{Name: "read bindings", Roles: Ingest | Admin, SQL: selectBindings + `WHERE b.ecu = $1 ORDER BY b.outbox_id`,
+		Many: selectBindings + `WHERE b.ecu = ANY($1) ORDER BY b.outbox_id`}
 }
 
 // OpenBinding returns a vehicle's open binding, or ErrNotFound.
