@@ -10,7 +10,7 @@ BUILDFLAGS  := -trimpath -ldflags '-s -w'
 AGENT_TAGS  := nethttpomithttp2
 export CGO_ENABLED := 0
 
-.PHONY: bench-agent build ceremony-demo demo test test-socketcan power-test lint fuzz bench cross clean
+.PHONY: bench-agent build ceremony-demo chaos demo test test-socketcan power-test lint fuzz bench cross clean
 
 # Binaries for this machine.
 build:
@@ -65,6 +65,12 @@ test-socketcan:
 # Ten power cuts of an emulated machine: no submission that the spool acknowledged may be lost. CUTS=n for another number.
 power-test:
 	@GO="$(GO)" .ci/power
+
+# The fault campaign in its long form: 200 agents and 50 collectors killed, a network that alters and falls silent, full disks. With
+# RAWSTONE_CHAOS_SEED=n the faults of an earlier run. Full disks need root.
+chaos: build
+	RAWSTONE_CHAOS=long RAWSTONE_BIN=$(abspath $(BUILD)) $(GO) test -count 1 -timeout 1h -v -run '^(TestChaos|TestReckoning)$$' .
+	@GO="$(GO)" .ci/chaos
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi

@@ -122,10 +122,10 @@ func (p *faultyProxy) accept() {
 	}
 }
 
-// plan draws what befalls the connection: nothing in three of five.
+// plan draws what befalls the connection: nothing in two of five.
 func (w *relay) plan(rng *rand.Rand) {
 	faults := []string{"cut", "delay", "reset", "silence", "duplicated bytes", "missing bytes"}
-	pick := rng.IntN(15)
+	pick := rng.IntN(10)
 	w.at = int64(50 * math.Pow(w.p.reach/50, rng.Float64()))
 	w.wait = time.Duration(20+rng.IntN(280)) * time.Millisecond
 	if pick < len(faults) && !w.p.calm.Load() {

@@ -39,7 +39,8 @@ type ledgerCredit struct {
 
 // A reckoning is the comparison of what was credited with what is true.
 type reckoning struct {
-	claims, reports  int
+	claims, reports  int // accepted
+	refused          int
 	snapshots        int
 	metres, km, owed uint64
 	// lost counts what was acknowledged and is gone, doubled what was credited or kept more than once; faults says which, and whatever
@@ -48,7 +49,9 @@ type reckoning struct {
 	faults        []string
 }
 
-func (r *reckoning) fault(format string, args ...any) { r.faults = append(r.faults, fmt.Sprintf(format, args...)) }
+func (r *reckoning) fault(format string, args ...any) {
+	r.faults = append(r.faults, fmt.Sprintf(format, args...))
+}
 
 // creditOf names what may be credited once.
 type creditOf struct {
@@ -177,6 +180,9 @@ func (r *reckoning) answers(c *carRecord) {
 		}
 	}
 	for id, accepted := range c.answered {
+		if !accepted {
+			r.refused++
+		}
 		if accepted && !told[id] {
 			r.fault("%s: the records hold %.8s as accepted, the agent was never told", c.vehicle, id)
 		}
@@ -260,7 +266,7 @@ func TestReckoning(t *testing.T) {
 	for _, tt := range []struct {
 		want          string
 		lost, doubled int
-		spoil        func(c *carRecord, l *[]ledgerCredit)
+		spoil         func(c *carRecord, l *[]ledgerCredit)
 	}{
 		{"credited again", 0, 1, func(c *carRecord, l *[]ledgerCredit) { *l = append(*l, (*l)[1]) }},
 		{"that no claim earned", 0, 1, func(c *carRecord, l *[]ledgerCredit) { c.claims = c.claims[:1] }},
