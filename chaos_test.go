@@ -29,8 +29,10 @@ import (
 
 // A chaosForm says how much befalls the processes.
 type chaosForm struct {
-	dayS                                                     int
+	dayS, cars                                               int
 	agentKills, collectorKills, restarts, tunnels, fullDisks int
+	// machines says that the faults befall emulated machines, elsewhere.
+	machines bool
 	// calm bounds the time between two faults, hold the time that a tunnel or a full disk lasts.
 	calm, hold time.Duration
 }
@@ -39,9 +41,9 @@ type chaosForm struct {
 // cuts, delays, falls silent and alters, and full disks. Then every credit is compared with the ECUs' own counters. The long form is
 // `make chaos`; RAWSTONE_CHAOS_SEED repeats the faults of a run, though not the moments at which the processes meet them.
 func TestChaos(t *testing.T) {
-	form := chaosForm{dayS: 2, agentKills: 9, collectorKills: 4, restarts: 2, tunnels: 1, fullDisks: 1, calm: time.Second, hold: 3 * time.Second}
+	form := chaosForm{dayS: 2, cars: 3, agentKills: 9, collectorKills: 4, restarts: 2, tunnels: 1, fullDisks: 1, calm: time.Second, hold: 3 * time.Second}
 	if os.Getenv("RAWSTONE_CHAOS") == "long" {
-		form = chaosForm{dayS: 3, agentKills: 200, collectorKills: 50, restarts: 15, tunnels: 20, fullDisks: 10, calm: 2500 * time.Millisecond, hold: 8 * time.Second}
+		form = chaosForm{dayS: 3, cars: 3, agentKills: 200, collectorKills: 50, restarts: 15, tunnels: 20, fullDisks: 10, calm: 2500 * time.Millisecond, hold: 8 * time.Second}
 	}
 	seed := rand.Uint64N(1 << 32)
 	if text := os.Getenv("RAWSTONE_CHAOS_SEED"); text != "" {
@@ -72,7 +74,35 @@ func TestChaos(t *testing.T) {
 	defer c.end()
 	c.bin = programs(t, c.path("bin"))
 	c.prepare()
+	c.play()
 	c.torment()
+	c.settle()
+	c.judge()
+}
+
+// TestChaosMachines is the two ends of a campaign of .ci/chaos, whose faults are power cuts and clocks of emulated machines that jump. Told
+// to prepare, it makes a world in a directory; told to judge, it lets the world that the machines left live on, without faults, and compares.
+func TestChaosMachines(t *testing.T) {
+	dir, phase := os.Getenv("RAWSTONE_CHAOS_WORLD"), os.Getenv("RAWSTONE_CHAOS_PHASE")
+	if dir == "" {
+		t.Skip("make chaos runs this on the disks of emulated machines")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	c := &campaign{t: t, form: chaosForm{dayS: 20, cars: 1, machines: true}, dir: dir, bin: os.Getenv("RAWSTONE_BIN"), faults: make(map[string]int)}
+	defer c.end()
+	if phase == "prepare" {
+		if err := os.Mkdir(c.path("logs"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.prepare()
+		c.collector.stop(t)
+		return
+	}
+	c.vehicles = []string{"CAR1"}
+	c.attach()
+	c.collector.start(t)
+	c.play()
 	c.settle()
 	c.judge()
 }

@@ -185,7 +185,8 @@ func (c *campaign) prepare() {
 		c.form.dayS, config("demo/charter.yaml"), config("policies/mileage.yaml"), config("policies/safe.yaml")))
 	c.must("collector", "init", "--source", source, "--dir", c.path("program"))
 	c.must("collector", "ca", "init", "--dir", c.path("ca"))
-	c.must("collector", "ca", "server", "--dir", c.path("ca"), "--host", "127.0.0.1", "--out", c.path("ca/server.pem"), "--out-key", c.path("ca/server.key"))
+	// Machines reach each other's host as 10.0.2.2.
+	c.must("collector", "ca", "server", "--dir", c.path("ca"), "--host", "127.0.0.1,10.0.2.2", "--out", c.path("ca/server.pem"), "--out-key", c.path("ca/server.key"))
 	const documents = "  root: program/root.pub\n  file: program/program.cose\n"
 	const charter = "  charter: program/charter.cose\n"
 	c.write("collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+charter+
@@ -193,27 +194,32 @@ func (c *campaign) prepare() {
 		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
 		"vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}\n"+
 		"mqtt: {listen: "+mqtt+"}\nhttps: {listen: "+https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
-	c.collector = c.service("collector", "collector", "serve", "--config", c.path("collector.yaml"))
-	c.proxies = []*faultyProxy{
-		newFaultyProxy(t, "127.0.0.1:0", mqtt, c.seed, 20_000),
-		// A proving key is some megabytes.
-		newFaultyProxy(t, "127.0.0.1:0", https, c.seed+1, 4<<20),
+	if err := os.CopyFS(c.path("vehicles"), os.DirFS(config("vehicles"))); err != nil { // so that the world can move to another machine
+		t.Fatal(err)
 	}
-	for _, p := range c.proxies {
-		p.calm.Store(true)
+	if !c.form.machines {
+		c.proxies = []*faultyProxy{
+			newFaultyProxy(t, "127.0.0.1:0", mqtt, c.seed, 20_000),
+			// A proving key is some megabytes.
+			newFaultyProxy(t, "127.0.0.1:0", https, c.seed+1, 4<<20),
+		}
+		for _, p := range c.proxies {
+			p.calm.Store(true)
+		}
+		mqtt, https = c.proxies[0].l.Addr().String(), c.proxies[1].l.Addr().String()
 	}
-	for i, profile := range []string{"commuter", "longhaul", "commuter"} {
+	for i, profile := range []string{"commuter", "longhaul", "commuter"}[:c.form.cars] {
 		id := "CAR" + strconv.Itoa(i+1)
 		bus := busURL(t)
 		c.write(id+"/sim.yaml", "program:\n  root: ../program/root.pub\n  file: ../program/program.cose\nstate: ecu\nhistory: true\n"+
 			fmt.Sprintf("buses: [{name: can0, url: %q}]\ndrive: {profile: %s, seed: %d, step_ms: 2000}\n", bus, profile, c.seed%1000+uint64(i)))
 		c.write(id+"/agent.yaml", "environment: development\nvehicle: "+id+"\nstate_dir: state/agent\ndevice_key: device.key\nprogram:\n  root: ../program/root.pub\n"+
 			"  file: ../program/program.cose\n  charter: ../program/charter.cose\n"+
-			"collector_url: https://"+c.proxies[1].l.Addr().String()+"\ncollector_ca: ../ca/server-ca.pem\nnews_every: 2s\n"+
-			fmt.Sprintf("buses:\n- {name: can0, url: %q}\nvehicle_map: %q\n", bus, config("vehicles/sim.yaml"))+
+			"collector_url: https://"+https+"\ncollector_ca: ../ca/server-ca.pem\nnews_every: 2s\n"+
+			fmt.Sprintf("buses:\n- {name: can0, url: %q}\nvehicle_map: ../vehicles/sim.yaml\n", bus)+
 			"ecu: {bus: can0, identity: identity.pem, answer_wait: 500ms}\n"+
 			"dispatch: {every_days: 1, max_delay: 100ms, retry_after: 1s}\nclaim_kinds: [safe]\nconsent: [hours, trips]\n"+
-			"mqtt: {url: \"ssl://"+c.proxies[0].l.Addr().String()+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n"+
+			"mqtt: {url: \"ssl://"+mqtt+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n"+
 			"status: 127.0.0.1:"+strconv.Itoa(freePort(t))+"\n")
 		c.must("firmware-sim", "ecu", "init", "--config", c.path(id+"/sim.yaml"), "--out", c.path(id+"/identity.pem"))
 		c.must("collector", "ca", "ecu", "--dir", c.path("ca"), "--ecu-key", c.path(id+"/identity.pem"), "--out", c.path(id+"/ecu.pem"))
@@ -221,11 +227,9 @@ func (c *campaign) prepare() {
 			"--ecu-key", c.path(id+"/identity.pem"), "--ecu-cert", c.path(id+"/ecu.pem"))
 		c.write(id+"/token", token+"\n")
 		c.vehicles = append(c.vehicles, id)
-		c.cars = append(c.cars, c.service(id+"-car", "firmware-sim", "drive", "--config", c.path(id+"/sim.yaml")))
-		c.agents = append(c.agents, c.service(id+"-agent", "agent", "run", "--config", c.path(id+"/agent.yaml")))
 		c.disks = append(c.disks, newSmallDisk(c, id))
-		c.agents[i].excused = c.disks[i].excuses
 	}
+	c.attach()
 	c.collector.start(t)
 	for _, id := range c.vehicles {
 		until(t, time.Minute, "enrolment of "+id, func() bool {
@@ -233,12 +237,28 @@ func (c *campaign) prepare() {
 			return err == nil
 		})
 	}
+}
+
+// attach names the processes of the world that is in dir.
+func (c *campaign) attach() {
+	c.collector = c.service("collector", "collector", "serve", "--config", c.path("collector.yaml"))
+	for i, id := range c.vehicles {
+		c.cars = append(c.cars, c.service(id+"-car", "firmware-sim", "drive", "--config", c.path(id+"/sim.yaml")))
+		c.agents = append(c.agents, c.service(id+"-agent", "agent", "run", "--config", c.path(id+"/agent.yaml")))
+		if i < len(c.disks) {
+			c.agents[i].excused = c.disks[i].excuses
+		}
+	}
+}
+
+// play starts the cars, their agents, and what befalls the network.
+func (c *campaign) play() {
 	for _, p := range c.proxies {
 		p.calm.Store(false)
 	}
 	for i := range c.vehicles {
-		c.cars[i].start(t)
-		c.agents[i].start(t)
+		c.cars[i].start(c.t)
+		c.agents[i].start(c.t)
 	}
 }
 
@@ -275,6 +295,9 @@ func newSmallDisk(c *campaign, id string) *smallDisk {
 	d.filler = filepath.Join(d.dir, "filler")
 	if err := os.Mkdir(d.dir, 0o755); err != nil {
 		c.t.Fatal(err)
+	}
+	if c.form.machines {
+		return d
 	}
 	if err := syscall.Mount("rawstone-chaos", d.dir, "tmpfs", 0, "size="+diskSize); err != nil {
 		c.t.Logf("skipped: full disks; mounting a tmpfs needs root (%v)", err)
