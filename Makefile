@@ -51,8 +51,9 @@ ceremony-demo: build
 
 # All tests. Suites that need something that is not here say so.
 test: cross
-	$(GO) test -timeout 15m ./...
+	RAWSTONE_BIN=$(abspath $(BUILD))/$$($(GO) env GOARCH) $(GO) test -timeout 15m ./...
 	@captures=$${RAWSTONE_CAPTURES:-../shared/captures}; [ -d "$$captures" ] || echo "skipped: real drives; set RAWSTONE_CAPTURES to the folder of captures"
+	@[ "$$(id -u)" = 0 ] || echo "skipped: full disks among the faults of TestChaos; run as root, who may mount a small file system"
 	@command -v swtpm >/dev/null || echo "skipped: device keys in a TPM; install Debian's swtpm"
 	@[ -x /usr/sbin/mosquitto ] || echo "skipped: another MQTT broker; install Debian's mosquitto"
 	@ls $${RAWSTONE_POSTGRES_BIN:-/usr/lib/postgresql/*/bin}/initdb >/dev/null 2>&1 || echo "skipped: records in PostgreSQL; install Debian's postgresql, or set RAWSTONE_POSTGRES_BIN to its programs"

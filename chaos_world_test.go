@@ -26,13 +26,14 @@ type service struct {
 	name string
 	argv []string
 	log  string
-	// excused says whether it may end by itself now; nil means never.
-	excused func() bool
+	// excused says whether it may end by itself, having been started at that time; nil means never.
+	excused func(started time.Time) bool
 
-	cmd   *exec.Cmd
-	done  chan struct{} // closed when cmd has ended
-	err   error         // of cmd, once done is closed
-	again time.Time     // not to be started before
+	cmd     *exec.Cmd
+	started time.Time
+	done    chan struct{} // closed when cmd has ended
+	err     error         // of cmd, once done is closed
+	again   time.Time     // not to be started before
 	// ended counts the ends by itself that were excused.
 	ended int
 }
@@ -50,7 +51,7 @@ func (s *service) start(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.cmd, s.done = cmd, done
+	s.cmd, s.done, s.started = cmd, done, time.Now()
 	go func() {
 		defer close(done)
 		s.err = cmd.Wait()
@@ -70,7 +71,7 @@ func (s *service) tend(t *testing.T) {
 	}
 	if s.again.IsZero() {
 		s.again = time.Now().Add(500 * time.Millisecond)
-		if s.excused != nil && s.excused() {
+		if s.excused != nil && s.excused(s.started) {
 			s.ended++
 		} else {
 			t.Errorf("%s ended by itself: %v\n%s", s.name, s.err, tail(s.log))
@@ -90,7 +91,7 @@ func (s *service) kill(t *testing.T) {
 	}
 	<-s.done
 	if status, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); (!ok || status.Signal() != syscall.SIGKILL) && s.again.IsZero() {
-		if s.excused != nil && s.excused() {
+		if s.excused != nil && s.excused(s.started) {
 			s.ended++
 		} else {
 			t.Errorf("%s had ended by itself: %v\n%s", s.name, s.err, tail(s.log))
@@ -344,5 +345,5 @@ func (d *smallDisk) free(t *testing.T) {
 	d.full, d.freed = false, time.Now()
 }
 
-// excuses says whether a process may have ended for want of room.
-func (d *smallDisk) excuses() bool { return d.full || time.Since(d.freed) < 5*time.Second }
+// excuses says whether a process that was started then may have ended for want of room.
+func (d *smallDisk) excuses(started time.Time) bool { return d.full || !started.After(d.freed) }
