@@ -236,7 +236,7 @@ func (c *campaign) settle() {
 		marks[i] = c.truth(id)
 	}
 	var late []string
-	if !c.await(3*time.Minute, func() bool {
+	if !c.await(5*time.Minute, func() bool {
 		late = nil
 		cars, _, err := c.records(false)
 		if err != nil {
@@ -249,12 +249,12 @@ func (c *campaign) settle() {
 		}
 		return len(late) == 0
 	}) {
-		c.t.Errorf("not claimed 3 minutes after the last fault: %s", strings.Join(late, "; "))
+		c.t.Errorf("not claimed 5 minutes after the last fault: %s", strings.Join(late, "; "))
 	}
 	for _, car := range c.cars {
 		car.stop(c.t)
 	}
-	c.await(2*time.Minute, func() bool { // judge says what is not as it should be
+	c.await(5*time.Minute, func() bool { // judge says what is not as it should be
 		cars, credits, err := c.records(true)
 		return err == nil && len(reckon(c.policies, cars, credits).faults) == 0
 	})

@@ -182,7 +182,8 @@ func (c *campaign) write(name, text string) string {
 func (c *campaign) prepare() {
 	t := c.t
 	mqtt, https := "127.0.0.1:"+strconv.Itoa(freePort(t)), "127.0.0.1:"+strconv.Itoa(freePort(t))
-	source := c.write("program.yaml", fmt.Sprintf("name: chaos\nday_s: %d\ndrop_s: 1\noffset_s: 28800\nboard_keys: 3\nboard_quorum: 2\ncharter: %q\npolicies: [%q, %q]\n",
+	// A drop a day: a machine that needs longer for a drop than there is between two falls behind for good.
+	source := c.write("program.yaml", fmt.Sprintf("name: chaos\nday_s: %[1]d\ndrop_s: %[1]d\noffset_s: 28800\nboard_keys: 3\nboard_quorum: 2\ncharter: %[2]q\npolicies: [%[3]q, %[4]q]\n",
 		c.form.dayS, config("demo/charter.yaml"), config("policies/mileage.yaml"), config("policies/safe.yaml")))
 	c.must("collector", "init", "--source", source, "--dir", c.path("program"))
 	c.must("collector", "ca", "init", "--dir", c.path("ca"))
