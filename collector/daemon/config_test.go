@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/collector/internal/program"
+	"rawstone/collector/internal/role"
 	"rawstone/pkg/wire"
 )
 
@@ -18,7 +19,7 @@ func TestDemoConfig(t *testing.T) {
 	}
 	demo := func(name string) string { return filepath.Join("../../build/demo", name) }
 	want := &Config{
-		Environment: wire.Development, StateDir: demo("collector"), Web: "127.0.0.1:8088",
+		Environment: wire.Development, StateDir: demo("collector"), Ledger: demo("collector/ledger"), Roles: role.All, Web: "127.0.0.1:8088",
 		MQTT:     MQTT{Listen: "127.0.0.1:18830", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key")},
 		Vehicles: Vehicles{CACertificate: demo("ca/vehicle-ca.pem"), CAKey: demo("ca/vehicle-ca.key"), TokenDays: 30},
 		Intake:   Intake{RefusalsPerVehicleDay: 100},

@@ -206,7 +206,7 @@ func (b *Broker) listens() error {
 	for end := time.Now().Add(readyTimeout); !b.server.ReadyForConnections(readyLook); {
 		select {
 		case <-b.log.Fatal():
-			return fmt.Errorf("%s: stop the program that uses it, or configure another address", b.log.Last())
+			return fmt.Errorf("%s: stop the program that uses it or configure another port", b.log.Last())
 		default:
 		}
 		if time.Now().After(end) {
