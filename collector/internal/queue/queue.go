@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,8 +32,8 @@ const (
 
 	dedupeWindow = 2 * time.Minute
 	firstLook    = 50 * time.Millisecond
-	lastLook     = 2 * time.Second
-	answerWait   = 10 * time.Second
+	lastLook     = 500 * time.Millisecond
+	answerWait   = 4 * time.Second // what was asked before there was a leader is not answered
 	sayAfter     = 5 * time.Second
 
 	// noPeers is the server's error that it knows too few others for the replicas (JSClusterNoPeersErr).
@@ -69,7 +70,10 @@ func Make(ctx context.Context, conn *nats.Conn, replicas int, patience time.Dura
 	for _, cfg := range streams {
 		cfg.Replicas = replicas
 		err := insist(ctx, logger, "other brokers are not there yet: waiting for them", func(ctx context.Context) (bool, error) {
-			s, err := js.CreateOrUpdateStream(ctx, cfg)
+			s, err := js.Stream(ctx, cfg.Name)
+			if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && !same(s.CachedInfo().Config, cfg) {
+				s, err = js.CreateOrUpdateStream(ctx, cfg)
+			}
 			if err != nil {
 				return passing(err, replicas > 1), err
 			}
@@ -80,6 +84,14 @@ func Make(ctx context.Context, conn *nats.Conn, replicas int, patience time.Dura
 		}
 	}
 	return nil
+}
+
+// same says whether a stream is as it is to be. A change that changes nothing costs a cluster as much as one that does.
+func same(is, want jetstream.StreamConfig) bool {
+	return is.MaxBytes == want.MaxBytes && (want.MaxMsgSize == 0 || is.MaxMsgSize == want.MaxMsgSize) && is.MaxAge == want.MaxAge &&
+		is.Replicas == max(want.Replicas, 1) && is.Discard == want.Discard && is.DiscardNewPerSubject == want.DiscardNewPerSubject &&
+		is.Retention == want.Retention && is.Storage == want.Storage && slices.Equal(is.Subjects, want.Subjects) &&
+		(want.MaxMsgsPerSubject == 0 || is.MaxMsgsPerSubject == want.MaxMsgsPerSubject) && (want.Duplicates == 0 || is.Duplicates == want.Duplicates)
 }
 
 var errNoLeader = errors.New("its replicas have not agreed on a leader yet")
