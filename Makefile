@@ -10,7 +10,7 @@ BUILDFLAGS  := -trimpath -ldflags '-s -w'
 AGENT_TAGS  := nethttpomithttp2
 export CGO_ENABLED := 0
 
-.PHONY: bench-agent build ceremony-demo demo test test-socketcan power-test lint fuzz bench cross clean
+.PHONY: bench-agent build ceremony-demo cluster-test demo test test-socketcan power-test lint fuzz bench cross clean
 
 # Binaries for this machine.
 build:
@@ -61,6 +61,11 @@ test: cross
 # The tests that need SocketCAN, in an emulated Debian kernel.
 test-socketcan:
 	@GO="$(GO)" .ci/socketcan
+
+# Three brokers, three ingest workers, two settlers and PostgreSQL on this machine, under load; one of each is killed. CLUSTER=VEHICLESxDAYS@CLAIMS
+# a second. `make test` runs a small one.
+cluster-test:
+	RAWSTONE_CLUSTER=$${CLUSTER:-300x8@60} $(GO) test -count 1 -timeout 30m -v -run '^TestCluster$$' ./collector
 
 # Ten power cuts of an emulated machine: no submission that the spool acknowledged may be lost. CUTS=n for another number.
 power-test:
