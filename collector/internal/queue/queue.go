@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"rawstone/collector/internal/deadletter"
 	"rawstone/pkg/wire"
@@ -67,23 +68,27 @@ func Make(ctx context.Context, conn *nats.Conn, replicas int, patience time.Dura
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
+	group, ctx := errgroup.WithContext(ctx)
 	for _, cfg := range streams {
-		cfg.Replicas = replicas
-		err := insist(ctx, logger, "other brokers are not there yet: waiting for them", func(ctx context.Context) (bool, error) {
-			s, err := js.Stream(ctx, cfg.Name)
-			if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && !same(s.CachedInfo().Config, cfg) {
-				s, err = js.CreateOrUpdateStream(ctx, cfg)
-			}
+		group.Go(func() error {
+			cfg.Replicas = replicas
+			err := insist(ctx, logger, "other brokers are not there yet: waiting for them", func(ctx context.Context) (bool, error) {
+				s, err := js.Stream(ctx, cfg.Name)
+				if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && !same(s.CachedInfo().Config, cfg) {
+					s, err = js.CreateOrUpdateStream(ctx, cfg)
+				}
+				if err != nil {
+					return passing(err, replicas > 1), err
+				}
+				return true, led(s.CachedInfo(), replicas)
+			})
 			if err != nil {
-				return passing(err, replicas > 1), err
+				return fmt.Errorf("cannot make queue %s: %w", cfg.Name, err)
 			}
-			return true, led(s.CachedInfo(), replicas)
+			return nil
 		})
-		if err != nil {
-			return fmt.Errorf("cannot make queue %s: %w", cfg.Name, err)
-		}
 	}
-	return nil
+	return group.Wait()
 }
 
 // same says whether a stream is as it is to be. A change that changes nothing costs a cluster as much as one that does.
