@@ -49,9 +49,10 @@ func floors() map[string]int {
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
 		7:  {"agent/daemon", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "firmware-sim/daemon"},
-		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "collector/internal/cli/letters", "firmware-sim/internal/cli"},
-		9:  {"agent", "collector/internal/cli", "firmware-sim"},
-		10: {"collector"},
+		8:  {"agent/internal/cli", "collector/internal/cli/fleet", "collector/internal/cli/letters", "collector/internal/setting", "firmware-sim/internal/cli"},
+		9:  {"agent", "collector/daemon", "firmware-sim"},
+		10: {"collector/internal/cli"},
+		11: {"collector"},
 	} {
 		for _, n := range names {
 			m[n] = floor

@@ -39,6 +39,7 @@ import (
 	"rawstone/collector/internal/queue"
 	"rawstone/collector/internal/records"
 	"rawstone/collector/internal/role"
+	"rawstone/collector/internal/setting"
 	"rawstone/collector/internal/settle"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/terms"
@@ -47,8 +48,6 @@ import (
 
 // Files below the state directory.
 const (
-	recordsFile   = "records.db"
-	ledgerDir     = "ledger"
 	queueDir      = "queue"
 	validatorFile = "validator.json"
 )
@@ -57,6 +56,15 @@ const (
 	estimateInterval = 2 * time.Second
 	blobPatience     = 5 * time.Minute // 1 MB over a slow link
 )
+
+// Config is the collector's configuration file.
+type Config = setting.Config
+
+// Load reads and checks the configuration file of a collector in one process.
+func Load(path string) (*Config, error) { return setting.Load(path) }
+
+// LoadFor reads a configuration file and checks it for a process with the given roles, none for a command that runs no collector.
+func LoadFor(path string, roles role.Set) (*Config, error) { return setting.LoadFor(path, roles) }
 
 // Deps are what Run is given besides its configuration.
 type Deps struct {
@@ -207,7 +215,7 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 	if err := os.MkdirAll(c.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}
-	if c.cfg.internal() {
+	if c.cfg.Several() {
 		if c.peer, err = peer.Open(c.cfg.Internal, roles, c.deps.Logger); err != nil {
 			return err
 		}
@@ -251,7 +259,7 @@ func (c *collector) as(ctx context.Context, who store.Role) (*store.DB, error) {
 	return db, nil
 }
 
-func (c *collector) path(name string) string { return c.cfg.path(name) }
+func (c *collector) path(name string) string { return c.cfg.Path(name) }
 
 // openQueue reaches the queues, through this process's own broker or another's.
 func (c *collector) openQueue(ctx context.Context) (err error) {

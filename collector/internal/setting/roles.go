@@ -1,4 +1,4 @@
-package daemon
+package setting
 
 import (
 	"fmt"
@@ -32,8 +32,8 @@ func (c *Config) needs() []program.File {
 	return files
 }
 
-// internal reports whether the process has to do with others of the collector's.
-func (c *Config) internal() bool { return !c.Cluster.IsZero() || len(c.Queue.Servers) > 0 }
+// Several reports whether the process has to do with others of the collector's.
+func (c *Config) Several() bool { return !c.Cluster.IsZero() || len(c.Queue.Servers) > 0 }
 
 // validateRoles adds the faults of sections that do not go with the process's roles.
 func (c *Config) validateRoles(f *config.Faults) {
@@ -43,7 +43,7 @@ func (c *Config) validateRoles(f *config.Faults) {
 			f.Add(fmt.Sprintf("$.queue.servers[%d]", i), "%q is not IP:port such as 10.0.0.1:4222", s)
 		}
 	}
-	c.Internal.Validate(f, c.internal())
+	c.Internal.Validate(f, c.Several())
 	if c.Roles == 0 {
 		return
 	}

@@ -1,4 +1,7 @@
-package daemon
+// Package setting is the collector's configuration file: what each section says, and what goes together in which process.
+//
+// It opens none of the files that a configuration names.
+package setting
 
 import (
 	"net/netip"
@@ -14,6 +17,12 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/config"
 	"rawstone/pkg/wire"
+)
+
+// Files below the state directory.
+const (
+	recordsFile = "records.db"
+	ledgerDir   = "ledger"
 )
 
 // Config is the collector's configuration file. Relative paths are relative to the file.
@@ -116,7 +125,7 @@ func LoadFor(path string, roles role.Set) (*Config, error) {
 		c.MQTT.Certificate, c.MQTT.Key = c.HTTPS.Certificate, c.HTTPS.Key
 	}
 	if c.Ledger == "" {
-		c.Ledger = c.path(ledgerDir)
+		c.Ledger = c.Path(ledgerDir)
 	}
 	for i := range p.Policies {
 		config.Resolve(path, &p.Policies[i])
@@ -169,13 +178,13 @@ func loopback(hostport string) bool {
 	return err == nil && a.Addr().IsLoopback()
 }
 
-// path returns a file's path below the state directory.
-func (c *Config) path(name string) string { return filepath.Join(c.StateDir, name) }
+// Path returns a file's path below the state directory.
+func (c *Config) Path(name string) string { return filepath.Join(c.StateDir, name) }
 
 // AdminSocket is where commands reach the running collector: admin.Dial.
-func (c *Config) AdminSocket() string { return c.path(admin.SocketFile) }
+func (c *Config) AdminSocket() string { return c.Path(admin.SocketFile) }
 
 // Store returns how the records are opened for a role.
 func (c *Config) Store(role store.Role) (store.Config, error) {
-	return c.Records.Store(role, c.path(recordsFile))
+	return c.Records.Store(role, c.Path(recordsFile))
 }
