@@ -63,6 +63,11 @@ test: cross
 test-socketcan:
 	@GO="$(GO)" .ci/socketcan
 
+# Three brokers, three ingest workers, two settlers and PostgreSQL on this machine, under load; one of each is killed. CLUSTER=VEHICLESxDAYS@CLAIMS
+# a second. `make test` runs a small one.
+cluster-test:
+	RAWSTONE_CLUSTER=$${CLUSTER:-300x8@60} $(GO) test -count 1 -timeout 30m -v -run '^TestCluster$$' ./collector
+
 # Ten power cuts of an emulated machine: no submission that the spool acknowledged may be lost. CUTS=n for another number.
 power-test:
 	@GO="$(GO)" .ci/power

@@ -2,14 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"rawstone/collector/internal/backup"
-	"rawstone/collector/internal/bridge"
 	"rawstone/collector/internal/program"
-	"rawstone/collector/internal/records"
 	"rawstone/pkg/ledger"
 )
 
@@ -31,36 +30,18 @@ type BackupOptions struct {
 	Now    func() time.Time
 }
 
-// files are all that the configuration names besides what is in the state directory: a backup holds them.
-func (c *Config) files() (out []backup.File) {
-	for _, f := range append(c.Program.Documents(), c.Program.Secrets()...) {
-		out = append(out, backup.File(f))
+// openKeys checks that the keys that a configuration names are the program's. The ledger's it must name.
+func openKeys(p *program.Program, c *program.Config) error {
+	if c.LogKey == "" || c.ValidatorKey == "" {
+		return errors.New("it names no program.log_key and program.validator_key: use the configuration of the process with the role settle")
 	}
-	out = append(out, backup.File{Key: "vehicles.ca_certificate", Path: c.Vehicles.CACertificate}, backup.File{Key: "vehicles.ca_key", Path: c.Vehicles.CAKey},
-		backup.File{Key: "https.certificate", Path: c.HTTPS.Certificate}, backup.File{Key: "https.key", Path: c.HTTPS.Key})
-	if c.MQTT.Certificate != c.HTTPS.Certificate || c.MQTT.Key != c.HTTPS.Key {
-		out = append(out, backup.File{Key: "mqtt.certificate", Path: c.MQTT.Certificate}, backup.File{Key: "mqtt.key", Path: c.MQTT.Key})
+	if err := p.OpenLedgerKeys(c); err != nil {
+		return err
 	}
-	if b := c.Bridge; b != (bridge.Place{}) {
-		out = append(out, backup.File{Key: "bridge.ca", Path: b.CA}, backup.File{Key: "bridge.certificate", Path: b.Certificate}, backup.File{Key: "bridge.key", Path: b.Key})
+	if c.ReceiptKey == "" {
+		return nil
 	}
-	return out
-}
-
-// place is where this collector has what a backup holds.
-func (c *Config) place(o BackupOptions) (p backup.Place, err error) {
-	p = backup.Place{State: c.StateDir, Ledger: c.path(ledgerDir), Signed: c.path(validatorFile), Files: c.files(), Programs: o.Programs}
-	r := c.Records
-	if r.Postgres.URLFile == "" {
-		p.Records = c.path(recordsFile)
-		return p, nil
-	}
-	if o.OwnerURL != "" {
-		r = records.Config{Postgres: records.Postgres{URLFile: o.OwnerURL}}
-	}
-	at, err := r.Store(0, "")
-	p.OwnerURL = at.URL
-	return p, err
+	return p.OpenReceiptKey(c)
 }
 
 // Backup copies the records, the ledger and all files that the configuration names, as `collector backup` does. It may be called while
@@ -73,14 +54,14 @@ func Backup(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary, 
 	if err != nil {
 		return nil, err
 	}
-	if err := p.OpenSecrets(&cfg.Program); err != nil {
+	if err := openKeys(p, &cfg.Program); err != nil {
 		return nil, err
 	}
-	place, err := cfg.place(o)
+	at, err := cfg.Place(o.OwnerURL, o.Programs)
 	if err != nil {
 		return nil, err
 	}
-	return backup.Create(ctx, backup.Config{Dir: o.Dir, Place: place, Program: p.ProgramID, Root: p.Root, LogKey: p.LogKey, Now: o.Now})
+	return backup.Create(ctx, backup.Config{Dir: o.Dir, Place: at, Program: p.ProgramID, Root: p.Root, LogKey: p.LogKey, Now: o.Now})
 }
 
 // Restore puts a backup where the configuration says, as `collector restore` does.
@@ -89,7 +70,7 @@ func Restore(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary,
 	if err != nil {
 		return nil, err
 	}
-	place, err := cfg.place(o)
+	at, err := cfg.Place(o.OwnerURL, o.Programs)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +79,11 @@ func Restore(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary,
 	if err != nil {
 		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
 	}
-	if err := p.OpenSecrets(&inside); err != nil {
+	if err := openKeys(p, &inside); err != nil {
 		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
 	}
 	t := backup.Target{
-		Place: place, Program: p.ProgramID, Root: p.Root, Log: p.Signing.Log, LogKey: p.LogKey, Validator: fmt.Sprintf("%x", p.Signing.Validator.Public().Key),
+		Place: at, Program: p.ProgramID, Root: p.Root, Log: p.Signing.Log, LogKey: p.LogKey, Validator: fmt.Sprintf("%x", p.Signing.Validator.Public().Key),
 		Checkpoint: o.Checkpoint, Logger: o.Logger,
 		Migrate: func(ctx context.Context) error { return cfg.Records.Migrate(ctx, o.OwnerURL) },
 	}
@@ -117,6 +98,9 @@ func within(c program.Config, b *backup.Backup) program.Config {
 	inside := program.Config{
 		Root: b.File("program.root"), File: b.File("program.file"), Charter: b.File("program.charter"), ClaimKeys: b.File("program.claim_keys"),
 		ECUCA: b.File("program.ecu_ca"), ReceiptKey: b.File("program.receipt_key"), LogKey: b.File("program.log_key"), ValidatorKey: b.File("program.validator_key"),
+	}
+	if c.ReceiptKey == "" {
+		inside.ReceiptKey = ""
 	}
 	for i := range c.Policies {
 		inside.Policies = append(inside.Policies, b.File(fmt.Sprintf("program.policies[%d]", i)))

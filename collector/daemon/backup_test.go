@@ -64,7 +64,7 @@ func (w *world) audited(t *testing.T, cfg *Config) (audit.Report, error) {
 	if err := WriteOpenings(t.Context(), cfg, openings); err != nil {
 		t.Fatal(err)
 	}
-	return Audit(t.Context(), cfg.path(ledgerDir), cfg.Program.Root, openings)
+	return Audit(t.Context(), cfg.Ledger, cfg.Program.Root, openings)
 }
 
 // until waits for a ledger that the audit finds right and want likes.
@@ -395,7 +395,7 @@ func TestRestoreCutShort(t *testing.T) {
 	// What a kill leaves while things are made ready: no manifest.
 	there := w.elsewhere(t, "killed")
 	w.write(t, "killed/x", nil)
-	if err := os.MkdirAll(there.path("restoring/ledger"), 0o700); err != nil {
+	if err := os.MkdirAll(there.Path("restoring/ledger"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	contains(t, fmt.Sprint(backup.Unfinished(there.StateDir)), "before it changed anything")
@@ -455,7 +455,7 @@ func TestBackupPlaces(t *testing.T) {
 	}
 	w.write(t, "u", []byte("postgres://db.example/rawstone?sslmode=verify-full\n"))
 	cfg.Records.Postgres.URLFile = w.path("u")
-	cfg.StateDir = w.path("elsewhere")
+	cfg.StateDir, cfg.Ledger = w.path("elsewhere"), w.path("elsewhere/ledger")
 	restore(cfg, "the backup's records are of sqlite and the configuration names postgresql")
 }
 
@@ -464,6 +464,7 @@ func TestBackupNamesAll(t *testing.T) {
 	var c Config
 	not := map[string]bool{ // what names no file, or one that belongs to the machine or is in the state directory
 		"Environment": true, "StateDir": true, "Records.Postgres.URLFile": true, "MQTT.Listen": true, "HTTPS.Listen": true, "Bridge.URL": true, "Web": true,
+		"Ledger": true, "Cluster.Node": true, "Cluster.Listen": true, "Cluster.Routes": true, "Cluster.Clients": true, "Queue.Servers": true,
 	}
 	want := make(map[string]bool)
 	var fill func(v reflect.Value, name string)
@@ -485,7 +486,7 @@ func TestBackupNamesAll(t *testing.T) {
 		}
 	}
 	fill(reflect.ValueOf(&c).Elem(), "")
-	for _, f := range c.files() {
+	for _, f := range c.Files() {
 		if !want[f.Path] {
 			t.Errorf("%s is in a backup twice, or is no file: %s", f.Key, f.Path)
 		}

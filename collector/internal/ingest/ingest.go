@@ -6,6 +6,9 @@
 // because a repeated one gets its stored answer, at most once. The transaction marks each receipt as pending; the mark is taken
 // off after the receipt was handed to the broker, so that a crash in between sends it again at the next start.
 //
+// Several processes may work on the same queues and records: each message is given to one of them at a time. One that starts also sends the
+// receipts that another one has just decided and not yet marked; a receipt that comes twice does no harm.
+//
 // A database that fails delays a message and never loses it. A message that fails again and again while others of its queue are decided
 // becomes a dead letter, and so do at once one that is too long and one on a subject that no vehicle has: none of them holds the queue
 // up. While nothing else of its queue is decided, no failure counts, nor does one that lies in the database or hits a whole batch.
@@ -160,7 +163,8 @@ func (in *Intake) Run(ctx context.Context) error {
 	return err
 }
 
-// publishPending publishes all receipts that are marked as pending.
+// publishPending publishes all receipts that are marked as pending, and that other processes have not marked meanwhile: it ends with the
+// first page that is not full, so that it does not run after those who decide.
 func (in *Intake) publishPending(ctx context.Context) error {
 	for after := int64(0); ; {
 		var page []store.Submission
@@ -177,6 +181,9 @@ func (in *Intake) publishPending(ctx context.Context) error {
 		after = *page[len(page)-1].Serial
 		if err := in.clear(ctx, in.publish(ctx, page)); err != nil {
 			return fmt.Errorf("cannot publish pending receipts: %w", err)
+		}
+		if len(page) < MaxBatch {
+			return nil
 		}
 	}
 }
