@@ -16,6 +16,8 @@ type Span struct {
 	// Vehicle is the one that claimed it, Submission its claim.
 	Vehicle    string
 	Submission wire.Hash
+	// Signature is the verified one of the snapshot that is To. AddSpan keeps it with the head; a span that is read has none.
+	Signature wire.Signature
 }
 
 // A Credit is what one proof of an accepted claim earned.
@@ -47,7 +49,7 @@ func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, cr
 	delete(t.ahead.bindings, s.ECU)
 	delete(t.ahead.spans, end{s.ECU, s.To.Seq})
 	if err := t.tx.ExecOne(ctx, moveHead(),
-		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], binding, s.ECU[:], int64(head)); err != nil {
+		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], s.Signature[:], binding, s.ECU[:], int64(head)); err != nil {
 		return err
 	}
 	if err := t.tx.ExecOne(ctx, addSpan(),
@@ -65,10 +67,11 @@ func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, cr
 
 func moveHead() statement {
 	return statement{Name: "move head", Roles: Ingest,
-		SQL: `UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE outbox_id = $4 AND ecu = $5 AND head_seq = $6`,
-		Many: `UPDATE bindings SET head_seq = a, head_day = b, head_commitment = c
-			FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[]) AS v (a, b, c, d, e, f)
-			WHERE outbox_id = d AND ecu = e AND head_seq = f`}
+		SQL: `UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3, head_signature = $4
+			WHERE outbox_id = $5 AND ecu = $6 AND head_seq = $7`,
+		Many: `UPDATE bindings SET head_seq = a, head_day = b, head_commitment = c, head_signature = d
+			FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bytea[], $7::bigint[]) AS v (a, b, c, d, e, f, g)
+			WHERE outbox_id = e AND ecu = f AND head_seq = g`}
 }
 
 func addSpan() statement {
