@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,6 +85,11 @@ func newServe() *cobra.Command {
 		cfg, err := daemon.LoadFor(command.ConfigPath(cmd), roles)
 		if err != nil {
 			return err
+		}
+		// A server collects less often than the runtime's default until it is big; whoever sets GOGC or GOMEMLIMIT knows better.
+		if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetGCPercent(300)
+			debug.SetMemoryLimit(384 << 20)
 		}
 		return daemon.Run(cmd.Context(), cfg, daemon.Deps{Logger: logger})
 	}

@@ -12,13 +12,22 @@ import (
 type SQLite struct {
 	statements map[string]*sql.Stmt
 	tx         *sql.Tx
+	bound      map[string]*sql.Stmt // those of statements that the transaction has run
 }
 
 // NewSQLite returns the session of a transaction with the role's prepared statements, by their names.
-func NewSQLite(statements map[string]*sql.Stmt, tx *sql.Tx) *SQLite { return &SQLite{statements, tx} }
+func NewSQLite(statements map[string]*sql.Stmt, tx *sql.Tx) *SQLite {
+	return &SQLite{statements, tx, make(map[string]*sql.Stmt)}
+}
 
 func (t *SQLite) stmt(ctx context.Context, s firewall.Statement) *sql.Stmt {
-	return t.tx.StmtContext(ctx, t.statements[string(s.Name)])
+	name := string(s.Name)
+	bound := t.bound[name]
+	if bound == nil {
+		bound = t.tx.StmtContext(ctx, t.statements[name])
+		t.bound[name] = bound
+	}
+	return bound
 }
 
 // Exec runs a statement with each list of arguments and returns the number of rows that were changed.
