@@ -383,13 +383,20 @@ func (c *cluster) query(sql string) map[string]held {
 // audit replays the ledger with openings and returns what it credits to each account.
 func (c *cluster) audit() (report audit.Report, byAccount map[string]held) {
 	c.t.Helper()
-	os.Remove(c.path("openings.json"))
-	c.collector("openings", "--config", "settle.yaml", "--out", "openings.json")
-	cmd := exec.Command(filepath.Join(c.bin, "collector"), "audit", "--ledger", "state/ledger", "--root", "program/root.pub", "--openings", "openings.json", "--json")
-	cmd.Dir = c.dir
-	out, err := cmd.Output()
-	c.must(err)
-	c.must(json.Unmarshal(out, &report))
+	for end := time.Now().Add(hang); ; time.Sleep(time.Second) {
+		os.Remove(c.path("openings.json"))
+		c.collector("openings", "--config", "settle.yaml", "--out", "openings.json")
+		cmd := exec.Command(filepath.Join(c.bin, "collector"), "audit", "--ledger", "state/ledger", "--root", "program/root.pub", "--openings", "openings.json", "--json")
+		cmd.Dir = c.dir
+		out, err := cmd.Output()
+		if err == nil {
+			c.must(json.Unmarshal(out, &report))
+			break
+		}
+		if time.Now().After(end) { // what was logged since the openings were written has none
+			c.t.Fatalf("the audit fails: %v\n%s", err, out)
+		}
+	}
 	openings, err := ledger.ReadOpenings(bytes.NewReader(c.read("openings.json")))
 	c.must(err)
 	root, err := terms.LoadRoot(c.path("program/root.pub"))

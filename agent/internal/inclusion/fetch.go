@@ -58,7 +58,7 @@ func (c *Checker) fetch(ctx context.Context, r *wire.Receipt) (body []byte, afte
 		}
 		after = retryAfter(resp.Header.Get("Retry-After"))
 		if problem.Reason == inclusion.ReasonBusy {
-			return nil, after, errors.New(problem.Detail) // no word about the receipt
+			return nil, after, fmt.Errorf("%w: %s", errBusy, problem.Detail)
 		}
 		return nil, after, problem
 	}
@@ -74,12 +74,16 @@ func retryAfter(text string) time.Duration {
 	return min(time.Duration(s)*time.Second, maxAfter)
 }
 
+// errBusy is an answer that says nothing about the receipt.
+var errBusy = errors.New("the collector is busy")
+
 // What became of a request, beside the reasons of a refusal.
 const (
 	outcomeProven     = "proven"
 	outcomeFalse      = "false"
 	outcomeFailed     = "failed"
 	outcomeUnreadable = "unreadable" // the receipt on flash
+	outcomeShort      = "short"      // fewer credits than proofs
 )
 
 type metrics struct {
@@ -96,7 +100,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "rawstone_agent_receipts_unproven", Help: "Receipts whose credits are not proven to be in the log, when they were last looked at.",
 		}),
 	}
-	for _, o := range []string{outcomeProven, outcomeFalse, outcomeFailed, outcomeUnreadable, string(inclusion.ReasonNotYet), string(inclusion.ReasonUnknown)} {
+	for _, o := range []string{outcomeProven, outcomeFalse, outcomeFailed, outcomeUnreadable, outcomeShort, string(inclusion.ReasonNotYet), string(inclusion.ReasonUnknown)} {
 		m.requests.WithLabelValues(o)
 	}
 	if r == nil {

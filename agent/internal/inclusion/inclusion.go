@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -191,6 +192,10 @@ func (c *Checker) turn(ctx context.Context) (time.Duration, error) {
 			continue
 		}
 		all = false
+		if errors.Is(err, errBusy) {
+			c.tries[r.Claim]++
+			continue
+		}
 		if err != nil { // the way is not open: the others would not get through either
 			c.tries[r.Claim]++
 			c.cfg.Logger.Info("proofs of receipts cannot be fetched", "error", err)
@@ -222,6 +227,9 @@ func (c *Checker) due(list []archive.Receipt) (due []archive.Receipt, wait time.
 			wait = min(wait, c.minAge()-age)
 		}
 	}
+	// Those that were asked about in vain must not keep the others from being asked about.
+	vain := func(r archive.Receipt) int { return min(c.tries[r.Claim]/patience, 1) }
+	slices.SortStableFunc(due, func(a, b archive.Receipt) int { return vain(a) - vain(b) })
 	return due, wait
 }
 
@@ -246,20 +254,24 @@ func (c *Checker) ask(ctx context.Context, r archive.Receipt) (proven bool, afte
 		c.cfg.Logger.Warn("a kept receipt cannot be read: nothing can be proven of it", "error", err)
 		return false, 0, nil
 	}
-	if len(receipt.Credits) > 0 {
-		body, after, err := c.fetch(ctx, receipt)
-		var refused *inclusion.Problem
-		if errors.As(err, &refused) {
-			c.metrics.requests.WithLabelValues(string(refused.Reason)).Inc()
-			return false, after, nil
-		} else if err != nil {
-			c.metrics.requests.WithLabelValues(outcomeFailed).Inc()
-			return false, after, err
-		}
-		if err := c.verify(body, r, receipt); err != nil {
-			c.metrics.requests.WithLabelValues(outcomeFalse).Inc()
-			return false, 0, c.refute(r, receipt, body, err)
-		}
+	// An accepted claim has a credit for each of its proofs. A receipt that says less can be proven and is still short: it is evidence.
+	if len(receipt.Credits) == 0 || len(receipt.Credits) < len(r.Kinds) {
+		c.metrics.requests.WithLabelValues(outcomeShort).Inc()
+		c.cfg.Logger.Warn("a kept receipt has fewer credits than its claim has proofs: it is kept", "credits", len(receipt.Credits))
+		return false, 0, nil
+	}
+	body, after, err := c.fetch(ctx, receipt)
+	var refused *inclusion.Problem
+	if errors.As(err, &refused) {
+		c.metrics.requests.WithLabelValues(string(refused.Reason)).Inc()
+		return false, after, nil
+	} else if err != nil {
+		c.metrics.requests.WithLabelValues(outcomeFailed).Inc()
+		return false, after, err
+	}
+	if err := c.verify(body, r, receipt); err != nil {
+		c.metrics.requests.WithLabelValues(outcomeFalse).Inc()
+		return false, 0, c.refute(r, receipt, body, err)
 	}
 	if err := c.cfg.Archive.Free(r); err != nil {
 		return false, 0, err

@@ -304,12 +304,11 @@ func TestNetworkDoesNotAlarm(t *testing.T) {
 	w.count(outcomeFailed, patience) // the second receipt is not tried over the same way
 }
 
-// TestRepeatedClaim asks about the claim that earned the credits, and a receipt without any needs no proof.
+// TestRepeatedClaim asks about the claim that earned the credits.
 func TestRepeatedClaim(t *testing.T) {
 	w := newWorld(t)
 	original := wire.ID([]byte("original"))
 	w.claim(2, func(r *wire.Receipt) { r.Original = &original })
-	w.claim(3, func(r *wire.Receipt) { r.Credits = nil })
 	w.proves(original, 2)
 	w.now = w.now.Add(time.Hour)
 	w.turn(0, 1)

@@ -37,7 +37,7 @@ func Accept(st *archive.State, to wire.Snapshot, r *wire.Receipt) {
 
 // Kept returns the signed receipt of an accepted claim as it is kept, with the kinds of its credits as far as policies name them.
 func Kept(c *wire.Claim, r *wire.Receipt, signed []byte, policies []*terms.Policy, now time.Time) archive.Receipt {
-	kinds := make([]string, len(r.Credits))
+	kinds := make([]string, max(len(r.Credits), len(c.Proofs))) // a receipt with fewer credits than that is short
 	for _, p := range policies {
 		for i, credit := range r.Credits {
 			if credit.Policy == p.Serial {

@@ -89,6 +89,11 @@ func (b *Backup) Restore(ctx context.Context, t Target) (err error) {
 	}
 	ready := filepath.Join(p.State, readyDir)
 	began, err := os.ReadFile(filepath.Join(ready, manifest.File))
+	same := err == nil && wire.ID(began).String() == b.sum
+	// While nothing of it is in place all is made ready and checked anew: the validator's own file may have been found since.
+	if _, e := os.Stat(filepath.Join(ready, filepath.Base(p.Signed))); same && e == nil {
+		err = fs.ErrNotExist
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := b.vacant(ctx, p); err != nil {
@@ -99,7 +104,7 @@ func (b *Backup) Restore(ctx context.Context, t Target) (err error) {
 		}
 	case err != nil:
 		return err
-	case wire.ID(began).String() != b.sum:
+	case !same:
 		return fmt.Errorf("another backup than %s was being restored to %s when that was cut short; restore that one again, or empty %s",
 			b.dir, p.State, p.State)
 	}
@@ -170,6 +175,9 @@ func (b *Backup) targets(p Place) (map[string]string, error) {
 			return nil, fmt.Errorf("the backup holds %s and the configuration does not name it; set it to where that is to be", name)
 		}
 		if inside {
+			if !filepath.IsLocal(rest) {
+				return nil, fmt.Errorf("the backup's %s would lie outside %s", name, path)
+			}
 			path = filepath.Join(path, rest)
 		}
 		want := files[name].SHA256
@@ -242,8 +250,8 @@ func (b *Backup) prepare(ctx context.Context, t Target, ready string) error {
 		os.Rename(filepath.Join(ready, manifest.File+suffix), filepath.Join(ready, manifest.File)), durable.SyncDir(ready), durable.SyncDir(t.Place.State))
 }
 
-// put puts in place what was made ready, in an order in which the collector starts from no part of it: the ledger, without which it would
-// begin a new one, comes before the records. What an earlier attempt has put in place stays.
+// put puts in place what was made ready, in an order in which the collector starts from no part of it: what the validator has signed comes
+// first, and the ledger, without which the collector would begin a new one, before the records. What an earlier attempt has put in place stays.
 func (b *Backup) put(ctx context.Context, t Target, ready string, targets map[string]string) error {
 	p := t.Place
 	move := func(to string) error {
@@ -256,10 +264,10 @@ func (b *Backup) put(ctx context.Context, t Target, ready string, targets map[st
 		}
 		return errors.Join(err, durable.SyncDir(p.State))
 	}
-	if err := move(p.Ledger); err != nil {
+	if err := move(p.Signed); err != nil {
 		return err
 	}
-	if err := move(p.Signed); err != nil {
+	if err := move(p.Ledger); err != nil {
 		return err
 	}
 	if p.engine() == SQLite {

@@ -100,7 +100,8 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 		c.Salt[:], c.Submission[:], entry)
 }
 
-// addCredit belongs to the last entry of the outbox, many of them to its last entries. Their bodies tell which: a blind is no other's.
+// addCredit belongs to the last entry of the outbox, many of them to its last entries, of which one more may wait for its credit. Their
+// bodies tell which: a blind is no other's.
 func addCredit() statement {
 	return statement{Name: "add credit", Roles: Ingest,
 		SQL: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
@@ -108,7 +109,7 @@ func addCredit() statement {
 		Many: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
 			SELECT a, b, c, d, e, f, g, h, i, j, o.id FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
 				$8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[]) WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, i, j, k, n)
-				JOIN (SELECT id, body FROM outbox ORDER BY id DESC LIMIT cardinality($11)) o ON o.body = v.k ORDER BY v.n`}
+				JOIN (SELECT id, body FROM outbox ORDER BY id DESC LIMIT cardinality($11) + 1) o ON o.body = v.k ORDER BY v.n`}
 }
 
 // Span returns the span of a key that ends at a sequence number, or ErrNotFound.

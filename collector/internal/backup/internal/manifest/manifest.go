@@ -200,7 +200,7 @@ func Open(ctx context.Context, dir string) (m *Manifest, own string, err error) 
 
 // check compares a file with its sum.
 func (s *Sum) check(dir string) error {
-	if !filepath.IsLocal(s.Name) {
+	if !filepath.IsLocal(s.Name) || filepath.Clean(s.Name) != s.Name {
 		return fmt.Errorf("%s names %q, which is not inside", File, s.Name)
 	}
 	switch have, err := SumOf(filepath.Join(dir, s.Name), io.Discard); {
