@@ -90,7 +90,10 @@ func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state, checks *chec
 		return verdict{reason: wire.ReasonSignature}
 	}
 	whole, ok := c.From.Snapshot()
-	if ok && !isHead(s.binding, whole) && !checks.signed(signed{s.binding.ECU, whole}) {
+	// The head, to the last byte of its signature, was verified as the end of the claim before. Another signature is verified even so: the
+	// claim's bytes are kept for those who check it without these records.
+	isHead := whole.Signature == s.binding.HeadSignature && whole.Signature != (wire.Signature{}) && whole.Head() == s.binding.Head
+	if ok && !isHead && !checks.signed(signed{s.binding.ECU, whole}) {
 		return verdict{reason: wire.ReasonSignature}
 	}
 	// A sequence number alone stands for the head, or for the begin of the span that this claim repeats.
@@ -118,12 +121,6 @@ func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state, checks *chec
 		return verdict{reason: r}
 	}
 	return v
-}
-
-// isHead reports whether a snapshot is a binding's head to the last byte of its signature: it was verified as the end of the claim before.
-// Another signature is verified even so, because the claim's bytes are kept for those who check it without these records.
-func isHead(b store.Binding, s wire.Snapshot) bool {
-	return s.Signature == b.HeadSignature && s.Signature != (wire.Signature{}) && s.Head() == b.Head
 }
 
 // fits checks a new span against the head and the clock.

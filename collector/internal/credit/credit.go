@@ -68,10 +68,8 @@ type Config struct {
 	// KeptPerDay bounds the submissions that are kept of a vehicle and program day although they were refused or repeat another's span;
 	// 100 when zero. Further ones are judged and answered like these, and only refusals counted.
 	KeptPerDay int
-	// Workers is how many goroutines check a batch; the number of cores when zero.
-	Workers int
-	// Registerer takes the package's metrics; none when nil.
-	Registerer prometheus.Registerer
+	Workers    int                   // how many goroutines check a batch; the number of cores when zero
+	Registerer prometheus.Registerer // takes the package's metrics; none when nil
 }
 
 // A Judge decides about submissions. It may be used from several goroutines.
@@ -117,14 +115,13 @@ func New(cfg Config) (*Judge, error) {
 		j.policies[p.Serial] = p
 	}
 	j.batches = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "rawstone_credit_batch_proofs",
-		Help:    "Proofs that were verified together.",
-		Buckets: prometheus.ExponentialBuckets(1, 2, 9), // to maxPiece
+		Name: "rawstone_credit_batch_proofs", Help: "Proofs that were verified together.", Buckets: prometheus.ExponentialBuckets(1, 2, 9), // to maxPiece
 	})
-	if cfg.Registerer != nil {
-		if err := cfg.Registerer.Register(j.batches); err != nil {
-			return nil, fmt.Errorf("cannot judge submissions: %w", err)
-		}
+	if cfg.Registerer == nil {
+		return j, nil
+	}
+	if err := cfg.Registerer.Register(j.batches); err != nil {
+		return nil, fmt.Errorf("cannot judge submissions: %w", err)
 	}
 	return j, nil
 }

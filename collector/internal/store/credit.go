@@ -100,8 +100,7 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 		c.Salt[:], c.Submission[:], entry)
 }
 
-// addCredit belongs to the last entry of the outbox, many of them to its last entries, of which one more may wait for its credit. Their
-// bodies tell which: a blind is no other's.
+// addCredit belongs to the last entry of the outbox, many to its last ones and to no later one that waits for its credit, by their bodies.
 func addCredit() statement {
 	return statement{Name: "add credit", Roles: Ingest,
 		SQL: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
