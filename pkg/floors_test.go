@@ -22,36 +22,38 @@ func floors() map[string]int {
 		0: {
 			"agent/internal/decimal", "agent/internal/decode/near", "agent/internal/https", "agent/internal/odometer/motion", "agent/internal/vss",
 			"pkg/can", "pkg/can/dbc/internal/bitfield", "pkg/can/dbc/internal/lexer", "pkg/can/dbc/internal/validity", "pkg/can/link/internal/socket", "pkg/claim/internal/batch",
-			"collector/internal/broker/internal/serverlog", "collector/internal/bridge/internal/packet", "collector/internal/chart", "collector/internal/credit/internal/check", "collector/internal/database/postgrestest", "collector/internal/firewall", "collector/internal/migration",
-			"collector/internal/postgres", "collector/internal/sqlite", "pkg/capturetest", "collector/internal/deadletter", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/durable", "pkg/keyfile", "pkg/vectortest",
+			"collector/internal/broker/internal/serverlog", "collector/internal/bridge/internal/packet", "collector/internal/chart", "collector/internal/credit/internal/check", "collector/internal/database/postgrestest", "collector/internal/firewall", "collector/internal/ingest/internal/fault", "collector/internal/migration",
+			"collector/internal/postgres", "collector/internal/role", "collector/internal/sqlite", "pkg/capturetest", "firmware-sim/internal/fleet/internal/bar", "collector/internal/deadletter", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/durable", "pkg/keyfile", "pkg/vectortest",
 		},
-		1: {"pkg/claim/internal/file", "agent/internal/decode/capture", "agent/internal/decode/tally", "agent/internal/device", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
-		2: {"collector/internal/broker/internal/connection", "agent/internal/blob", "agent/internal/flash/internal/witness", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/enroll", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		1: {"collector/internal/backup/internal/manifest", "pkg/claim/internal/file", "agent/internal/decode/capture", "agent/internal/decode/tally", "agent/internal/device", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
+		2: {"collector/internal/broker/internal/connection", "collector/internal/queue", "collector/internal/session", "agent/internal/archive/internal/record", "agent/internal/blob", "firmware-sim/internal/fleet/internal/session", "agent/internal/flash/internal/witness", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/enroll", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/certificate", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/program",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
-			"collector/internal/admin", "collector/internal/blob", "collector/internal/ca", "collector/internal/certificate", "collector/internal/database", "collector/internal/listener", "collector/internal/schema", "collector/internal/watch", "pkg/ceremony", "pkg/ledger", "pkg/reward/cultivation",
+			"collector/internal/admin", "collector/internal/blob", "collector/internal/ca", "collector/internal/certificate", "collector/internal/database", "collector/internal/listener", "collector/internal/schema", "collector/internal/watch", "firmware-sim/internal/fleet/internal/chain", "pkg/ceremony", "pkg/ledger", "pkg/reward/cultivation",
 		},
 		4: {
 			"agent/internal/bus", "agent/internal/cut", "agent/internal/identity", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
-			"collector/internal/balance", "collector/internal/inbox", "collector/internal/opening", "collector/internal/outbox", "collector/internal/panel", "pkg/audit/internal/accounts", "pkg/notice",
+			"collector/internal/admission", "collector/internal/balance", "collector/internal/inbox", "collector/internal/opening", "collector/internal/outbox", "collector/internal/panel", "collector/internal/peer", "collector/internal/summary", "firmware-sim/internal/fleet/internal/roster", "pkg/audit/internal/accounts", "pkg/inclusion", "pkg/notice",
 		},
 		5: {
-			"agent/internal/decode", "agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
-			"agent/internal/rulebook", "agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/policy", "collector/internal/store", "pkg/audit",
+			"firmware-sim/internal/fleet/internal/enrolment", "firmware-sim/internal/fleet/internal/player",
+			"agent/internal/decode", "agent/internal/inclusion", "agent/internal/journal", "agent/internal/reader", "agent/internal/seal", "agent/internal/spool",
+			"agent/internal/rulebook", "agent/internal/status", "agent/internal/trip", "agent/internal/uplink", "collector/internal/backup/internal/dump", "collector/internal/cluster", "collector/internal/policy", "collector/internal/store", "pkg/audit",
 		},
 		6: {
 			"collector/internal/analytics", "collector/internal/bridge", "collector/internal/broker", "collector/internal/bulletin", "collector/internal/credit", "collector/internal/dashboard", "collector/internal/enrolment",
 			"collector/internal/evidence",
-			"collector/internal/genesis", "collector/internal/identity", "collector/internal/ingest", "collector/internal/settle", "collector/internal/simulation",
-			"collector/internal/records", "collector/internal/stones", "collector/internal/validator",
-			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/replay",
+			"collector/internal/genesis", "collector/internal/identity", "collector/internal/inclusion", "collector/internal/ingest", "collector/internal/settle", "collector/internal/simulation",
+			"collector/internal/backup/internal/holding", "collector/internal/records", "collector/internal/stones", "collector/internal/validator",
+			"firmware-sim/internal/demo", "firmware-sim/internal/drive", "firmware-sim/internal/ecu", "firmware-sim/internal/fleet", "firmware-sim/internal/replay",
 		},
 		// The daemons wire the rooms; the command lines start the daemons.
-		7:  {"agent/daemon", "collector/internal/gallery", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "firmware-sim/daemon"},
-		8:  {"agent/internal/cli", "collector/daemon", "collector/internal/cli/fleet", "collector/internal/cli/letters", "collector/internal/cli/simulate", "firmware-sim/internal/cli"},
-		9:  {"agent", "collector/internal/cli", "firmware-sim"},
-		10: {"collector"},
+		7:  {"agent/daemon", "collector/internal/backup", "collector/internal/gallery", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "firmware-sim/daemon"},
+		8:  {"agent/internal/cli", "collector/internal/cli/fleet", "collector/internal/cli/letters", "collector/internal/cli/rite", "collector/internal/cli/simulate", "collector/internal/setting", "firmware-sim/internal/cli"},
+		9:  {"agent", "collector/daemon", "firmware-sim"},
+		10: {"collector/internal/cli"},
+		11: {"collector"},
 	} {
 		for _, n := range names {
 			m[n] = floor

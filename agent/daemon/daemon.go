@@ -25,6 +25,7 @@ import (
 	"rawstone/agent/internal/bus"
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/identity"
+	"rawstone/agent/internal/inclusion"
 	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/program"
 	"rawstone/agent/internal/reader"
@@ -81,6 +82,7 @@ type agent struct {
 	journal  *journal.Journal
 	book     *rulebook.Book
 	sealer   *seal.Sealer
+	proofs   *inclusion.Checker
 	uplink   *uplink.Uplink
 	status   *status.Status
 	listener net.Listener
@@ -113,6 +115,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	group.Go(func() error { return a.receive(ctx) })
 	group.Go(func() error { return a.book.Run(ctx) })
 	group.Go(func() error { return a.sealer.Run(ctx) })
+	group.Go(func() error { return a.proofs.Run(ctx) })
 	group.Go(func() error { return a.identity.Run(ctx) })
 	group.Go(func() error { return a.uplink.Run(ctx) })
 	group.Go(func() error { return a.tell(ctx) })
@@ -163,7 +166,7 @@ func (a *agent) open() error {
 	}
 	a.uplink, err = uplink.New(uplink.Config{
 		URL: a.cfg.MQTT.URL, TLS: a.identity.TLS(), Ready: a.identity.Ready, OnRefused: a.identity.Doubt,
-		Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.sealer.HandleReceipt, Now: a.deps.Now,
+		Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.answered, Now: a.deps.Now,
 		ReceiptWait: a.cfg.MQTT.ReceiptWait, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax,
 		OnNotice: a.hear, NewsDue: a.book.NewsDue, Logger: a.deps.Logger, Registerer: a.metrics,
 	})
@@ -319,7 +322,8 @@ func (a *agent) openStatus() (err error) {
 		return nil
 	}
 	a.status, err = status.New(status.Config{
-		Snapshot: a.snapshot, Healthy: func() error { return nil }, Journal: a.journal.Export, Registry: a.metrics, Logger: a.deps.Logger,
+		Snapshot: a.snapshot, Healthy: func() error { return nil }, Journal: a.journal.Export, Receipts: a.proofs.List, Export: a.proofs.Export,
+		Registry: a.metrics, Logger: a.deps.Logger,
 	})
 	if err != nil {
 		return err
@@ -358,6 +362,10 @@ func (a *agent) snapshot() status.Snapshot {
 	if !sealing.LastReceipt.IsZero() {
 		s.LastReceipt = &sealing.LastReceipt
 	}
+	if unproven, err := a.proofs.Summary(); err == nil {
+		s.Unproven = status.Receipts(unproven)
+	}
+	s.Snapshots = a.sealer.Archive().Len()
 	s.SpoolItems, s.SpoolBytes = a.spool.Depth()
 	for i, b := range a.cfg.Buses {
 		s.Buses = append(s.Buses, status.Bus{Name: b.Name, Up: a.reader.Up(uint8(i))})

@@ -33,7 +33,8 @@ func (a *agent) alert(text string) {
 }
 
 // Enroll makes the device key that the configuration names, unless it is there, and gets the first client certificate with the text of a
-// token of the vehicle's registration. It can be repeated. An agent that runs goes by what it opened until it is started again.
+// token of the vehicle's registration. It can be repeated. An agent that runs goes by the new certificate within a
+// minute, and by another device key when it is started again.
 func Enroll(ctx context.Context, cfg *Config, token string, deps Deps) error {
 	deps, err := deps.complete()
 	if err != nil {

@@ -1,11 +1,15 @@
 package daemon
 
 import (
+	"context"
+
 	"rawstone/agent/internal/blob"
+	"rawstone/agent/internal/inclusion"
 	"rawstone/agent/internal/program"
 	"rawstone/agent/internal/rulebook"
 	"rawstone/agent/internal/seal"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/wire"
 )
 
 // openRules opens what the car has heard of policies and fetched of keys. The sealer is told of changes; it is there before any come.
@@ -36,12 +40,25 @@ func (a *agent) openSealing(p *program.Program) (err error) {
 	if err := a.openReports(&c, &p.Charter.Usage); err != nil {
 		return err
 	}
-	a.sealer, err = seal.New(c)
+	if a.sealer, err = seal.New(c); err != nil {
+		return err
+	}
+	a.proofs, err = inclusion.New(inclusion.Config{
+		Archive: a.sealer.Archive(), URL: a.cfg.CollectorURL, TLS: a.identity.TLS(), Ready: a.identity.Ready, Program: p.Program, ProgramID: p.ProgramID,
+		Now: a.deps.Now, Tell: a.alert, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax, Logger: a.deps.Logger, Registerer: a.metrics,
+	})
 	return err
+}
+
+// answered takes a receipt. As with a notice, the car is connected when it comes.
+func (a *agent) answered(ctx context.Context, kind wire.Kind, body []byte, r *wire.Receipt, signed []byte) error {
+	defer a.proofs.Wake()
+	return a.sealer.HandleReceipt(ctx, kind, body, r, signed)
 }
 
 // hear takes a notice of policies.
 func (a *agent) hear(b []byte) {
+	defer a.proofs.Wake()
 	if err := a.book.Take(b); err != nil {
 		a.deps.Logger.Warn("notice of policies is refused", "error", err)
 	}

@@ -1,9 +1,12 @@
 // Package daemon is the collector as a whole: configuration, wiring and Run, the one importable seam of the collector.
 //
-// Everything runs in this process: broker, intake, settler with the operator's own validator, bulletin of policies, dashboard, and the
-// server of the files that policies name. When it is told to stop, the intake finishes the batch in hand, the settler leaves off where it
-// can resume, and readers get what they asked for. Then the broker closes, whose queues keep what vehicles sent meanwhile, and last the
-// ledger and the records. When something cannot be opened, what was opened before it is closed.
+// A collector has four roles: broker, ingest, settle and web (package role). By default everything runs in this process; with its records
+// in PostgreSQL they may be processes of their own, several of the same role among them. A process opens what its roles need, reads no
+// secret that they do not, and every one serves its metrics.
+//
+// When it is told to stop, the intake finishes the batch in hand, the settler leaves off where it can resume, and readers get what they
+// asked for. Then the broker closes, whose queues keep what vehicles sent meanwhile, and last the ledger and the records. When something
+// cannot be opened, what was opened before it is closed.
 package daemon
 
 import (
@@ -15,45 +18,37 @@ import (
 	"os"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"rawstone/collector/internal/admin"
 	"rawstone/collector/internal/analytics"
-	"rawstone/collector/internal/blob"
 	"rawstone/collector/internal/bridge"
 	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/bulletin"
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/certificate"
-	"rawstone/collector/internal/credit"
-	"rawstone/collector/internal/dashboard"
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/deadletter"
-	"rawstone/collector/internal/enrolment"
 	"rawstone/collector/internal/ingest"
 	"rawstone/collector/internal/listener"
-	"rawstone/collector/internal/overview"
+	"rawstone/collector/internal/peer"
 	"rawstone/collector/internal/program"
+	"rawstone/collector/internal/queue"
 	"rawstone/collector/internal/records"
+	"rawstone/collector/internal/role"
+	"rawstone/collector/internal/setting"
 	"rawstone/collector/internal/settle"
-	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
-	"rawstone/collector/internal/validator"
-	"rawstone/pkg/enroll"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
-	"rawstone/pkg/wire"
 )
 
 // Files below the state directory.
 const (
-	recordsFile   = "records.db"
-	ledgerDir     = "ledger"
-	queueDir      = "queue"
-	validatorFile = "validator.json"
+	queueDir = "queue"
 )
 
 const (
@@ -61,17 +56,26 @@ const (
 	blobPatience     = 5 * time.Minute // 1 MB over a slow link
 )
 
+// Config is the collector's configuration file.
+type Config = setting.Config
+
+// Load reads and checks the configuration file of a collector in one process.
+func Load(path string) (*Config, error) { return setting.Load(path) }
+
+// LoadFor reads a configuration file and checks it for a process with the given roles, none for a command that runs no collector.
+func LoadFor(path string, roles role.Set) (*Config, error) { return setting.LoadFor(path, roles) }
+
 // Deps are what Run is given besides its configuration.
 type Deps struct {
 	// Logger takes the journey. Required.
 	Logger *slog.Logger
 	// Now is the host's clock; nil means time.Now.
 	Now func() time.Time
-	// OnReady is called once vehicles can connect, with the addresses that were bound; nil means nobody waits.
+	// OnReady is called once all roles are at work and vehicles can connect, with the addresses that were bound; nil means nobody waits.
 	OnReady func(Addresses)
 }
 
-// Addresses are where a running collector can be reached.
+// Addresses are where a running collector can be reached; empty for what is not among its roles.
 type Addresses struct{ MQTT, Web, HTTPS string }
 
 func (d *Deps) complete() error {
@@ -84,7 +88,7 @@ func (d *Deps) complete() error {
 	return nil
 }
 
-// collector is what Run wires.
+// collector is what Run wires. What is not among its roles is nil.
 type collector struct {
 	cfg     *Config
 	deps    Deps
@@ -92,30 +96,45 @@ type collector struct {
 	clock   terms.Clock
 	metrics *prometheus.Registry
 
-	records   map[store.Role]*store.DB
-	lock      *database.Lock // the settler's
-	log       *tlog.Log
-	settler   *settle.Settler
+	records map[store.Role]*store.DB
+	peer    *peer.Identity // nil in a collector of one process
+
+	// broker
+	mqttPair *certificate.Pair
+	broker   *broker.Broker
+	bridge   *bridge.Bridge // also nil without an external broker
+	bulletin *bulletin.Bulletin
+
+	queue   *nats.Conn // the broker's own, or one to another process's
+	dialled bool
+	letters *deadletter.Box // ingest and web
+
+	// ingest
+	admin  *admin.Desk
+	intake *ingest.Intake
+
+	// settle
+	lock    *database.Lock
+	log     *tlog.Log
+	settler *settle.Settler
+
+	// web
 	estimator *analytics.Estimator
 	authority *ca.Vehicles
 	httpsPair *certificate.Pair
-	mqttPair  *certificate.Pair
-	broker    *broker.Broker
-	bridge    *bridge.Bridge // nil without an external broker
-	letters   *deadletter.Box
-	admin     *admin.Desk
-	intake    *ingest.Intake
-	bulletin  *bulletin.Bulletin
-	web       *listener.Listener
 	https     *listener.Listener
+	page      http.Handler
+
+	web *listener.Listener // the dashboard's, or that of metrics alone
 }
 
-// Run runs the collector until ctx is done or something fails.
+// Run runs the collector until ctx is done or something fails. One with the role settle does nothing else before no other one settles from
+// the same records, and one with the role broker, ingest or web waits for brokers that it cannot do without.
 func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	if err := deps.complete(); err != nil {
 		return fmt.Errorf("cannot run collector: %w", err)
 	}
-	c := &collector{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry()}
+	c := &collector{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry(), records: make(map[store.Role]*store.DB)}
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// The ledger must not die with ctx in the middle of a last step: it lives for as long as Run lasts.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -128,207 +147,133 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 		return err
 	}
 	group, running := errgroup.WithContext(ctx)
-	group.Go(func() error { c.broker.Run(running); return nil })
-	group.Go(func() error { return c.intake.Run(running) })
-	group.Go(func() error { return c.bridge.Run(running) })
-	group.Go(func() error { return c.settler.Run(running) })
-	group.Go(func() error { return records.Watch(running, c.lock) })
-	group.Go(func() error { c.estimator.Run(running, estimateInterval, deps.Logger); return nil })
-	group.Go(func() error { c.bulletin.Run(running); return nil })
-	group.Go(func() error { return c.admin.Run(running) })
-	group.Go(func() error { return c.web.Run(running) })
-	group.Go(func() error { return c.https.Run(running) })
-	at := Addresses{MQTT: c.broker.Addr().String(), Web: c.web.Addr(), HTTPS: c.https.Addr()}
-	deps.Logger.Info("collector ready", "mqtt", at.MQTT, "web", "http://"+at.Web, "https", "https://"+at.HTTPS)
+	for _, part := range c.parts() {
+		group.Go(func() error { return part(running) })
+	}
+	at := Addresses{Web: c.web.Addr()}
+	var said []any
+	if c.broker != nil {
+		at.MQTT = c.broker.Addr().String()
+		said = append(said, "mqtt", at.MQTT)
+	}
+	said = append(said, "web", "http://"+at.Web)
+	if c.https != nil {
+		at.HTTPS = c.https.Addr()
+		said = append(said, "https", "https://"+at.HTTPS)
+	}
+	said = append(said, "roles", cfg.Roles.String())
+	deps.Logger.Info("collector ready", said...)
 	if deps.OnReady != nil {
 		deps.OnReady(at)
 	}
 	return group.Wait()
 }
 
+// parts are what runs.
+func (c *collector) parts() []func(context.Context) error {
+	quiet := func(run func(context.Context)) func(context.Context) error {
+		return func(ctx context.Context) error { run(ctx); return nil }
+	}
+	parts := []func(context.Context) error{c.web.Run}
+	if c.broker != nil {
+		parts = append(parts, quiet(c.broker.Run), c.bridge.Run, quiet(c.bulletin.Run))
+	}
+	if c.intake != nil {
+		parts = append(parts, c.intake.Run, c.admin.Run)
+	}
+	if c.settler != nil {
+		parts = append(parts, c.settler.Run, func(ctx context.Context) error { return records.Watch(ctx, c.lock) })
+	}
+	if c.https != nil {
+		parts = append(parts, c.https.Run, func(ctx context.Context) error { c.estimator.Run(ctx, estimateInterval, c.deps.Logger); return nil })
+	}
+	return parts
+}
+
 // open opens everything in the order of dependence; the ledger lives until life ends. What was opened before a failure is closed by
 // close.
 func (c *collector) open(ctx, life context.Context) (err error) {
+	roles := c.cfg.Roles
+	if roles == 0 {
+		return errors.New("cannot run collector: its configuration was read for no role")
+	}
 	if c.program, err = program.Open(&c.cfg.Program, c.cfg.Environment); err != nil {
 		return err
 	}
-	if err := c.program.OpenSecrets(&c.cfg.Program); err != nil {
-		return err
+	if roles.Has(role.Ingest) {
+		if err := c.program.OpenReceiptKey(&c.cfg.Program); err != nil {
+			return err
+		}
+	}
+	if roles.Has(role.Settle) {
+		if err := c.program.OpenLedgerKeys(&c.cfg.Program); err != nil {
+			return err
+		}
 	}
 	c.clock = terms.Clock{Timing: c.program.Timing, Now: c.deps.Now}
 	if err := os.MkdirAll(c.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
 	}
-	if err := c.openRecords(ctx); err != nil {
-		return err
+	if c.cfg.Several() {
+		if c.peer, err = peer.Open(c.cfg.Internal, roles, c.deps.Logger); err != nil {
+			return err
+		}
 	}
-	if err := c.openLedger(ctx, life); err != nil {
-		return err
-	}
-	if err := c.openIntake(ctx); err != nil {
-		return err
-	}
-	c.estimator, err = analytics.New(analytics.Config{
-		Source: overview.Reports{DB: c.records[store.Web]}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.openNews(); err != nil {
-		return err
+	for _, part := range []struct {
+		role role.Set
+		open func(context.Context) error
+	}{
+		{role.Settle, func(ctx context.Context) error { return c.openLedger(ctx, life) }},
+		{role.Broker, c.openBroker},
+		{role.Ingest | role.Web, c.openQueue},
+		{role.Ingest, c.openIntake},
+		{role.Broker, c.openBulletin},
+		{role.Web, c.openNews},
+		{role.Web, c.openDashboard},
+	} {
+		if roles.Any(part.role) {
+			if err := part.open(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return c.openWeb()
 }
 
-// openRecords opens the records for each part of the collector.
-func (c *collector) openRecords(ctx context.Context) error {
-	c.records = make(map[store.Role]*store.DB)
-	for _, role := range []store.Role{store.Ingest, store.Settle, store.Web} {
-		cfg, err := c.cfg.Store(role)
+// as returns the records as they are for a role of theirs, opened when they are not yet.
+func (c *collector) as(ctx context.Context, who store.Role) (*store.DB, error) {
+	if db := c.records[who]; db != nil {
+		return db, nil
+	}
+	cfg, err := c.cfg.Store(who)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Logger, cfg.Registerer = c.deps.Logger, c.metrics
+	db, err := store.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.records[who] = db
+	return db, nil
+}
+
+func (c *collector) path(name string) string { return c.cfg.Path(name) }
+
+// openQueue reaches the queues, through this process's own broker or another's.
+func (c *collector) openQueue(ctx context.Context) (err error) {
+	if c.broker != nil {
+		c.queue = c.broker.Conn()
+	} else {
+		c.queue, err = queue.Connect(ctx, queue.Config{
+			Servers: c.cfg.Queue.Servers, TLS: c.peer.Client(role.Broker), Name: c.peer.Name, Roles: c.cfg.Roles, Logger: c.deps.Logger,
+		})
 		if err != nil {
 			return err
 		}
-		cfg.Logger, cfg.Registerer = c.deps.Logger, c.metrics
-		db, err := store.Open(ctx, cfg)
-		if err != nil {
-			return err
-		}
-		c.records[role] = db
+		c.dialled = true
 	}
-	return nil
-}
-
-func (c *collector) path(name string) string { return c.cfg.path(name) }
-
-func (c *collector) openLedger(ctx, life context.Context) (err error) {
-	c.log, err = tlog.Open(life, tlog.Config{Dir: c.path(ledgerDir), Signer: c.program.Signing.Log, Verifier: c.program.LogKey, Logger: c.deps.Logger})
-	if err != nil {
-		return err
-	}
-	if c.lock, err = records.LockSettler(ctx, c.records[store.Settle], c.deps.Logger); err != nil {
-		return err
-	}
-	own, err := validator.Open(validator.Config{
-		Key: c.program.Signing.Validator, Root: c.program.Root, State: c.path(validatorFile), Openings: stones.Opener{DB: c.records[store.Settle]},
-		Now: c.deps.Now, Logger: c.deps.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	c.settler, err = settle.New(ctx, settle.Config{
-		Store: c.records[store.Settle], Log: c.log, LogDir: c.path(ledgerDir), Root: c.program.Root, Documents: c.program.Genesis(),
-		Validators: []settle.Validator{own}, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
-	})
-	return err
-}
-
-func (c *collector) openIntake(ctx context.Context) (err error) {
-	judge, err := credit.New(credit.Config{
-		DB: c.records[store.Ingest], Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.Verifiers,
-		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.Signing.Receipt,
-		KeptPerDay: c.cfg.Intake.RefusalsPerVehicleDay, Registerer: c.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	if c.authority, err = ca.OpenVehicles(c.cfg.Vehicles.CACertificate, c.cfg.Vehicles.CAKey); err != nil {
-		return fmt.Errorf("cannot use vehicles.ca_certificate and vehicles.ca_key: %w", err)
-	}
-	if err := c.openCertificates(); err != nil {
-		return err
-	}
-	c.broker, err = broker.Start(ctx, broker.Config{
-		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Vehicles: c.records[store.Ingest], VehicleCA: c.authority.Pool(),
-		Certificate: c.mqttPair.Get, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	c.bridge, err = bridge.Open(c.cfg.Bridge, bridge.Config{
-		Conn: c.broker.Conn(), MaxMessage: broker.MaxMessage, Vehicles: c.records[store.Ingest], Logger: c.deps.Logger, Registerer: c.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	if c.letters, err = deadletter.Open(c.broker.Conn()); err != nil {
-		return err
-	}
-	c.admin, err = admin.Open(admin.Config{Path: c.cfg.AdminSocket(), Letters: c.letters, Logger: c.deps.Logger})
-	if err != nil {
-		return err
-	}
-	c.intake, err = ingest.New(ingest.Config{
-		DB: c.records[store.Ingest], Conn: c.broker.Conn(), Judge: judge, Logger: c.deps.Logger, Registerer: c.metrics,
-		MaxMessage: broker.MaxMessage, MaxPayload: broker.MaxPayload, Today: c.clock.Today,
-		Queues: []ingest.Queue{{Stream: broker.StreamClaims, Kind: wire.KindClaim}, {Stream: broker.StreamReports, Kind: wire.KindReport}},
-	})
-	return err
-}
-
-// openCertificates reads the servers' certificates; both listeners may have one.
-func (c *collector) openCertificates() (err error) {
-	open := func(key, chain, secret string) (*certificate.Pair, error) {
-		p, err := certificate.Open(certificate.Config{Certificate: chain, Key: secret, Logger: c.deps.Logger})
-		if err != nil {
-			return nil, fmt.Errorf("cannot use %s.certificate and %[1]s.key: %w", key, err)
-		}
-		return p, nil
-	}
-	if c.httpsPair, err = open("https", c.cfg.HTTPS.Certificate, c.cfg.HTTPS.Key); err != nil {
-		return err
-	}
-	c.mqttPair = c.httpsPair
-	if c.cfg.MQTT.Certificate != c.cfg.HTTPS.Certificate || c.cfg.MQTT.Key != c.cfg.HTTPS.Key {
-		c.mqttPair, err = open("mqtt", c.cfg.MQTT.Certificate, c.cfg.MQTT.Key)
-	}
-	return err
-}
-
-func (c *collector) openWeb() (err error) {
-	shown := overview.Overview{Records: c.records[store.Web], Log: c.log, Estimator: c.estimator, Clock: c.clock}
-	page, err := dashboard.New(dashboard.Config{
-		Program: c.program.Program, Clock: c.clock, Store: c.records[store.Web], Stones: shown.Stones, Usage: shown.Usage, DeadLetters: c.letters.Summary, Logger: c.deps.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/", page)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{Registry: c.metrics}))
-	c.web, err = listener.Open(listener.Config{Address: c.cfg.Web, Key: "web", Handler: mux, Logger: c.deps.Logger})
-	return err
-}
-
-// openNews opens what agents get: the bulletin of policies, and over HTTPS the files that policies name, and certificates.
-func (c *collector) openNews() (err error) {
-	c.bulletin, err = bulletin.New(bulletin.Config{
-		Store: c.records[store.Web], Publisher: bridge.Publisher{Own: c.broker, Bridge: c.bridge}, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
-		Logger: c.deps.Logger, Registerer: c.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.Lock, Registerer: c.metrics})
-	if err != nil {
-		return err
-	}
-	desk, err := enrolment.New(enrolment.Config{
-		DB: c.records[store.Ingest], Authority: c.authority, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	c.https, err = listener.Open(listener.Config{
-		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Patience: blobPatience, Logger: c.deps.Logger,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch r.URL.Path {
-			case enroll.EnrolPath, enroll.RenewPath:
-				desk.ServeHTTP(w, r)
-			default:
-				files.ServeHTTP(w, r)
-			}
-		}),
-	})
+	c.letters, err = deadletter.Open(c.queue)
 	return err
 }
 
@@ -342,6 +287,9 @@ func (c *collector) close() error {
 	}
 	if c.admin != nil {
 		errs = append(errs, c.admin.Close())
+	}
+	if c.dialled {
+		c.queue.Close()
 	}
 	if c.broker != nil {
 		errs = append(errs, c.broker.Close())

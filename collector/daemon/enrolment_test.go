@@ -109,9 +109,21 @@ func TestEnrolmentAndRevocation(t *testing.T) {
 		t.Errorf("a renewal before enrolment: %v", p)
 	}
 	one, two := w.enrols(t, r, "CAR1", tokens[0]), w.enrols(t, r, "CAR2", tokens[1])
-	if _, p := w.ask(t, r, enroll.EnrolPath, "CAR1", tokens[0]); p == nil || p.Reason != enroll.ReasonToken {
-		t.Errorf("a used token: %v", p)
+	// Whose answer was lost asks again: the same key is no other vehicle.
+	if _, p := w.ask(t, r, enroll.EnrolPath, "CAR1", tokens[0]); p == nil || p.Reason != enroll.ReasonBusy {
+		t.Errorf("a used token with the key that it enrolled: %v", p)
 	}
+	own := readFile(t, w.path("CAR1.key"))
+	if err := os.Remove(w.path("CAR1.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyfile.Create(w.path("CAR1.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, p := w.ask(t, r, enroll.EnrolPath, "CAR1", tokens[0]); p == nil || p.Reason != enroll.ReasonToken {
+		t.Errorf("a used token with another key: %v", p)
+	}
+	w.write(t, "CAR1.key", own)
 	if _, _, err := r.connect(t, "CAR1", two); err == nil {
 		t.Error("one vehicle connected with another's certificate")
 	}

@@ -4,7 +4,8 @@
 // Invariants: what a method returns nil for is synced. A record is whole or passed over: each carries a checksum, a damaged one is
 // handed to Config.Damaged and counts as missing, so that it is asked for again. One snapshot stands under a sequence number, the
 // first, for each ECU key. Beyond Config.Max snapshots the lowest go with their receipts, never the head. A receipt and the head that follows from it
-// are written in one step.
+// are written in one step. A receipt, and the snapshots before the one that its claim ends with, go together once somebody has proof
+// that the log holds its credits (Free), and not before.
 //
 // Snapshots, receipts and head belong to one ECU key: after a swap of the ECU the archive begins anew for the new key, and finds the old
 // one's again should it come back; cadence and reports go on. What the old one left to claim stays claimable (State.Former): the collector
@@ -19,12 +20,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 
+	"rawstone/agent/internal/archive/internal/record"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/wire"
 )
@@ -32,6 +33,7 @@ import (
 const (
 	snapshotPrefix = "seal/snapshot/"
 	receiptPrefix  = "seal/receipt/"
+	saltPrefix     = "seal/salt/"
 	stateKey       = "seal/state"
 )
 
@@ -71,8 +73,8 @@ type Archive struct {
 	cfg Config
 
 	mu    sync.Mutex
-	seqs  []uint64             // ascending
-	salts map[uint64]wire.Salt // of the snapshots in seqs
+	seqs  []uint64               // ascending
+	salts map[uint64]record.Salt // of the snapshots in seqs, and of those that Free has freed
 	state State
 }
 
@@ -96,19 +98,22 @@ func open(cfg Config) (*Archive, error) {
 	case cfg.Max < MinMax:
 		return nil, fmt.Errorf("room for %d snapshots, want at least %d", cfg.Max, MinMax)
 	}
-	a := &Archive{cfg: cfg, salts: make(map[uint64]wire.Salt)}
+	a := &Archive{cfg: cfg, salts: make(map[uint64]record.Salt)}
 	list, err := a.scan(cfg.ECU, 0)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range list {
 		a.seqs = append(a.seqs, m.Snapshot.Seq)
-		a.salts[m.Snapshot.Seq] = m.Opening.Salt
+		a.salts[m.Snapshot.Seq] = record.HashSalt(m.Opening.Salt)
+	}
+	if err := a.loadSalts(); err != nil {
+		return nil, err
 	}
 	return a, a.loadState()
 }
 
-// Put keeps a message and says whether it is new. One older than all that may be kept is neither new nor an error.
+// Put keeps a message and says whether it is new. One older than all that may be kept, or freed, is neither new nor an error.
 func (a *Archive) Put(m *attest.Message) (bool, error) {
 	body, err := m.Encode()
 	if err != nil {
@@ -118,6 +123,9 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	head := a.state.Head
+	if seq < a.state.Spent {
+		return false, nil
+	}
 	at, held := slices.BinarySearch(a.seqs, seq)
 	if held {
 		if old, err := a.Get(seq); err == nil {
@@ -128,8 +136,9 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 		}
 		// The record went bad since it was indexed: the ECU's repetition heals it.
 	}
+	hash := record.HashSalt(m.Opening.Salt)
 	for other, salt := range a.salts {
-		if salt == m.Opening.Salt && other != seq {
+		if salt == hash && other != seq {
 			return false, ErrSalt
 		}
 	}
@@ -154,7 +163,7 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 				return err
 			}
 		}
-		return txn.Set(a.key(snapshotPrefix, seq), withSum(body))
+		return txn.Set(a.key(snapshotPrefix, seq), record.WithSum(body))
 	})
 	if err != nil {
 		return false, fmt.Errorf("cannot keep snapshot: %w", err)
@@ -162,7 +171,7 @@ func (a *Archive) Put(m *attest.Message) (bool, error) {
 	if !held {
 		a.seqs = slices.Insert(a.seqs, at, seq)
 	}
-	a.salts[seq] = m.Opening.Salt
+	a.salts[seq] = hash
 	a.drop(func(s uint64) bool { return slices.Contains(surplus, s) })
 	return true, nil
 }
@@ -180,6 +189,13 @@ func (a *Archive) Get(seq uint64) (m attest.Message, err error) {
 		})
 	})
 	return m, err
+}
+
+// Len returns the number of snapshots held of the ECU in the car.
+func (a *Archive) Len() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.seqs)
 }
 
 // Since returns the messages from seq on, ascending.
@@ -205,8 +221,13 @@ func (a *Archive) Since(seq uint64) ([]attest.Message, error) {
 
 // drop takes what is no longer held from the index. The caller holds mu.
 func (a *Archive) drop(gone func(seq uint64) bool) {
-	a.seqs = slices.DeleteFunc(a.seqs, gone)
-	maps.DeleteFunc(a.salts, func(seq uint64, _ wire.Salt) bool { return gone(seq) })
+	a.seqs = slices.DeleteFunc(a.seqs, func(seq uint64) bool {
+		if !gone(seq) {
+			return false
+		}
+		delete(a.salts, seq)
+		return true
+	})
 }
 
 // SinceHead returns the messages from the state's head on, all where there is no head.
@@ -238,10 +259,10 @@ func (a *Archive) Backlog(st State) ([]attest.Message, error) {
 func (a *Archive) scan(ecu wire.KeyID, seq uint64) (list []attest.Message, err error) {
 	err = a.cfg.DB.View(func(txn *badger.Txn) error {
 		opts := badger.DefaultIteratorOptions
-		opts.Prefix, opts.PrefetchSize = prefix(snapshotPrefix, ecu), 16
+		opts.Prefix, opts.PrefetchSize = record.Prefix(snapshotPrefix, ecu), 16
 		it := txn.NewIterator(opts)
 		defer it.Close()
-		for it.Seek(key(snapshotPrefix, ecu, seq)); it.Valid(); it.Next() {
+		for it.Seek(record.Key(snapshotPrefix, ecu, seq)); it.Valid(); it.Next() {
 			k := it.Item().Key()
 			if len(k) != len(opts.Prefix)+8 {
 				continue // not a key of this package
@@ -273,7 +294,7 @@ func (a *Archive) Missing() (list []uint64, newest uint64) {
 		return nil, 0
 	}
 	newest = a.seqs[len(a.seqs)-1]
-	low := newest - min(newest, attest.MaxLast-1)
+	low := max(newest-min(newest, attest.MaxLast-1), a.state.Spent)
 	if head := a.state.Head; head != nil {
 		low = max(low, head.Seq)
 	}

@@ -194,7 +194,7 @@ func TestTheOldestGoButNeverTheHead(t *testing.T) {
 	p.put(t, 5, 6, 7)
 	id := wire.Hash(sha256.Sum256(nil))
 	for seq := uint64(5); seq <= 6; seq++ {
-		if err := p.CommitReceipt(p.cfg.ECU, seq, id, []byte("signed"), func(st *State) { st.Head = &wire.Head{Seq: seq} }); err != nil {
+		if err := p.CommitReceipt(Receipt{ECU: p.cfg.ECU, Seq: seq, Claim: id, Signed: []byte("signed")}, func(st *State) { st.Head = &wire.Head{Seq: seq} }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -288,7 +288,7 @@ func TestFormer(t *testing.T) {
 	between := p.State()
 	for _, err := range []error{
 		p.Bound(wire.KeyID{1}, 8), p.Bound(wire.KeyID{9}, 0),
-		p.CommitReceipt(wire.KeyID{1}, 6, wire.Hash{1}, []byte("signed"), func(st *State) { st.Head = &wire.Head{Seq: 6} }),
+		p.CommitReceipt(Receipt{ECU: wire.KeyID{1}, Seq: 6, Claim: wire.Hash{1}, Signed: []byte("signed")}, func(st *State) { st.Head = &wire.Head{Seq: 6} }),
 		p.CommitOf(wire.KeyID{9}, refuse), // unknown
 	} {
 		if err != nil {

@@ -1,14 +1,12 @@
 package archive
 
 import (
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
 
 	"github.com/dgraph-io/badger/v4"
 
+	"rawstone/agent/internal/archive/internal/record"
 	"rawstone/pkg/attest"
-	"rawstone/pkg/wire"
 )
 
 func deletePrefix(txn *badger.Txn, prefix []byte) error {
@@ -25,7 +23,7 @@ func deletePrefix(txn *badger.Txn, prefix []byte) error {
 }
 
 func decodeSnapshot(b []byte, seq uint64) (attest.Message, error) {
-	body, err := checkSum(b)
+	body, err := record.CheckSum(b)
 	if err != nil {
 		return attest.Message{}, err
 	}
@@ -39,24 +37,6 @@ func decodeSnapshot(b []byte, seq uint64) (attest.Message, error) {
 	return *m, nil
 }
 
-// withSum puts a CRC-32C before a record.
-func withSum(body []byte) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
-	return append(b, body...)
-}
+func (a *Archive) prefix(kind string) []byte { return record.Prefix(kind, a.cfg.ECU) }
 
-func checkSum(b []byte) ([]byte, error) {
-	if len(b) < 4 || crc32.Checksum(b[4:], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b) {
-		return nil, errors.New("record does not match its checksum")
-	}
-	return b[4:], nil
-}
-
-// prefix returns the prefix of one kind of record of an ECU key.
-func prefix(kind string, ecu wire.KeyID) []byte { return append([]byte(kind), ecu[:]...) }
-
-func key(kind string, ecu wire.KeyID, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(prefix(kind, ecu), seq)
-}
-
-func (a *Archive) key(kind string, seq uint64) []byte { return key(kind, a.cfg.ECU, seq) }
+func (a *Archive) key(kind string, seq uint64) []byte { return record.Key(kind, a.cfg.ECU, seq) }

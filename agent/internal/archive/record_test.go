@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"rawstone/agent/internal/archive/internal/record"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
@@ -21,7 +22,7 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add(must(codec.Encode(State{Version: stateVersion})))
 	f.Add(must(codec.Encode(State{Version: stateVersion, Head: &head, Reason: wire.ReasonGap})))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		st, err := decodeState(withSum(body))
+		st, err := decodeState(record.WithSum(body))
 		if err != nil {
 			return
 		}
@@ -36,7 +37,7 @@ func FuzzDecodeSnapshot(f *testing.F) {
 	f.Add(must(attest.Message{Snapshot: wire.Snapshot{Seq: 7}}.Encode()), uint64(7))
 	f.Add(must(attest.Message{Snapshot: wire.Snapshot{Seq: 7}}.Encode()), uint64(8)) // under another key
 	f.Fuzz(func(t *testing.T, body []byte, seq uint64) {
-		m, err := decodeSnapshot(withSum(body), seq)
+		m, err := decodeSnapshot(record.WithSum(body), seq)
 		if err != nil {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"rawstone/agent/internal/archive/internal/record"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
 )
@@ -45,6 +46,10 @@ type State struct {
 	SaltTold bool `cbor:"11,keyasint,omitempty"`
 	// Former are the keys whose ECUs were in this car before and left snapshots to claim, in the order in which they went; at most MaxFormer.
 	Former []Former `cbor:"12,keyasint,omitempty"`
+	// Spent is the sequence number before which the key's snapshots were freed; 0 where none was.
+	Spent uint64 `cbor:"13,keyasint,omitempty"`
+	// UnprovenTold says that the driver has been told that receipts wait for their proofs for too long.
+	UnprovenTold bool `cbor:"14,keyasint,omitempty"`
 }
 
 // A Former is what the car remembers of the key of an ECU that was swapped. Its fields are State's.
@@ -56,11 +61,13 @@ type Former struct {
 	Since    int64       `cbor:"4,keyasint"`
 	// Before bounds the sequence numbers that are still claimed: what lies from it on was driven after the hand-over. 0 means no bound.
 	Before uint64 `cbor:"5,keyasint,omitempty"`
+	Spent  uint64 `cbor:"6,keyasint,omitempty"`
 }
 
 // state returns st as it would be with f's ECU in the car.
 func (f Former) state(st State) State {
 	st.ECU, st.Head, st.Refusals, st.Reason, st.Since = f.ECU, f.Head, f.Refusals, f.Reason, f.Since
+	st.Spent = f.Spent
 	return st
 }
 
@@ -77,10 +84,10 @@ func (st State) Claimants() (list []State) {
 func (st *State) leave(ecu wire.KeyID) {
 	former := slices.DeleteFunc(slices.Clone(st.Former), func(f Former) bool { return f.ECU == ecu })
 	if st.ECU != (wire.KeyID{}) {
-		former = append(former, Former{ECU: st.ECU, Head: st.Head})
+		former = append(former, Former{ECU: st.ECU, Head: st.Head, Spent: st.Spent})
 	}
 	// The new one's head is not known, and what was refused was not its.
-	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: ecu, Former: former[max(0, len(former)-MaxFormer):]}
+	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: ecu, UnprovenTold: st.UnprovenTold, Former: former[max(0, len(former)-MaxFormer):]}
 }
 
 // errDamaged says that the record was read and is not one of the archive's.
@@ -124,13 +131,6 @@ func (a *Archive) CommitOf(ecu wire.KeyID, change func(*State)) error {
 	return a.commit(func(st *State) { st.of(ecu, change) })
 }
 
-// CommitReceipt does what CommitOf does and, in the same step, keeps the signed receipt of the claim that ends with the key's snapshot seq.
-func (a *Archive) CommitReceipt(ecu wire.KeyID, seq uint64, claim wire.Hash, signed []byte, change func(*State)) error {
-	return a.commit(func(st *State) { st.of(ecu, change) }, func(txn *badger.Txn) error {
-		return txn.Set(append(key(receiptPrefix, ecu, seq), claim[:]...), withSum(signed))
-	})
-}
-
 // Bound has a former key claim nothing from a sequence number on; 0 gives up all that it has left.
 func (a *Archive) Bound(ecu wire.KeyID, before uint64) error {
 	return a.commit(func(st *State) {
@@ -155,7 +155,7 @@ func (st *State) of(ecu wire.KeyID, change func(*State)) {
 		if f.ECU == ecu {
 			then := f.state(*st)
 			change(&then)
-			st.Former[i] = Former{ECU: ecu, Head: then.Head, Refusals: then.Refusals, Reason: then.Reason, Since: then.Since, Before: f.Before}
+			st.Former[i] = Former{ECU: ecu, Head: then.Head, Refusals: then.Refusals, Reason: then.Reason, Since: then.Since, Before: f.Before, Spent: then.Spent}
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (a *Archive) commit(change func(*State), more ...func(*badger.Txn) error) e
 }
 
 func decodeState(b []byte) (st State, err error) {
-	body, err := checkSum(b)
+	body, err := record.CheckSum(b)
 	if err == nil {
 		err = codec.Decode(body, &st, maxStateLen)
 	}
@@ -215,6 +215,6 @@ func writeState(db DB, st State, more ...func(*badger.Txn) error) error {
 				return err
 			}
 		}
-		return txn.Set([]byte(stateKey), withSum(b))
+		return txn.Set([]byte(stateKey), record.WithSum(b))
 	})
 }

@@ -2,7 +2,8 @@
 // it to TLS.
 //
 // Invariants: a chain takes its place on flash whole and synced or not at all; only a certificate of this vehicle and this device key
-// is taken; TLS always gets the newest; and a certificate that is missing or damaged is nothing but one to be renewed, because the device
+// is taken; TLS always gets the newest, also while a full flash does not take it, which is tried again; one that an enrolment puts on
+// flash while the keeper runs is used within lookEvery; and a certificate that is missing or damaged is nothing but one to be renewed, because the device
 // key alone is the car's identity. From half of its life on, at an instant drawn by chance, a certificate is renewed; after a long park
 // at once, and until that is done nothing is sent. Failures back off with jitter.
 //
@@ -41,8 +42,8 @@ const (
 	DefaultBackoffMin = 5 * time.Second
 	DefaultBackoffMax = time.Hour
 	refusedWait       = 24 * time.Hour
-	// maxPoll bounds a wait, so that a clock that jumps is noticed.
-	maxPoll = 10 * time.Minute
+	// lookEvery bounds a wait, so that a clock that jumps is noticed, and so is what an enrolment has put on flash.
+	lookEvery = 30 * time.Second
 )
 
 // Config says whose certificate it is. Fields without a default are required.
@@ -113,6 +114,10 @@ type Keeper struct {
 	taken   time.Time // when current came, by the monotonic clock; zero for one from flash
 	doubted bool      // the broker refuses current
 	problem error     // of the last renewal
+
+	// Of the goroutine that gets certificates.
+	seen    fs.FileInfo    // of the chain on flash when it was last read or written; nil for none
+	unsaved *enroll.Answer // the chain in use, which flash has not taken; nil for none
 }
 
 // Open reads the chain on flash. One that is missing or damaged counts as none: Run gets another. It does not connect.
@@ -139,21 +144,63 @@ func open(cfg Config) (*Keeper, error) {
 	if k.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	answer, err := readChain(cfg.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return k, nil
+	k.seen = stat(cfg.Dir)
+	answer, leaf, err := k.read()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		k.metrics.damaged.Inc()
+		k.log.Warn("client certificate on flash cannot be used; another one is asked for", "error", err)
+	default:
+		k.adopt(answer, leaf, time.Time{})
 	}
-	var leaf *x509.Certificate
-	if err == nil {
-		leaf, err = answer.Leaf(cfg.Vehicle, key)
+	return k, nil
+}
+
+// read reads the chain on flash.
+func (k *Keeper) read() (*enroll.Answer, *x509.Certificate, error) {
+	answer, err := readChain(k.cfg.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	leaf, err := answer.Leaf(k.cfg.Vehicle, k.key)
+	return answer, leaf, err
+}
+
+// look goes by a chain that an enrolment has put on flash since the last look, and reports whether there was one. A chain that flash did
+// not take is written meanwhile.
+func (k *Keeper) look() bool {
+	now := stat(k.cfg.Dir)
+	if same(now, k.seen) {
+		if k.unsaved != nil {
+			k.save(k.unsaved)
+		}
+		return false
+	}
+	k.seen = now
+	answer, leaf, err := k.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
 	}
 	if err != nil {
 		k.metrics.damaged.Inc()
-		k.log.Warn("client certificate on flash cannot be used; another one is asked for", "error", err)
-		return k, nil
+		k.log.Warn("client certificate on flash was replaced by one that cannot be used; restart the agent if the car has a new device key", "error", err)
+		return false
 	}
+	k.unsaved = nil
 	k.adopt(answer, leaf, time.Time{})
-	return k, nil
+	k.log.Info("client certificate of an enrolment taken", "until", leaf.NotAfter)
+	return true
+}
+
+// save puts the chain in use on flash, and notes where that fails that it is not there.
+func (k *Keeper) save(a *enroll.Answer) error {
+	err := writeChain(k.cfg.Dir, a)
+	k.seen, k.unsaved = stat(k.cfg.Dir), nil
+	if err != nil {
+		k.unsaved = a
+	}
+	return err
 }
 
 // adopt goes by a chain that is on flash.
@@ -234,8 +281,12 @@ func (k *Keeper) untilDue() time.Duration {
 func (k *Keeper) Run(ctx context.Context) error {
 	fails := 0
 	for ctx.Err() == nil {
+		if k.look() {
+			fails = 0
+			k.cfg.Changed()
+		}
 		if wait := k.untilDue(); wait > 0 {
-			k.sleep(ctx, min(wait, maxPoll), k.wake)
+			k.sleep(ctx, min(wait, lookEvery), k.wake)
 			continue
 		}
 		after, err := k.get(ctx, enroll.RenewPath, "")
@@ -254,7 +305,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 		fails++
 		k.cfg.Changed()
 		k.log.Warn("client certificate is not renewed", "error", err, "retry_ms", wait.Milliseconds())
-		k.sleep(ctx, wait, nil)
+		for ctx.Err() == nil && wait > 0 && same(stat(k.cfg.Dir), k.seen) {
+			k.sleep(ctx, min(wait, lookEvery), nil)
+			wait -= lookEvery
+		}
 	}
 	return nil
 }

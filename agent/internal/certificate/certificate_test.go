@@ -241,7 +241,7 @@ func TestEnrolAndRenew(t *testing.T) {
 		gaps := make(map[time.Duration]bool)
 		for last, a := began, asks[1:]; len(a) > 0; last, a = a[0].at, a[1:] {
 			gaps[a[0].at.Sub(last).Round(time.Hour)] = true
-			if gap := a[0].at.Sub(last); gap < life/2-time.Hour || gap > life*3/4+maxPoll || a[0].path != enroll.RenewPath || a[0].token != "" {
+			if gap := a[0].at.Sub(last); gap < life/2-time.Hour || gap > life*3/4+lookEvery || a[0].path != enroll.RenewPath || a[0].token != "" {
 				t.Errorf("renewed after %v with %+v", gap, a[0])
 			}
 		}
@@ -473,7 +473,7 @@ func TestEnrolRefused(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(k.dir, chainFile)); err == nil || k.Ready() {
 		t.Error("a refusal left a certificate")
 	}
-	if k.requests(outcomeRefused) != 1 {
+	if k.requests(outcomeRefused) != 2 { // once more by the key alone
 		t.Error("not counted")
 	}
 	c.say(nil)
@@ -490,8 +490,124 @@ func TestEnrolRefused(t *testing.T) {
 	if err := os.RemoveAll(k.dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Enroll(t.Context(), enroll.NewToken()); err == nil || k.shown(t) != old || !k.Ready() {
-		t.Errorf("a certificate that is not on flash is used: %v", err)
+	if err := k.Enroll(t.Context(), enroll.NewToken()); err == nil || !k.Ready() {
+		t.Errorf("an enrolment that flash does not take succeeds: %v", err)
+	}
+}
+
+// TestLostAnswer: the token was used up by an enrolment whose answer was lost. The device key gets the certificate without it, after the
+// collector's pause, and nothing is gained where it was another's.
+func TestLostAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(t)
+		k := newCar(t, c, nil)
+		busy := 2
+		problem := func(w http.ResponseWriter, status int, reason enroll.Reason) {
+			w.Header().Set("Content-Type", enroll.ProblemType)
+			w.Header().Set("Retry-After", "10")
+			w.WriteHeader(status)
+			must(w.Write(must(json.Marshal(enroll.Problem{Title: "no", Status: status, Detail: "because", Reason: reason}))))
+		}
+		c.say(func(w http.ResponseWriter, r *enroll.Request) {
+			switch {
+			case r.Token != "":
+				problem(w, http.StatusForbidden, enroll.ReasonToken)
+			case busy > 0:
+				busy--
+				problem(w, http.StatusTooManyRequests, enroll.ReasonBusy)
+			default:
+				c.grant(w, r, c.now().Add(-time.Hour), c.now().Add(life))
+			}
+		})
+		if err := k.Enroll(t.Context(), enroll.NewToken()); err != nil || !k.Ready() {
+			t.Fatalf("a lost answer burns the token: %v", err)
+		}
+		asks := c.asks()
+		if len(asks) != 4 || asks[1].path != enroll.RenewPath || asks[3].at.Sub(asks[1].at) < 20*time.Second {
+			t.Errorf("asked %+v", asks)
+		}
+		c.say(func(w http.ResponseWriter, r *enroll.Request) {
+			reason := enroll.ReasonKey
+			if r.Token != "" {
+				reason = enroll.ReasonToken
+			}
+			problem(w, http.StatusForbidden, reason)
+		})
+		err := k.Enroll(t.Context(), enroll.NewToken())
+		if refusal := new(enroll.Problem); !errors.As(err, &refusal) || refusal.Reason != enroll.ReasonToken {
+			t.Errorf("%v, want what the token was refused for", err)
+		}
+	})
+}
+
+// TestFullFlash: a renewed certificate that flash does not take is used, and written once there is room.
+func TestFullFlash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(t)
+		k := newCar(t, c, nil)
+		if err := k.Enroll(t.Context(), enroll.NewToken()); err != nil {
+			t.Fatal(err)
+		}
+		old := k.shown(t)
+		blocked := filepath.Join(k.dir, chainFile+".tmp")
+		if err := os.Mkdir(blocked, 0o700); err != nil { // nothing is written any more
+			t.Fatal(err)
+		}
+		defer k.run(t)()
+		time.Sleep(life)
+		synctest.Wait()
+		renewed := k.shown(t)
+		if renewed == old || !k.Ready() {
+			t.Fatal("a renewed certificate is dropped where flash takes nothing")
+		}
+		if err := os.Remove(blocked); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lookEvery)
+		synctest.Wait()
+		kept := must(readChain(k.dir))
+		if !bytes.Equal(kept.Chain[0], renewed.Certificate[0]) {
+			t.Error("it is not written once there is room")
+		}
+	})
+}
+
+// TestEnrolmentOfARunningCar: the vehicle was enrolled anew while the keeper waits for an operator. It goes by the new certificate within a
+// minute, whether it waits after a refusal or for the next renewal.
+func TestEnrolmentOfARunningCar(t *testing.T) {
+	for _, refused := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCollector(t)
+			k := newCar(t, c, nil)
+			if err := k.Enroll(t.Context(), enroll.NewToken()); err != nil {
+				t.Fatal(err)
+			}
+			defer k.run(t)()
+			if refused {
+				c.refuse(enroll.ReasonKey, http.StatusForbidden, "")
+				time.Sleep(life)
+				synctest.Wait()
+				if k.Ready() {
+					t.Fatal("it is ready although it is refused")
+				}
+			}
+			other := &car{collector: c, device: k.device, dir: k.dir}
+			other.open(t, nil)
+			c.say(nil)
+			if err := other.Enroll(t.Context(), enroll.NewToken()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if !k.Ready() || !bytes.Equal(k.shown(t).Certificate[0], other.shown(t).Certificate[0]) {
+				t.Errorf("refused before: %t: the new certificate is not used after a minute", refused)
+			}
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if k.changed == 0 {
+				t.Error("nobody is told")
+			}
+		})
 	}
 }
 

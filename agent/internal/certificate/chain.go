@@ -63,6 +63,22 @@ func encodeChain(a *enroll.Answer) (text []byte) {
 	return text
 }
 
+// stat returns what tells one chain on flash from another, nil where there is none.
+func stat(dir string) os.FileInfo {
+	info, err := os.Stat(filepath.Join(dir, chainFile))
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+func same(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
 // writeChain replaces the chain in dir; the new one is on flash when it returns, and the old one stays when it fails.
 func writeChain(dir string, a *enroll.Answer) error {
 	if err := replace(dir, encodeChain(a)); err != nil {

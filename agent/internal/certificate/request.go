@@ -16,24 +16,56 @@ import (
 	"rawstone/pkg/enroll"
 )
 
-// Enroll gets the first certificate, or one in place of one that is no longer renewed, with the token of the vehicle's registration. An
+// The bounds of what Enroll waits when it is told to.
+const (
+	maxAsked = 3
+	maxAfter = 30 * time.Second
+)
+
+// Enroll gets the first certificate, or one in place of one that is no longer renewed, with the token of the vehicle's registration. Where
+// the token is used up it may have been by this device key, whose answer was lost: then the key gets its certificate without it. An
 // error that wraps *enroll.Problem is the collector's refusal. It can be repeated.
 func (k *Keeper) Enroll(ctx context.Context, token string) error {
-	if _, err := k.get(ctx, enroll.EnrolPath, token); err != nil {
+	err := k.insist(ctx, enroll.EnrolPath, token)
+	if refusal := new(enroll.Problem); errors.As(err, &refusal) && refusal.Reason == enroll.ReasonToken {
+		if again := k.insist(ctx, enroll.RenewPath, ""); again == nil {
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cannot enrol: %w", err)
 	}
+	if k.unsaved != nil {
+		return errors.New("cannot enrol: the certificate cannot be kept; make room on flash and enrol again with the same token")
+	}
 	return nil
+}
+
+// insist asks again while the collector is busy and says for how little time.
+func (k *Keeper) insist(ctx context.Context, path, token string) error {
+	for asked := 1; ; asked++ {
+		after, err := k.get(ctx, path, token)
+		refusal := new(enroll.Problem)
+		if !errors.As(err, &refusal) || refusal.Reason != enroll.ReasonBusy || after == 0 || after > maxAfter || asked == maxAsked {
+			return err
+		}
+		k.sleep(ctx, after, nil)
+		if ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // get asks for a certificate and goes by it. after is how long the collector asks to be left alone, where it refuses.
 func (k *Keeper) get(ctx context.Context, path, token string) (after time.Duration, err error) {
 	answer, leaf, after, err := k.ask(ctx, path, token)
-	if err == nil {
-		err = writeChain(k.cfg.Dir, answer)
-	}
 	outcome := outcomeFailed
 	if refusal := new(enroll.Problem); err == nil {
 		outcome = outcomeTaken
+		if err := k.save(answer); err != nil {
+			// What keeps the car connected is not thrown away because flash is full.
+			k.log.Error("client certificate is used and not on flash; it is written as soon as there is room", "error", err)
+		}
 		k.adopt(answer, leaf, time.Now())
 		k.log.Info("client certificate taken", "until", leaf.NotAfter)
 	} else if errors.As(err, &refusal) {

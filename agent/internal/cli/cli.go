@@ -25,7 +25,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Short:   "Prove driving thresholds and report noised usage from inside the car",
 		Version: daemon.Version,
 	}
-	root.AddCommand(newRun(), newEnroll(), newCheckConfig(), newJournal(), newStatus(), newDecode())
+	root.AddCommand(newRun(), newEnroll(), newCheckConfig(), newJournal(), newReceipts(), newStatus(), newDecode())
 	return command.Main(root, args, stdout, stderr)
 }
 
@@ -58,7 +58,8 @@ func newEnroll() *cobra.Command {
 		Use:   "enroll --config FILE --token-file FILE",
 		Short: "Make the vehicle's device key and get its client certificate with the token of its registration",
 		Long: `Make the vehicle's device key, unless it is there, and get its first client certificate with the token that
-"collector vehicle add" or "collector vehicle token" printed; - is standard input. It can be repeated. Restart an agent that runs.`,
+"collector vehicle add" or "collector vehicle token" printed; - is standard input. It can be repeated. An agent that runs goes by the new
+certificate within a minute; after the device key was replaced it must be restarted.`,
 		Example: "  agent enroll --config agent.yaml --token-file CAR1.token",
 		Args:    cobra.NoArgs,
 	}

@@ -14,7 +14,8 @@
 // process has open, or that does not open for want of space, memory or descriptors, is never set aside.
 //
 // The package refuses to repair records and to write where the file system has too little room: Badger writes to mapped files, and
-// a full disk under those ends the process.
+// a full disk under those ends the process. Growing stops first (Room), while there is room for receipts and for what frees some; for
+// those a Store also holds a file beside its directory that it gives up when others have filled the disk to the brim.
 package flash
 
 import (
@@ -37,7 +38,10 @@ type Config struct {
 }
 
 // Open opens or makes the store. Its writes are on flash when they return.
-func Open(cfg Config) (*badger.DB, error) {
+func Open(cfg Config) (*badger.DB, error) { return openBadger(cfg, false) }
+
+// openBadger opens the store; held says that the caller holds the directory's lock.
+func openBadger(cfg Config, held bool) (*badger.DB, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("cannot open flash store: no directory given")
 	}
@@ -46,6 +50,7 @@ func Open(cfg Config) (*badger.DB, error) {
 	}
 	opts := badger.DefaultOptions(cfg.Dir).
 		WithLogger(logger{cfg.Logger}).
+		WithBypassLockGuard(held).
 		WithSyncWrites(true).
 		WithMemTableSize(2 << 20).
 		WithNumMemtables(1).

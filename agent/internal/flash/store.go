@@ -18,7 +18,8 @@ import (
 	"rawstone/agent/internal/flash/internal/witness"
 )
 
-// DefaultReserve is the room in bytes without which nothing is written: Badger's next log, and the tables of a compaction.
+// DefaultReserve is the room in bytes without which a store does not grow. A quarter of it must be left for every commit: Badger's next log,
+// and the table that it is flushed to.
 const DefaultReserve = 16 << 20
 
 // countKey holds the number of commits. Keys under "flash/" are the store's own.
@@ -29,9 +30,11 @@ var ErrNoRoom = errors.New("the file system is nearly full; free some of it")
 
 // StoreConfig says where a store lives that may begin anew.
 type StoreConfig struct {
-	// Dir is the store's directory; it is made when missing. What is set aside lies beside it as Dir.damaged-TIME. Required.
+	// Dir is the store's directory; it is made when missing. What is set aside lies beside it as Dir.damaged-TIME, the ballast as
+	// Dir.ballast. Required.
 	Dir string
-	// Reserve is the room in bytes that must be left on the file system; 0 means DefaultReserve.
+	// Reserve is the room in bytes that growth must leave on the file system; 0 means DefaultReserve. Commits leave a quarter of it, and
+	// half as much lies in the ballast.
 	Reserve uint64
 	// Now names what is set aside; nil means time.Now.
 	Now func() time.Time
@@ -71,6 +74,7 @@ type Store struct {
 	*badger.DB
 	dir     string
 	reserve uint64
+	free    func() error // lets go of the directory
 
 	mu      sync.Mutex
 	commits uint64
@@ -127,7 +131,7 @@ func openStore(cfg StoreConfig) (*Store, Finding, error) {
 	return s, Finding{Aside: aside, Reason: err.Error(), Damaged: true}, nil
 }
 
-// makeRoom gives up what was set aside where the file system is nearly full.
+// makeRoom gives up what was set aside where the file system is nearly full, and then the ballast.
 func makeRoom(cfg StoreConfig) error {
 	parent := filepath.Dir(cfg.Dir)
 	if free, err := space(parent); err != nil || free >= cfg.Reserve {
@@ -136,10 +140,7 @@ func makeRoom(cfg StoreConfig) error {
 	if err := prune(cfg.Dir, "", 0, 0); err != nil {
 		return err
 	}
-	if free, err := space(parent); err != nil || free >= cfg.Reserve {
-		return err
-	}
-	return ErrNoRoom
+	return spare(cfg.Dir, parent, cfg.Reserve)
 }
 
 // try opens the store as it is.
@@ -151,9 +152,19 @@ func try(cfg StoreConfig) (*Store, Finding, error) {
 	if err != nil {
 		return nil, Finding{}, err
 	}
+	s, f, err := tryHeld(cfg)
+	if err != nil {
+		return nil, Finding{}, errors.Join(err, free())
+	}
+	s.free = free
+	return s, f, nil
+}
+
+// tryHeld does it while nobody else can: from the first look into the files until the store is closed.
+func tryHeld(cfg StoreConfig) (*Store, Finding, error) {
 	last, witnessed := witness.Read(cfg.Dir)
 	found, err := witness.Examine(cfg.Dir, last, witnessed)
-	if err := errors.Join(err, free()); err != nil {
+	if err != nil {
 		return nil, Finding{}, err
 	}
 	if found.Strays > 0 {
@@ -161,7 +172,7 @@ func try(cfg StoreConfig) (*Store, Finding, error) {
 	}
 	s := &Store{dir: cfg.Dir, reserve: cfg.Reserve}
 	err = witness.Contain(func() (err error) {
-		s.DB, err = Open(Config{Dir: cfg.Dir, Logger: cfg.Logger})
+		s.DB, err = openBadger(Config{Dir: cfg.Dir, Logger: cfg.Logger}, true)
 		return err
 	})
 	if err != nil {
@@ -221,10 +232,8 @@ func countOf(db *badger.DB) (n uint64, err error) {
 func (s *Store) Update(fn func(*badger.Txn) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if free, err := space(s.dir); err != nil {
+	if err := spare(s.dir, s.dir, s.reserve); err != nil {
 		return err
-	} else if free < s.reserve {
-		return fmt.Errorf("%w: %d bytes are left, want %d", ErrNoRoom, free, s.reserve)
 	}
 	next := s.commits + 1
 	err := s.DB.Update(func(txn *badger.Txn) error {
@@ -244,7 +253,19 @@ func (s *Store) Update(fn func(*badger.Txn) error) error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.DB.Close(), s.witness.Close())
+	return errors.Join(s.DB.Close(), s.witness.Close(), s.free())
+}
+
+// Room says with ErrNoRoom that the store must not grow: whoever adds what can wait asks first. What records an answer, frees room or
+// is small need not.
+func (s *Store) Room() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free, err := space(s.dir)
+	if err == nil && free < s.reserve {
+		err = fmt.Errorf("%w: %d bytes are left, want %d", ErrNoRoom, free, s.reserve)
+	}
+	return err
 }
 
 // register tells of damage. What was set aside is counted where it lies, so that a restart does not hide it.

@@ -111,6 +111,102 @@ func TestFullFileSystemLosesNothing(t *testing.T) {
 	}
 }
 
+// On a disk that others have filled, the store takes receipts and frees, and does not grow; it opens there, too.
+func TestFullDiskTakesWhatFreesRoom(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	mount := t.TempDir()
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=64m"); err != nil {
+		t.Skip("cannot mount a small file system: ", err)
+	}
+	defer syscall.Unmount(mount, syscall.MNT_DETACH)
+	cfg := storeConfig(filepath.Join(mount, "s"))
+	cfg.Reserve = DefaultReserve
+	s, _, err := OpenStore(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if err := errors.Join(s.Room(), putRecord(s, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func() {
+		t.Helper()
+		f, err := os.OpenFile(filepath.Join(mount, "filler"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for block := make([]byte, 1<<16); ; {
+			if _, err := f.Write(block); err != nil {
+				break
+			}
+		}
+		if free, err := space(mount); err != nil || free != 0 {
+			t.Fatalf("%d bytes left, %v", free, err)
+		}
+	}
+	fill()
+	if err := s.Room(); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("a store on a full disk may grow: %v", err)
+	}
+	for i := range 50 {
+		if err := s.Update(func(txn *badger.Txn) error { return txn.Delete(recordKey(99 - i)) }); err != nil {
+			t.Fatalf("freeing %d on a full disk: %v", i, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err = OpenStore(cfg); err != nil {
+		t.Fatalf("the store does not open on a full disk: %v", err)
+	}
+	if n := check(t, s, 100); n != 50 {
+		t.Errorf("%d records, want 50", n)
+	}
+	fill() // the ballast is gone
+	if err := putRecord(s, 50); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("writes where nothing is left: %v", err)
+	}
+	if err := os.Remove(filepath.Join(mount, "filler")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Room(), putRecord(s, 50)); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(cfg.Dir + ballastSuffix); err != nil || info.Size() != DefaultReserve/2 {
+		t.Errorf("the ballast is not taken in again: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nobody else gets at the files between the first look at them and the close.
+func TestStoreIsHeldUntilItIsClosed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s, _ := openAt(t, dir)
+	// Badger's own lock would be one of another open file; the store's is held before Badger comes and after it has gone.
+	if s.free == nil || !s.DB.Opts().BypassLockGuard {
+		t.Error("the store's lock is not its own")
+	}
+	if _, err := hold(dir); !errors.Is(err, syscall.EWOULDBLOCK) {
+		t.Errorf("held twice: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	free, err := hold(dir)
+	if err != nil {
+		t.Fatalf("still held: %v", err)
+	}
+	if err := free(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A place that is not a store, such as one whose directory has become a file, is set aside; three of them are kept.
 func TestSetAsideIsBoundedAndTold(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")

@@ -45,7 +45,7 @@ func (s *Sealer) claimReceipt(body []byte, r *wire.Receipt, signed []byte) error
 		return err
 	}
 	if r.Accepted {
-		err = s.archive.CommitReceipt(c.ECU, c.To.Seq, r.Submission, signed, func(st *archive.State) { verdict.Accept(st, c.To, r) })
+		err = s.archive.CommitReceipt(verdict.Kept(c, r, signed, s.cfg.Rules().Policies, s.cfg.Clock.Now()), func(st *archive.State) { verdict.Accept(st, c.To, r) })
 	} else {
 		if c.ECU != s.ecu && r.Reason == wire.ReasonRevoked { // it ends after the hand-over: what ends before counts
 			err = s.archive.Bound(c.ECU, c.To.Seq)

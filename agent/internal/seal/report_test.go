@@ -1,21 +1,20 @@
 package seal
 
 import (
-	"bytes"
 	"context"
 	"crypto"
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/pkg/claim"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -230,13 +229,10 @@ func TestReceiptAndOpeningsAreKept(t *testing.T) {
 	c := w.col.claims[0]
 	b := must(c.Encode())
 	id := wire.ID(b)
-	w.setBytes(append(binary.BigEndian.AppendUint64(w.prefix(receiptPrefix), c.To.Seq), id[:]...), func(kept []byte) []byte {
-		sum := crc32.Checksum([]byte("signed"), crc32.MakeTable(crc32.Castagnoli))
-		if want := append(binary.BigEndian.AppendUint32(nil, sum), "signed"...); !bytes.Equal(kept, want) {
-			t.Errorf("kept receipt %q, want %q", kept, want)
-		}
-		return kept
-	})
+	want := []archive.Receipt{{ECU: w.ecu.pub.ID(), Seq: c.To.Seq, Claim: id, Signed: []byte("signed"), Came: w.now.Truncate(time.Second).UTC(), Kinds: []string{terms.KindMileage}}}
+	if d := cmp.Diff(want, must(w.sealer.Archive().Receipts())); d != "" {
+		t.Errorf("kept receipts (-want +got):\n%s", d)
+	}
 	for _, m := range w.archived() {
 		if claim.Commit(m.Opening) != m.Snapshot.Commitment {
 			t.Error("an opening is lost")

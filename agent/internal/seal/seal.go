@@ -190,15 +190,13 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if s.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	s.cadence, err = dispatch.New(dispatch.Config{EveryDays: cfg.EveryDays, MaxDelay: cfg.MaxDelay, Timing: cfg.Clock.Timing})
-	if err != nil {
+	if s.cadence, err = dispatch.New(dispatch.Config{EveryDays: cfg.EveryDays, MaxDelay: cfg.MaxDelay, Timing: cfg.Clock.Timing}); err != nil {
 		return nil, err
 	}
-	s.reports, err = report.New(report.Config{
+	if s.reports, err = report.New(report.Config{
 		Vehicle: cfg.Vehicle, Charter: cfg.Charter, CharterID: cfg.CharterID,
 		Families: cfg.Families, Device: cfg.Device, Budget: cfg.Budget, Usage: cfg.Usage,
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
 	if s.asker, err = resend.New(resend.Config{Request: s.request, Wait: cfg.ResendWait, Now: cfg.Clock.Now}); err != nil {
@@ -223,6 +221,9 @@ func newSealer(cfg Config) (*Sealer, error) {
 	}
 	return s, nil
 }
+
+// Archive is for whoever has its receipts proven and frees them.
+func (s *Sealer) Archive() *archive.Archive { return s.archive }
 
 func (s *Sealer) damaged(err error) {
 	s.metrics.damaged.Inc()

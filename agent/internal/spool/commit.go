@@ -78,14 +78,19 @@ func (s *Spool) commit(group []staged) (dropped []wire.Hash, err error) {
 		s.metrics.refused.Inc()
 		return nil, fmt.Errorf("cannot keep submission: %w", err)
 	}
+	if grown, ok := s.db.(interface{ Room() error }); ok && len(victims) == 0 {
+		if err := grown.Room(); err != nil {
+			return nil, fmt.Errorf("cannot keep submission: %w", err)
+		}
+	}
 	err = s.db.Update(func(txn *badger.Txn) error {
 		for _, v := range victims {
-			if err := txn.Delete(key(v.order)); err != nil {
+			if err := txn.Delete([]byte(v.key)); err != nil {
 				return err
 			}
 		}
 		for i, g := range group {
-			if err := txn.Set(key(s.next+uint64(i)), g.value); err != nil {
+			if err := txn.Set([]byte(key(s.next+uint64(i))), g.value); err != nil {
 				return err
 			}
 		}
@@ -94,13 +99,15 @@ func (s *Spool) commit(group []staged) (dropped []wire.Hash, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot keep submission: %w", err)
 	}
+	s.remove(victims)
 	for _, v := range victims {
-		s.remove(s.find(v.id))
-		dropped = append(dropped, v.id)
-		s.metrics.dropped.Inc()
+		if v.kind != "" {
+			dropped = append(dropped, v.id)
+			s.metrics.dropped.Inc()
+		}
 	}
 	for _, g := range group {
-		s.add(s.next, g.item, len(g.value))
+		s.add(key(s.next), g.item, len(g.value))
 		s.next++
 	}
 	s.wake()
@@ -117,20 +124,18 @@ func (s *Spool) FreeAll(ids ...wire.Hash) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := make(map[wire.Hash]bool)
-	var orders []uint64
+	var gone []entry
 	for _, id := range ids {
-		if i := s.find(id); i >= 0 && !gone[id] {
-			gone[id] = true
-			orders = append(orders, s.entries[i].order)
+		if i := s.find(id); i >= 0 {
+			gone = append(gone, s.entries[i])
 		}
 	}
-	if len(orders) == 0 {
+	if len(gone) == 0 {
 		return nil
 	}
 	err := s.db.Update(func(txn *badger.Txn) error {
-		for _, order := range orders {
-			if err := txn.Delete(key(order)); err != nil {
+		for _, e := range gone {
+			if err := txn.Delete([]byte(e.key)); err != nil {
 				return err
 			}
 		}
@@ -139,12 +144,7 @@ func (s *Spool) FreeAll(ids ...wire.Hash) error {
 	if err != nil {
 		return fmt.Errorf("cannot free submission: %w", err)
 	}
-	s.entries = slices.DeleteFunc(s.entries, func(e entry) bool {
-		if gone[e.id] {
-			s.used -= e.size
-		}
-		return gone[e.id]
-	})
+	s.remove(gone)
 	s.wake()
 	return nil
 }
@@ -162,7 +162,7 @@ func (s *Spool) Postpone(kind wire.Kind, except wire.Hash, due time.Time) error 
 		}
 		err := s.db.Update(func(txn *badger.Txn) error {
 			for n, i := range moved {
-				if err := txn.Set(key(s.entries[i].order), values[n]); err != nil {
+				if err := txn.Set([]byte(s.entries[i].key), values[n]); err != nil {
 					return err
 				}
 			}

@@ -8,7 +8,7 @@
 //
 // The package never looks inside a submission and must not learn how: it may not import can, trip or dp. It decides neither what
 // is sent nor whether an answer is good. It does not repair: a record whose checksum fails is reported, counted and passed over,
-// and stays where it is for a workshop to look at.
+// and stays where it is for a workshop to look at, within the bound, until its room is needed.
 package spool
 
 import (
@@ -73,13 +73,13 @@ type Item struct {
 	Bytes        []byte
 }
 
-// entry is what memory keeps of a record.
+// entry is what memory keeps of a record. One without a kind is damaged: it only takes room.
 type entry struct {
-	order uint64
-	id    wire.Hash
-	kind  wire.Kind
-	due   time.Time
-	size  int64
+	key  string
+	id   wire.Hash
+	kind wire.Kind
+	due  time.Time
+	size int64
 }
 
 // Spool is an open spool. It is safe for concurrent use.
@@ -130,42 +130,57 @@ func (s *Spool) load() error {
 		it := txn.NewIterator(opts)
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
-			k := it.Item().Key()
+			record := it.Item()
+			k := string(record.Key())
 			if len(k) != len(prefix)+8 {
-				s.corrupt(errors.New("its key has a wrong length"))
+				s.addDamaged(k, record.ValueSize(), errors.New("its key has a wrong length"))
 				continue
 			}
-			order := binary.BigEndian.Uint64(k[len(prefix):])
-			s.next = max(s.next, order+1)
-			value, err := it.Item().ValueCopy(nil)
+			s.next = max(s.next, binary.BigEndian.Uint64([]byte(k[len(prefix):]))+1)
+			value, err := record.ValueCopy(nil)
 			if err != nil {
-				s.corrupt(err)
+				s.addDamaged(k, record.ValueSize(), err)
 				continue
 			}
 			item, err := decodeRecord(value)
 			if err != nil {
-				s.corrupt(err)
+				s.addDamaged(k, record.ValueSize(), err)
 				continue
 			}
-			s.add(order, item, len(value))
+			s.add(k, item, len(value))
 		}
 		return nil
 	})
 }
 
-func (s *Spool) add(order uint64, item Item, size int) {
-	e := entry{order: order, id: item.ID, kind: item.Kind, due: item.Due, size: int64(len(prefix) + 8 + size)}
+func (s *Spool) add(key string, item Item, size int) {
+	e := entry{key: key, id: item.ID, kind: item.Kind, due: item.Due, size: int64(len(key) + size)}
 	s.entries = append(s.entries, e)
 	s.used += e.size
 }
 
-func (s *Spool) remove(i int) {
-	s.used -= s.entries[i].size
-	s.entries = slices.Delete(s.entries, i, i+1)
+func (s *Spool) addDamaged(key string, size int64, err error) {
+	s.corrupt(err)
+	s.entries = append(s.entries, entry{key: key, size: int64(len(key)) + size})
+	s.used += int64(len(key)) + size
+}
+
+// remove takes entries off that are no longer on flash.
+func (s *Spool) remove(gone []entry) {
+	keys := make(map[string]bool, len(gone))
+	for _, e := range gone {
+		keys[e.key] = true
+	}
+	s.entries = slices.DeleteFunc(s.entries, func(e entry) bool {
+		if keys[e.key] {
+			s.used -= e.size
+		}
+		return keys[e.key]
+	})
 }
 
 func (s *Spool) find(id wire.Hash) int {
-	return slices.IndexFunc(s.entries, func(e entry) bool { return e.id == id })
+	return slices.IndexFunc(s.entries, func(e entry) bool { return e.id == id && e.kind != "" })
 }
 
 func (s *Spool) corrupt(err error) {
@@ -173,17 +188,19 @@ func (s *Spool) corrupt(err error) {
 	s.log.Warn("spool record is damaged and passed over", "error", err)
 }
 
-// room names the reports, oldest first, that must go so that need more bytes fit.
+// room names what must go so that need more bytes fit: damaged records, then the oldest reports.
 func (s *Spool) room(need int64) ([]entry, error) {
 	var victims []entry
 	free := s.max - s.used
-	for _, e := range s.entries {
-		if free >= need {
-			break
-		}
-		if e.kind == wire.KindReport {
-			victims = append(victims, e)
-			free += e.size
+	for _, kind := range []wire.Kind{"", wire.KindReport} {
+		for _, e := range s.entries {
+			if free >= need {
+				break
+			}
+			if e.kind == kind {
+				victims = append(victims, e)
+				free += e.size
+			}
 		}
 	}
 	if free < need {
@@ -211,16 +228,14 @@ func (s *Spool) Get(id wire.Hash) (Item, bool, error) {
 func (s *Spool) Next(kind wire.Kind, now time.Time) (id wire.Hash, b []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := 0; i < len(s.entries); {
-		e := s.entries[i]
+	for i, e := range s.entries {
 		if e.kind != kind || e.due.After(now) {
-			i++
 			continue
 		}
 		item, err := s.read(e)
 		if err != nil {
 			s.corrupt(err)
-			s.remove(i)
+			s.entries[i].kind = ""
 			continue
 		}
 		return item.ID, item.Bytes, true
@@ -233,7 +248,7 @@ func (s *Spool) NextDue() (due time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.entries {
-		if !ok || e.due.Before(due) {
+		if e.kind != "" && (!ok || e.due.Before(due)) {
 			due, ok = e.due, true
 		}
 	}
@@ -260,11 +275,16 @@ func (s *Spool) Has(id wire.Hash) bool {
 	return s.find(id) >= 0
 }
 
-// Depth returns the number of submissions and their size on flash in bytes.
+// Depth returns the number of submissions and the size on flash in bytes, damaged records included.
 func (s *Spool) Depth() (items int, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.entries), s.used
+	for _, e := range s.entries {
+		if e.kind != "" {
+			items++
+		}
+	}
+	return items, s.used
 }
 
 // Changed receives after the contents have changed. It has one reader.
@@ -281,7 +301,7 @@ func (s *Spool) wake() {
 func (s *Spool) read(e entry) (Item, error) {
 	var item Item
 	err := s.db.View(func(txn *badger.Txn) error {
-		record, err := txn.Get(key(e.order))
+		record, err := txn.Get([]byte(e.key))
 		if err != nil {
 			return err
 		}
@@ -296,4 +316,4 @@ func (s *Spool) read(e entry) (Item, error) {
 	return item, err
 }
 
-func key(order uint64) []byte { return binary.BigEndian.AppendUint64([]byte(prefix), order) }
+func key(order uint64) string { return string(binary.BigEndian.AppendUint64([]byte(prefix), order)) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -208,7 +209,7 @@ func TestOpenRefuses(t *testing.T) {
 func damage(t *testing.T, db *badger.DB, order uint64, at int) {
 	t.Helper()
 	err := db.Update(func(txn *badger.Txn) error {
-		record, err := txn.Get(key(order))
+		record, err := txn.Get([]byte(key(order)))
 		if err != nil {
 			return err
 		}
@@ -220,7 +221,7 @@ func damage(t *testing.T, db *badger.DB, order uint64, at int) {
 			at += len(b)
 		}
 		b[at] ^= 1
-		return txn.Set(key(order), b)
+		return txn.Set([]byte(key(order)), b)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +250,82 @@ func TestDamagedRecordsArePassedOver(t *testing.T) {
 				t.Errorf("%v damaged records counted at open", n)
 			}
 		})
+	}
+}
+
+// TestDamagedRecordsCountAndGoFirst: what cannot be read takes room all the same, found at the opening or later, and gives it up before a
+// report must.
+func TestDamagedRecordsCountAndGoFirst(t *testing.T) {
+	db := openDB(t, t.TempDir())
+	s := open(t, db, MinMaxBytes)
+	text := strings.Repeat("x", MaxItemLen-100)
+	put(t, s, wire.KindReport, "a"+text, epoch)
+	put(t, s, wire.KindClaim, "b"+text, epoch)
+	kept := put(t, s, wire.KindReport, "c"+text, epoch)
+	_, full := s.Depth()
+	damage(t, db, 0, 20)
+	damage(t, db, 1, 20)
+	err := db.Update(func(txn *badger.Txn) error { return txn.Set([]byte(prefix+"odd"), []byte("record")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s.Next(wire.KindReport, epoch)
+		s.Next(wire.KindClaim, epoch)
+		if n, b := s.Depth(); n != 1 || b < full {
+			t.Errorf("%d submissions, %d bytes; want 1 and all of %d", n, b, full)
+		}
+		if due, ok := s.NextDue(); !ok || !due.Equal(epoch) {
+			t.Errorf("next due %v, %v", due, ok)
+		}
+		s = open(t, db, MinMaxBytes)
+	}
+	for _, c := range []string{"d", "e", "f"} {
+		_, dropped, err := s.Put(wire.KindClaim, []byte(c+text), epoch, epoch)
+		if err != nil || len(dropped) != 0 || !s.Has(kept) {
+			t.Fatalf("%s: %v dropped, %v", c, dropped, err)
+		}
+	}
+	n := 0
+	err = db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			n++
+		}
+		return nil
+	})
+	if items, size := s.Depth(); err != nil || items != 4 || n > 5 || size > MinMaxBytes {
+		t.Errorf("%d submissions of %d bytes, %d records, %v", items, size, n, err)
+	}
+}
+
+// A cramped store is one whose file system is nearly full.
+type cramped struct {
+	*badger.DB
+	err error
+}
+
+func (c *cramped) Room() error { return c.err }
+
+// TestNearlyFullFileSystem: what is new waits, what frees and postpones does not.
+func TestNearlyFullFileSystem(t *testing.T) {
+	db := &cramped{DB: openDB(t, t.TempDir())}
+	s, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := put(t, s, wire.KindReport, "first", epoch)
+	put(t, s, wire.KindReport, "second", epoch)
+	db.err = errors.New("no room")
+	if _, _, err := s.Put(wire.KindClaim, []byte("third"), epoch, epoch); !errors.Is(err, db.err) {
+		t.Errorf("kept where there is no room: %v", err)
+	}
+	if err := errors.Join(s.Postpone(wire.KindReport, first, epoch.Add(time.Hour)), s.Free(first)); err != nil {
+		t.Error(err)
+	}
+	if due, ok := s.NextDue(); !ok || !due.Equal(epoch.Add(time.Hour)) || s.Has(first) {
+		t.Errorf("next due %v, %v", due, ok)
 	}
 }
 

@@ -1,8 +1,10 @@
 // Package status shows, on the car's loopback, what the agent is doing: Prometheus metrics at /metrics, one JSON document for the
-// driver's display at /status, everything that left the car at /journal, and /healthz.
+// driver's display at /status, everything that left the car at /journal, the receipts without a proof at /receipts and /receipts/export,
+// and /healthz.
 //
 // It reads and never changes anything: every path answers GET and HEAD only. Nothing it shows names the vehicle or tells a
-// counter, a position or a usage value; the journal tells what the submissions told. It refuses to listen anywhere but on loopback, since whoever asks is not known.
+// counter, a position or a usage value, but for the receipts that are exported, which the collector has signed with the vehicle's name; the
+// journal tells what the submissions told. It refuses to listen anywhere but on loopback, since whoever asks is not known.
 package status
 
 import (
@@ -51,6 +53,10 @@ type Snapshot struct {
 	CertificateProblem string    `json:"certificate_problem,omitempty"`
 	// LastReceipt is when the collector last answered.
 	LastReceipt *time.Time `json:"last_receipt,omitempty"`
+	// Unproven are the receipts of accepted claims whose credits are not proven to be in the public ledger.
+	Unproven Receipts `json:"receipts_without_proof"`
+	// Snapshots counts those of the ECU that are kept with the counters in them: they go once what was claimed from them is proven.
+	Snapshots int `json:"snapshots"`
 	// SpoolItems and SpoolBytes are what waits for a receipt.
 	SpoolItems int   `json:"spool_items"`
 	SpoolBytes int64 `json:"spool_bytes"`
@@ -66,6 +72,19 @@ type Snapshot struct {
 	Odometer []Doubt `json:"odometer_doubts,omitempty"`
 	// RSSBytes is the process's resident memory, 0 where the system does not tell.
 	RSSBytes int64 `json:"rss_bytes"`
+}
+
+// Receipts says how receipts without a proof stand.
+type Receipts struct {
+	// Count is how many there are, Oldest when the first of them came and AgeS its age in seconds.
+	Count  int       `json:"count"`
+	Oldest time.Time `json:"oldest,omitzero"`
+	AgeS   int64     `json:"oldest_age_s"`
+	// Overdue counts those that the collector was asked about in vain for longer than it promised, False those with a false proof.
+	Overdue int `json:"overdue"`
+	False   int `json:"false_proofs"`
+	// Remedy says what to do, empty where there is nothing.
+	Remedy string `json:"remedy,omitempty"`
 }
 
 // A Policy is one rule under which claims are made, or not.
@@ -105,6 +124,8 @@ type Config struct {
 	Healthy func() error
 	// Journal writes the driver's journal as JSON.
 	Journal func(io.Writer) error
+	// Receipts writes the receipts without a proof as JSON, Export the same with their bytes.
+	Receipts, Export func(io.Writer) error
 	// Registry holds the metrics of all rooms and gets this one's.
 	Registry *prometheus.Registry
 	Logger   *slog.Logger
@@ -118,8 +139,8 @@ type Status struct {
 
 // New registers the package's metrics and makes the handler.
 func New(cfg Config) (*Status, error) {
-	if cfg.Snapshot == nil || cfg.Healthy == nil || cfg.Journal == nil || cfg.Registry == nil || cfg.Logger == nil {
-		return nil, errors.New("cannot make status page: no snapshot, health, journal, registry or logger given")
+	if cfg.Snapshot == nil || cfg.Healthy == nil || cfg.Journal == nil || cfg.Receipts == nil || cfg.Export == nil || cfg.Registry == nil || cfg.Logger == nil {
+		return nil, errors.New("cannot make status page: no snapshot, health, journal, receipts, registry or logger given")
 	}
 	gauges := []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -137,12 +158,14 @@ func New(cfg Config) (*Status, error) {
 	s := &Status{cfg: cfg, mux: http.NewServeMux()}
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
 	s.mux.HandleFunc("GET /status", s.status)
-	s.mux.HandleFunc("GET /journal", s.journal)
+	for path, page := range map[string]func(io.Writer) error{"/journal": cfg.Journal, "/receipts": cfg.Receipts, "/receipts/export": cfg.Export} {
+		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { s.document(w, page) })
+	}
 	s.mux.HandleFunc("GET /healthz", s.health)
 	return s, nil
 }
 
-// ServeHTTP answers /metrics, /status, /journal and /healthz.
+// ServeHTTP answers /metrics, /status, /journal, /receipts, /receipts/export and /healthz.
 func (s *Status) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A page from elsewhere whose name was made to point here (DNS rebinding) asks under that name.
 	if !ownName(r.Host) {
@@ -173,9 +196,9 @@ func (s *Status) status(w http.ResponseWriter, _ *http.Request) {
 	s.writeJSON(w, append(b, '\n'))
 }
 
-func (s *Status) journal(w http.ResponseWriter, _ *http.Request) {
-	var b bytes.Buffer // the journal is bounded; a half-written answer would pass for a whole one
-	if err := s.cfg.Journal(&b); err != nil {
+func (s *Status) document(w http.ResponseWriter, page func(io.Writer) error) {
+	var b bytes.Buffer // what is kept is bounded; a half-written answer would pass for a whole one
+	if err := page(&b); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -28,6 +28,8 @@ func newStatus(t *testing.T, snapshot Snapshot, health error) *Status {
 			_, err := io.WriteString(w, "[]\n")
 			return err
 		},
+		Receipts: func(w io.Writer) error { _, err := io.WriteString(w, "[1]\n"); return err },
+		Export:   func(w io.Writer) error { _, err := io.WriteString(w, "{}\n"); return err },
 		Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -43,6 +45,18 @@ func get(t *testing.T, s *Status, method, path string) (int, string) {
 	r.Host = "127.0.0.1:8081"
 	s.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
+}
+
+func TestReceipts(t *testing.T) {
+	s := newStatus(t, Snapshot{Unproven: Receipts{Count: 2, AgeS: 90_000, Overdue: 1, Remedy: "export them"}}, nil)
+	for path, want := range map[string]string{"/receipts": "[1]", "/receipts/export": "{}", "/status": `"oldest_age_s": 90000`} {
+		if code, body := get(t, s, http.MethodGet, path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s, want %s", path, code, body, want)
+		}
+		if code, _ := get(t, s, http.MethodPost, path); code != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, code)
+		}
+	}
 }
 
 func TestPages(t *testing.T) {

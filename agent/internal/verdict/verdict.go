@@ -35,6 +35,19 @@ func Accept(st *archive.State, to wire.Snapshot, r *wire.Receipt) {
 	st.Head, st.Refusals, st.Reason, st.Since = &head, 0, "", 0
 }
 
+// Kept returns the signed receipt of an accepted claim as it is kept, with the kinds of its credits as far as policies name them.
+func Kept(c *wire.Claim, r *wire.Receipt, signed []byte, policies []*terms.Policy, now time.Time) archive.Receipt {
+	kinds := make([]string, max(len(r.Credits), len(c.Proofs))) // a receipt with fewer credits than that is short
+	for _, p := range policies {
+		for i, credit := range r.Credits {
+			if credit.Policy == p.Serial {
+				kinds[i] = p.Kind
+			}
+		}
+	}
+	return archive.Receipt{ECU: c.ECU, Seq: c.To.Seq, Claim: r.Submission, Signed: signed, Came: now, Kinds: kinds}
+}
+
 // Refuse notes a refused claim: where to begin next, and whether claims wait, which st.Reason then tells.
 func Refuse(st *archive.State, r *wire.Receipt, now time.Time) {
 	st.Refusals = min(st.Refusals+1, 1<<16)
@@ -42,6 +55,7 @@ func Refuse(st *archive.State, r *wire.Receipt, now time.Time) {
 	if rebase {
 		head := *r.Head
 		st.Head = &head
+		st.Spent = min(st.Spent, head.Seq) // the ECU's repetition is wanted again
 	}
 	if rebase && st.Refusals <= MaxRebases {
 		st.Reason, st.Since = "", 0
@@ -116,6 +130,8 @@ func Remedy(r wire.Reason) string {
 		return "the data charter on this car is out of date; update it"
 	case wire.ReasonEpoch:
 		return "the vehicle has already reported for that time"
+	case wire.ReasonMalformed, wire.ReasonSignature, wire.ReasonProof:
+		return "the agent made something the collector cannot accept; update the agent"
 	}
-	return "the agent made something the collector cannot accept; update the agent"
+	return "" // for no reason of package wire
 }

@@ -1,4 +1,4 @@
-// Package balance keeps, among the collector's records, what accounts have earned: their milli-stones up to the drop that is settled, and
+// Package balance keeps, among the collector's records, accounts and what they have earned: their milli-stones up to the drop that is settled, and
 // reads the kilometres by which drops are drawn.
 //
 // Balances follow from the ledger and can be made anew from it. They move together with the settled drop, or not at all, so that no drop
@@ -7,6 +7,7 @@ package balance
 
 import (
 	"context"
+	"crypto/rand"
 
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/firewall"
@@ -16,7 +17,7 @@ type statement = firewall.Statement
 
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
-	return []firewall.Statement{weights(), settled(), settleDrops(), addGain(), balance()}
+	return []firewall.Statement{addAccount(), hasAccount(), weights(), settled(), settleDrops(), addGain(), balance()}
 }
 
 // A Book is the balances within one transaction.
@@ -24,6 +25,27 @@ type Book struct{ tx *database.Tx }
 
 // In returns the balances as a transaction sees them.
 func In(tx *database.Tx) Book { return Book{tx} }
+
+// AddAccount adds an account with a fresh random secret.
+func (b Book) AddAccount(ctx context.Context, id string) error {
+	var secret [32]byte
+	rand.Read(secret[:])
+	return b.tx.ExecOne(ctx, addAccount(), id, secret[:])
+}
+
+func addAccount() statement {
+	return statement{Name: "add account", Roles: firewall.Admin, SQL: `INSERT INTO accounts (id, secret) VALUES ($1, $2)`}
+}
+
+// HasAccount reports whether there is an account of that name.
+func (b Book) HasAccount(ctx context.Context, id string) (has bool, err error) {
+	err = b.tx.Get(ctx, hasAccount(), []any{id}, database.Flag(&has))
+	return has, err
+}
+
+func hasAccount() statement {
+	return statement{Name: "read account", Roles: firewall.Admin, SQL: `SELECT count(*) FROM accounts WHERE id = $1`}
+}
 
 // A Weight is an account's kilometres over some days.
 type Weight struct {

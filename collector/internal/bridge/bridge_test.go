@@ -3,8 +3,10 @@ package bridge
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,11 +89,14 @@ func TestAckAfterCustody(t *testing.T) {
 		result <- func() error {
 			publish(c, 1, false, "one")
 			w.eventually("it is looked up", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.asked > 0 })
-			if err := c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 				return err
 			}
+			// Nothing comes, and the bridge is still there to send it.
 			if id, err := acked(c); err == nil {
 				return errors.New("acknowledged before it was queued: " + strconv.Itoa(int(id)))
+			} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("the bridge did not wait: %w", err)
 			}
 			return c.SetReadDeadline(time.Time{})
 		}()

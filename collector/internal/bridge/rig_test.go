@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -61,12 +62,25 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	w.roots, err = ca.Pool(w.path("ca/server-ca.pem"))
 	w.must(err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	w.must(err)
-	w.port = l.Addr().(*net.TCPAddr).Port
-	w.must(l.Close())
+	w.port = w.freePort()
 	w.queues()
 	return w
+}
+
+// freePort returns a port for a broker that is started later and again. It lies below those that the kernel hands out to whoever asks for any
+// (/proc/sys/net/ipv4/ip_local_port_range), so that nobody gets it in between.
+func (w *world) freePort() int {
+	w.t.Helper()
+	for range 100 {
+		port := 20_000 + mathrand.IntN(10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			w.must(l.Close())
+			return port
+		}
+	}
+	w.t.Fatal("no free port")
+	return 0
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }

@@ -342,7 +342,7 @@ func TestConnectionsEndWithTheirCertificates(t *testing.T) {
 
 // TestHandshakesAreBounded: strangers who say nothing lose their connections, and vehicles are served meanwhile.
 func TestHandshakesAreBounded(t *testing.T) {
-	b := start(t, Config{})
+	b := start(t, Config{Handshake: 5 * time.Second})
 	var silent []net.Conn
 	for range 200 {
 		c, err := net.Dial("tcp", b.local())

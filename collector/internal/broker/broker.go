@@ -1,14 +1,15 @@
 // Package broker is the collector's MQTT broker and queue: a nats-server in this process with an MQTT 3.1.1 listener and JetStream.
 //
-// What vehicles publish lands in two work queues on disk, CLAIMS and REPORTS, which keep a message until the intake has acknowledged
-// it, within a bound of bytes. A full queue refuses new messages and keeps old ones: vehicles send again until they hold a receipt. A
-// third stream takes the intake's dead letters.
+// What vehicles publish lands in the work queues of package queue: vehicles send again until they hold a receipt.
 // A PUBACK to a vehicle therefore proves custody at most, never acceptance.
 //
 // The listener speaks TLS 1.3 and demands a certificate of the authority for vehicles. Its subject is the vehicle, and so is the client's
 // id; its key is the device key that the vehicle has enrolled with. Such a client may publish that vehicle's claims and reports and
 // subscribe to its receipts and to the policy. Run cuts the connections of those that have changed since. Strangers get no further than
 // the handshake, which counts among a bounded number of connections and must end within seconds.
+//
+// It may be one of several brokers that hold the same queues, and serve processes of the collector that have none (package cluster). Each
+// starts when enough of the others are there to agree; a vehicle may connect to any of them.
 //
 // The policy topic carries one retained message, which the collector publishes through Retain and every vehicle gets as soon as it
 // subscribes, also after a restart. Its publisher is admitted by a key that is in this process's memory alone.
@@ -18,30 +19,32 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/broker/internal/serverlog"
+	"rawstone/collector/internal/cluster"
 	"rawstone/collector/internal/deadletter"
+	"rawstone/collector/internal/peer"
+	"rawstone/collector/internal/queue"
 	"rawstone/pkg/wire"
 )
 
 const (
 	// StreamClaims and StreamReports are the work queues.
-	StreamClaims  = "CLAIMS"
-	StreamReports = "REPORTS"
+	StreamClaims  = queue.Claims
+	StreamReports = queue.Reports
 
 	// MaxPayload bounds a message in bytes, with the headers that the server adds: the retained policies must fit. A connection that
 	// sends more is cut.
@@ -54,9 +57,9 @@ const (
 	memoryBytes        = 16 << 20
 	maxConnections     = 4096
 	maxPending         = 4 << 20 // what waits for a client that does not read: more than the intake fetches at once, 1 MiB of each queue
-	dedupeWindow       = 2 * time.Minute
-	readyTimeout       = 20 * time.Second
-	handshakeSeconds   = 5. // for TLS, and as long again for the client to name itself
+	readyTimeout       = time.Minute
+	readyLook          = 250 * time.Millisecond
+	defaultHandshake   = 15 * time.Second
 )
 
 // Vehicles says who may connect. Its methods are called from several goroutines, and may be until Close returns.
@@ -75,6 +78,9 @@ type Config struct {
 	Listen string
 	// Dir keeps the queues. Required.
 	Dir string
+	// Place is the broker's among others, Peer what it shows to them: only needed with a Place.
+	Place cluster.Place
+	Peer  *peer.Identity
 	// StreamBytes bounds each queue on disk; 256 MiB when zero.
 	StreamBytes int64
 	// Vehicles says who may connect. Required.
@@ -83,6 +89,8 @@ type Config struct {
 	VehicleCA *x509.CertPool
 	// Certificate returns the server's certificate for a connection: certificate.Pair.Get. Required.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Handshake is how long a client may take for TLS, and as long again to name itself; 15 s when zero.
+	Handshake time.Duration
 	// Now is the clock by which certificates end; nil means time.Now.
 	Now func() time.Time
 	// Logger receives the server's warnings and errors. Required.
@@ -105,16 +113,18 @@ type Broker struct {
 
 // Start starts the broker and returns when it takes connections and its queues are there.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
-	if cfg.Dir == "" || cfg.Logger == nil || cfg.Vehicles == nil || cfg.VehicleCA == nil || cfg.Certificate == nil || cfg.StreamBytes < 0 {
+	if cfg.Dir == "" || cfg.Logger == nil || cfg.Vehicles == nil || cfg.VehicleCA == nil || cfg.Certificate == nil || cfg.StreamBytes < 0 || cfg.Handshake < 0 {
 		return nil, errors.New("cannot start broker: no directory, vehicles, authority, certificate or logger given, or a negative bound")
 	}
-	if cfg.StreamBytes == 0 {
-		cfg.StreamBytes = defaultStreamBytes
-	}
+	cfg.StreamBytes, cfg.Handshake = cmp.Or(cfg.StreamBytes, defaultStreamBytes), cmp.Or(cfg.Handshake, defaultHandshake)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	own, err := newPublisher()
+	listen, err := netip.ParseAddrPort(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start broker: MQTT address %q is not IP:port, for example 127.0.0.1:8883", cfg.Listen)
+	}
+	own, err := newPublisher(publisherOf(cfg.Place.Node))
 	if err != nil {
 		return nil, fmt.Errorf("cannot start broker: %w", err)
 	}
@@ -127,10 +137,6 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		if err := cfg.Registerer.Register(auth.refused); err != nil {
 			return nil, fmt.Errorf("cannot start broker: %w", err)
 		}
-	}
-	addr, err := freeAddr(cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("cannot start broker: %w", err)
 	}
 	opts := &server.Options{
 		ServerName:         "rawstone",
@@ -146,11 +152,16 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 
 		CustomClientAuthentication: auth,
 	}
-	opts.MQTT.Host = addr.Addr().String()
-	opts.MQTT.Port = int(addr.Port())
+	opts.MQTT.Host, opts.MQTT.Port = listen.Addr().String(), int(listen.Port())
+	if listen.Port() == 0 {
+		opts.MQTT.Port = server.RANDOM_PORT
+	}
 	opts.MQTT.ConsumerInactiveThreshold = consumerIdle
 	opts.MQTT.TLSConfig = serverTLS(cfg, own.Leaf)
-	opts.MQTT.TLSTimeout, opts.MQTT.AuthTimeout = handshakeSeconds, handshakeSeconds
+	opts.MQTT.TLSTimeout, opts.MQTT.AuthTimeout = cfg.Handshake.Seconds(), cfg.Handshake.Seconds()
+	if err := cfg.Place.Join(opts, cfg.Peer); err != nil {
+		return nil, fmt.Errorf("cannot start broker: %w", err)
+	}
 	log := serverlog.New(serverlog.Config{
 		Logger: cfg.Logger,
 		Handshake: func() {
@@ -158,21 +169,22 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		},
 		Full: func() { auth.refuse(refusedFull, nil, "connect refused: too many connections at once") },
 	})
-	b := &Broker{addr: addr, auth: auth, log: log, serves: cfg.Certificate, publisher: own}
+	b := &Broker{auth: auth, log: log, serves: cfg.Certificate, publisher: own}
 	if b.server, err = server.NewServer(opts); err != nil {
 		return nil, fmt.Errorf("cannot start broker: %w", err)
 	}
 	b.server.SetLoggerV2(log, false, false, false)
 	b.server.Start()
-	if !b.server.ReadyForConnections(readyTimeout) || !b.server.JetStreamEnabled() {
-		err := fmt.Errorf("cannot start broker: its server did not become ready: %s", log.Last())
-		return nil, errors.Join(err, b.Close())
+	if err := b.listens(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}
+	b.addr = netip.AddrPortFrom(listen.Addr(), uint16(opts.MQTT.Port)) // which the server has filled in
 	b.conn, err = nats.Connect("", nats.InProcessServer(b.server), nats.Name("collector"), nats.MaxReconnects(-1))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}
-	if err := b.createStreams(ctx, cfg.StreamBytes); err != nil {
+	streams := append(queue.Streams(cfg.StreamBytes, MaxPayload), stateStreams()...)
+	if err := queue.Make(ctx, b.conn, cfg.Place.Replicas(), readyTimeout, cfg.Logger, streams); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}
 	auth.ready.Store(true)
@@ -189,61 +201,20 @@ func serverTLS(cfg Config, publisher *x509.Certificate) *tls.Config {
 	}
 }
 
-// freeAddr checks that the address can be listened on, and fills in a port for port 0. nats-server itself says nothing that a caller
-// could act on when it cannot.
-func freeAddr(listen string) (netip.AddrPort, error) {
-	a, err := netip.ParseAddrPort(listen)
-	if err != nil {
-		return a, fmt.Errorf("MQTT address %q is not IP:port, for example 127.0.0.1:8883", listen)
-	}
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return a, fmt.Errorf("MQTT address %s cannot be listened on (%w): stop the program that uses it or configure another port", listen, err)
-	}
-	a = l.Addr().(*net.TCPAddr).AddrPort()
-	return a, l.Close()
-}
-
-// createStreams makes the work queues, the dead letters' stream and those of the server's own streams that MQTT would make without a bound, once JetStream
-// answers.
-func (b *Broker) createStreams(ctx context.Context, limit int64) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	js, err := jetstream.New(b.conn)
-	if err != nil {
-		return err
-	}
-	streams := append(stateStreams(), deadletter.Config())
-	for _, q := range []struct {
-		name string
-		kind wire.Kind
-	}{{StreamClaims, wire.KindClaim}, {StreamReports, wire.KindReport}} {
-		streams = append(streams, jetstream.StreamConfig{
-			Name:       q.name,
-			Subjects:   []string{wire.Subject("*", q.kind)},
-			Retention:  jetstream.WorkQueuePolicy,
-			Storage:    jetstream.FileStorage,
-			MaxBytes:   limit,
-			MaxMsgSize: MaxPayload,
-			Discard:    jetstream.DiscardNew,
-			Duplicates: dedupeWindow,
-		})
-	}
-	for _, cfg := range streams {
-		for {
-			_, err := js.CreateOrUpdateStream(ctx, cfg)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, jetstream.ErrJetStreamNotEnabled) && !errors.Is(err, nats.ErrNoResponders) {
-				return fmt.Errorf("cannot make queue %s: %w", cfg.Name, err)
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("cannot make queue %s: %w", cfg.Name, err)
-			case <-time.After(50 * time.Millisecond):
-			}
+// listens waits until the server listens, or says why it does not.
+func (b *Broker) listens() error {
+	for end := time.Now().Add(readyTimeout); !b.server.ReadyForConnections(readyLook); {
+		select {
+		case <-b.log.Fatal():
+			return fmt.Errorf("%s: stop the program that uses it or configure another port", b.log.Last())
+		default:
 		}
+		if time.Now().After(end) {
+			return fmt.Errorf("its server did not become ready: %s", b.log.Last())
+		}
+	}
+	if !b.server.JetStreamEnabled() {
+		return fmt.Errorf("its server did not become ready: %s", b.log.Last())
 	}
 	return nil
 }

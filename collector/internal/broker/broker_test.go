@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -57,16 +58,25 @@ func queued(t *testing.T, b *Broker, stream string, n uint64) {
 	t.Errorf("%s holds %d messages, want %d", stream, got, n)
 }
 
+// quiet returns an address that is free now, below the ports that the kernel gives away by itself.
+func quiet(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
 // TestVehiclesAtTheDoor: vehicles that have waited for the broker connect as soon as it listens, before its queues are there. It starts all
 // the same, and the streams are its own.
 func TestVehiclesAtTheDoor(t *testing.T) {
 	for range 5 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
+		addr := quiet(t)
 		f := newFleet(t)
 		ctx, stop := context.WithCancel(t.Context())
 		var vehicles sync.WaitGroup

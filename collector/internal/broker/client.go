@@ -15,11 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/broker/internal/connection"
+	"rawstone/collector/internal/cluster"
 	"rawstone/pkg/wire"
 )
 
 const (
-	lookupWait  = time.Second // MQTT clients wait 2 s and more for an answer
+	lookupWait  = 10 * time.Second // a loaded machine answers late, and MQTT clients wait for longer
 	reportEvery = time.Minute
 )
 
@@ -34,6 +35,7 @@ const (
 	refusedDevice      = "device_key"
 	refusedLookup      = "lookup_failed"
 	refusedPublisher   = "publisher"
+	refusedProcess     = "process"
 
 	unwatched = "unwatched" // of no connect: for say
 )
@@ -42,6 +44,7 @@ const (
 // topics. That a certificate is of the vehicles' authority and valid, TLS has checked before.
 type authenticator struct {
 	publisher wire.PublicKey
+	name      string // the publisher's
 	vehicles  Vehicles
 	logger    *slog.Logger
 	now       func() time.Time
@@ -57,16 +60,16 @@ type authenticator struct {
 
 func newAuthenticator(cfg Config, publisher wire.PublicKey) *authenticator {
 	a := &authenticator{
-		publisher: publisher, vehicles: cfg.Vehicles, logger: cfg.Logger, now: cfg.Now, reported: make(map[string]time.Time),
+		publisher: publisher, name: publisherOf(cfg.Place.Node), vehicles: cfg.Vehicles, logger: cfg.Logger, now: cfg.Now, reported: make(map[string]time.Time),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rawstone_broker_refused_connects_total",
 			Help: "MQTT connects refused, by reason: broker not ready yet, TLS handshake, too many at once, no vehicle's name as client id, " +
 				"another vehicle's certificate, vehicle not registered, not enrolled or revoked, another device key than the registered one, " +
-				"look-up failed, the publisher's name without its key.",
+				"look-up failed, the publisher's name without its key, a process without business here.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range []string{
-		refusedStarting, refusedHandshake, refusedFull, refusedID, refusedCertificate, refusedUnknown, refusedDevice, refusedLookup, refusedPublisher,
+		refusedStarting, refusedHandshake, refusedFull, refusedID, refusedCertificate, refusedUnknown, refusedDevice, refusedLookup, refusedPublisher, refusedProcess,
 	} {
 		a.refused.WithLabelValues(reason)
 	}
@@ -78,12 +81,19 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	if addr := c.RemoteAddress(); addr != nil && addr.Network() == "pipe" {
 		return true
 	}
-	if !a.ready.Load() {
-		a.refused.WithLabelValues(refusedStarting).Inc()
-		return false
-	}
 	s, ok := c.(fmt.Stringer)
 	if !ok {
+		return false
+	}
+	if ofProcess(s.String()) {
+		if err := cluster.Admit(c); err != nil {
+			a.refuse(refusedProcess, err, "connect refused: it is none of the collector's own processes that work on the queues")
+			return false
+		}
+		return true
+	}
+	if !a.ready.Load() {
+		a.refused.WithLabelValues(refusedStarting).Inc()
 		return false
 	}
 	id, ok := clientID(s.String())
@@ -92,8 +102,8 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 	case !certified: // TLS demands one: this cannot be
 		a.refuse(refusedCertificate, nil, "connect refused: it shows no certificate of a P-256 key")
 		return false
-	case ok && id == publisherID || subject == publisherID:
-		if id != publisherID || subject != publisherID || device != a.publisher {
+	case ok && id == a.name || subject == a.name:
+		if id != a.name || subject != a.name || device != a.publisher {
 			a.refuse(refusedPublisher, nil, "connect refused: its name is this process's own: find out who uses it")
 			return false
 		}
@@ -177,6 +187,13 @@ func (a *authenticator) say(reason string, err error, sentence string) {
 	default:
 		a.logger.Warn(sentence)
 	}
+}
+
+// ofProcess reports whether a client's description, `ADDRESS - cid:NUMBER …`, is of one that does not speak MQTT: it came by the listener
+// for the collector's own processes.
+func ofProcess(description string) bool {
+	_, rest, ok := strings.Cut(description, " - ")
+	return ok && strings.HasPrefix(rest, "cid:")
 }
 
 // clientID reads the MQTT client id out of a client's description, `ADDRESS - mid:NUMBER - "ID"`: the server gives it in no other

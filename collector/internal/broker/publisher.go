@@ -22,23 +22,29 @@ import (
 )
 
 const (
-	// publisherID is the client id of the one client that publishes the policy topic. No vehicle's name has small letters.
-	publisherID = "publisher"
-
 	publishWait = 10 * time.Second // for each answer of the server
 	lookAgain   = 50 * time.Millisecond
 )
 
+// publisherOf is the client id of the one client of a broker that publishes the policy topic: an id is in one place of a cluster at a time.
+// No vehicle's name has small letters.
+func publisherOf(node string) string {
+	if node == "" {
+		return "publisher"
+	}
+	return "publisher-" + node
+}
+
 // newPublisher makes the certificate with which this process's publisher proves itself, and its key, both in memory only. It signs
 // itself, and Start trusts it beside the vehicles' authority: what admits it is that the key is this one, which nobody else has, not even
 // the holder of that authority; and no vehicle's certificate can have its name.
-func newPublisher() (tls.Certificate, error) {
+func newPublisher(name string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	self := &x509.Certificate{
-		Subject: pkix.Name{CommonName: publisherID}, NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		Subject: pkix.Name{CommonName: name}, NotBefore: time.Unix(0, 0), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, self, self, key.Public(), key)
@@ -72,7 +78,7 @@ func (b *Broker) Retain(ctx context.Context, payload []byte) (err error) {
 		return err
 	}
 	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + b.local()).SetProtocolVersion(4).SetCleanSession(true).
-		SetClientID(publisherID).SetTLSConfig(b.client(b.publisher)).SetAutoReconnect(false).
+		SetClientID(b.publisher.Leaf.Subject.CommonName).SetTLSConfig(b.client(b.publisher)).SetAutoReconnect(false).
 		SetConnectTimeout(publishWait).SetWriteTimeout(publishWait))
 	defer c.Disconnect(0)
 	if err := wait(ctx, c.Connect()); err != nil {
@@ -127,13 +133,34 @@ func (b *Broker) client(own tls.Certificate) *tls.Config {
 	}
 }
 
-// makeRoom removes what vehicles have retained. Nobody may read it, and the policy must find room beside it.
-func (b *Broker) makeRoom(ctx context.Context) error {
+// Retained returns what Retain, of this broker or of another one of the cluster, has published last; nil when nothing was.
+func (b *Broker) Retained(ctx context.Context) ([]byte, error) {
+	s, err := b.kept(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read published policies: %w", err)
+	}
+	m, err := s.GetLastMsgForSubject(ctx, retainedSubjects+policySubject())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read published policies: %w", err)
+	}
+	return m.Data, nil
+}
+
+// kept is the stream of retained messages.
+func (b *Broker) kept(ctx context.Context) (jetstream.Stream, error) {
 	js, err := jetstream.New(b.conn)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s, err := js.Stream(ctx, retainedStream)
+	return js.Stream(ctx, retainedStream)
+}
+
+// makeRoom removes what vehicles have retained. Nobody may read it, and the policy must find room beside it.
+func (b *Broker) makeRoom(ctx context.Context) error {
+	s, err := b.kept(ctx)
 	if err != nil {
 		return err
 	}

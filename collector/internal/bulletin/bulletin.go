@@ -6,6 +6,10 @@
 //
 // The package opens each notice as a vehicle would before it publishes it, and refuses one that a vehicle would refuse. A failure is said
 // once, counted and tried again, less and less often; it holds nothing else up.
+//
+// Several processes may publish for one cluster of brokers. Each then looks at what vehicles get before it publishes, and leaves a notice
+// of a block as new or newer alone. Two that publish at one moment may leave the older of two notices there for that moment; vehicles that
+// have the newer refuse it, and the process that published it puts it right at its next look.
 package bulletin
 
 import (
@@ -38,10 +42,12 @@ type Publisher interface {
 	Retain(ctx context.Context, payload []byte) error
 }
 
-// Config configures a Bulletin. All is required but Interval.
+// Config configures a Bulletin. All is required but Interval and Retained.
 type Config struct {
 	Store     *store.DB
 	Publisher Publisher
+	// Retained returns what vehicles get now, nil when it is nothing; itself nil where nobody else publishes.
+	Retained  func(context.Context) ([]byte, error)
 	Program   *terms.Program
 	ProgramID wire.Hash
 	// Today returns the program day.
@@ -167,6 +173,12 @@ func (b *Bulletin) step(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if known, err := b.known(ctx, drop); err != nil || known {
+		if known {
+			b.last = now
+		}
+		return false, err
+	}
 	payload, err := n.Encode()
 	if err != nil {
 		return false, err
@@ -197,6 +209,23 @@ func (b *Bulletin) make(block []byte, documents []ledger.Entry) (n *notice.Notic
 		return nil, 0, fmt.Errorf("cannot publish policies that vehicles would refuse: %w", err)
 	}
 	return n, o.Drop, nil
+}
+
+// known reports whether vehicles get a notice already that is as new as a drop's. One that they would refuse is none.
+func (b *Bulletin) known(ctx context.Context, drop uint64) (bool, error) {
+	if b.c.Retained == nil {
+		return false, nil
+	}
+	kept, err := b.c.Retained(ctx)
+	if err != nil || len(kept) == 0 {
+		return false, err
+	}
+	n, err := notice.Decode(kept)
+	if err != nil {
+		return false, nil
+	}
+	o, err := n.Open(b.c.Program, b.c.ProgramID)
+	return err == nil && o.Drop >= drop, nil
 }
 
 // newest returns the body, number and program day of the newest block's entry, no body when there is no block yet.

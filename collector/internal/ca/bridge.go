@@ -4,11 +4,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"os"
 	"regexp"
 	"time"
-
-	"rawstone/pkg/keyfile"
 )
 
 // BridgeName is the usual name of the collector's bridge at an external MQTT broker. No vehicle's name has small letters.
@@ -25,19 +22,8 @@ func IssueBridge(dir, name, out, outKey string, now time.Time) error {
 	if !regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`).MatchString(name) {
 		return fmt.Errorf("cannot issue certificate: %q is not 1 to 32 characters of a-z, 0-9 and -, beginning with a letter", name)
 	}
-	if _, err := os.Lstat(out); err == nil {
-		return fmt.Errorf("cannot issue certificate: %s exists; choose another name or remove it", out)
-	}
-	key, err := keyfile.Create(outKey)
-	if err != nil {
-		return err
-	}
-	text, err := sign(&x509.Certificate{
+	return issue(a, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-backdate), NotAfter: now.Add(serverLife),
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, a.certificate, key.Public(), a.key)
-	if err != nil {
-		return err
-	}
-	return Write(out, text)
+	}, out, outKey)
 }

@@ -1,9 +1,10 @@
 // Package ca makes and checks the X.509 certificates (RFC 5280) of a development manufacturer, and checks those of a real one.
 //
-// There are three roots in a directory: ecu-ca signs the certificates of attestation ECUs, server-ca those of TLS servers, vehicle-ca those
-// with which vehicles connect. None is trusted for another's purpose, so that who may run a server cannot make an ECU or be a vehicle. An
-// ECU's certificate is a device identity as IEEE 802.1AR has it: for life, its subject the key's identifier. A vehicle's lasts 14 days, its
-// subject the vehicle; the collector itself issues these (Vehicles), in production too.
+// There are four roots in a directory: ecu-ca signs the certificates of attestation ECUs, server-ca those of TLS servers, vehicle-ca those
+// with which vehicles connect, internal-ca those by which a collector's own processes know each other. None is trusted for another's
+// purpose, so that who may run a server cannot make an ECU or be a vehicle. An ECU's certificate is a device identity as IEEE 802.1AR has
+// it: for life, its subject the key's identifier. A vehicle's lasts 14 days, its subject the vehicle; the collector itself issues these
+// (Vehicles), in production too. The subject of a process's names the process and its roles.
 //
 // The package refuses to overwrite a file and to use a key that others may read. It keeps no list of revoked certificates: the registry
 // of ECU keys revokes keys. The keys lie in files, which is enough for development and not for a manufacturer.
@@ -34,6 +35,8 @@ const (
 	ecuCA     = "ecu-ca"
 	serverCA  = "server-ca"
 	vehicleCA = "vehicle-ca"
+
+	internalCA = "internal-ca"
 )
 
 const (
@@ -52,7 +55,7 @@ func Init(dir string, now time.Time) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make authorities: %w", err)
 	}
-	for _, name := range []string{ecuCA, serverCA, vehicleCA} {
+	for _, name := range []string{ecuCA, serverCA, vehicleCA, internalCA} {
 		for _, ext := range []string{".pem", ".key"} {
 			path := filepath.Join(dir, name+ext)
 			if _, err := os.Lstat(path); err == nil {
@@ -64,6 +67,7 @@ func Init(dir string, now time.Time) error {
 	}
 	for name, title := range map[string]string{
 		ecuCA: "Rawstone development ECU CA", serverCA: "Rawstone development server CA", vehicleCA: "Rawstone development vehicle CA",
+		internalCA: "Rawstone development internal CA",
 	} {
 		key, err := keyfile.Create(filepath.Join(dir, name+".key"))
 		if err != nil {
@@ -135,12 +139,23 @@ func IssueServer(dir string, hosts []string, out, outKey string, now time.Time) 
 	if err != nil {
 		return err
 	}
-	if len(hosts) == 0 || len(hosts) > maxHosts {
-		return fmt.Errorf("cannot issue certificate: %d hosts, from 1 to %d allowed", len(hosts), maxHosts)
+	if len(hosts) == 0 {
+		return errors.New("cannot issue certificate: no host is given")
 	}
 	leaf := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "Rawstone development server"}, NotBefore: now.Add(-backdate), NotAfter: now.Add(serverLife),
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if err := reach(leaf, hosts); err != nil {
+		return err
+	}
+	return issue(a, leaf, out, outKey)
+}
+
+// reach puts the hosts, DNS names or IP addresses, into a certificate.
+func reach(leaf *x509.Certificate, hosts []string) error {
+	if len(hosts) > maxHosts {
+		return fmt.Errorf("cannot issue certificate: %d hosts, at most %d allowed", len(hosts), maxHosts)
 	}
 	name := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
 	for _, h := range hosts {
@@ -152,6 +167,11 @@ func IssueServer(dir string, hosts []string, out, outKey string, now time.Time) 
 			return fmt.Errorf("cannot issue certificate: %q is neither a DNS name nor an IP address", h)
 		}
 	}
+	return nil
+}
+
+// issue makes a key and its certificate, each in a file that must not exist.
+func issue(a authority, leaf *x509.Certificate, out, outKey string) error {
 	if _, err := os.Lstat(out); err == nil {
 		return fmt.Errorf("cannot issue certificate: %s exists; choose another name or remove it", out)
 	}

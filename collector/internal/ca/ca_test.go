@@ -60,12 +60,12 @@ func pool(t testing.TB, dir, name string) *x509.CertPool {
 
 func TestInitOverwritesNothing(t *testing.T) {
 	dir := newCA(t)
-	for _, name := range []string{"ecu-ca.key", "server-ca.key", "vehicle-ca.key"} {
+	for _, name := range []string{"ecu-ca.key", "server-ca.key", "vehicle-ca.key", "internal-ca.key"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
-	for _, name := range []string{"ecu-ca.pem", "ecu-ca.key", "server-ca.pem", "server-ca.key", "vehicle-ca.pem", "vehicle-ca.key"} {
+	for _, name := range []string{"ecu-ca.pem", "ecu-ca.key", "server-ca.pem", "server-ca.key", "vehicle-ca.pem", "vehicle-ca.key", "internal-ca.pem", "internal-ca.key"} {
 		other := t.TempDir()
 		if err := os.WriteFile(filepath.Join(other, name), []byte("mine"), 0o600); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +16,10 @@ import (
 	"rawstone/collector/daemon"
 	"rawstone/collector/internal/cli/fleet"
 	"rawstone/collector/internal/cli/letters"
+	"rawstone/collector/internal/cli/rite"
 	"rawstone/collector/internal/cli/simulate"
 	"rawstone/collector/internal/registry"
+	"rawstone/collector/internal/role"
 	"rawstone/pkg/command"
 )
 
@@ -25,13 +29,22 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
 	}
-	root.AddCommand(newServe(), newInit(), newMigrate(), newOpenings(), newAudit(), newCeremony(), simulate.Command(), newCheckConfig())
+	root.AddCommand(newServe(), newInit(), newMigrate(), newBackup(), newRestore(), newOpenings(), newAudit(), rite.Command(), simulate.Command(), newCheckConfig())
 	root.AddCommand(fleet.Commands(administer)...)
 	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket))
 	return command.Main(root, args, stdout, stderr)
 }
 
-func load(cmd *cobra.Command) (*daemon.Config, error) { return daemon.Load(command.ConfigPath(cmd)) }
+// load reads the configuration of any of the collector's processes, for a command that runs none.
+func load(cmd *cobra.Command) (*daemon.Config, error) {
+	return daemon.LoadFor(command.ConfigPath(cmd), 0)
+}
+
+// roles adds the flag that says what a process is.
+func roles(cmd *cobra.Command) func() (role.Set, error) {
+	names := cmd.Flags().StringSlice("role", role.Names(), "what this process is, where it is not the whole collector")
+	return func() (role.Set, error) { return role.Parse(*names) }
+}
 
 // administer does an errand in the registry of the configuration that the command names.
 func administer(cmd *cobra.Command, do func(*registry.Desk) error) error {
@@ -52,24 +65,36 @@ func socket(cmd *cobra.Command) (string, error) {
 }
 
 func newServe() *cobra.Command {
-	return command.WithConfig(&cobra.Command{
-		Use:     "serve --config FILE",
-		Short:   "Run the collector until it is told to stop",
-		Example: "  collector serve --config /etc/rawstone/collector.yaml",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			logger, err := command.Logger(cmd)
-			if err != nil {
-				return err
-			}
-			klog.SetSlogLogger(logger) // Tessera's own words
-			cfg, err := load(cmd)
-			if err != nil {
-				return err
-			}
-			return daemon.Run(cmd.Context(), cfg, daemon.Deps{Logger: logger})
-		},
-	})
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE [--role ROLE,ROLE]",
+		Short: "Run the collector, or one of its processes, until it is told to stop",
+		Example: "  collector serve --config /etc/rawstone/collector.yaml\n" +
+			"  collector serve --config /etc/rawstone/b1.yaml --role broker",
+		Args: cobra.NoArgs,
+	}
+	which := roles(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		logger, err := command.Logger(cmd)
+		if err != nil {
+			return err
+		}
+		klog.SetSlogLogger(logger) // Tessera's own words
+		roles, err := which()
+		if err != nil {
+			return err
+		}
+		cfg, err := daemon.LoadFor(command.ConfigPath(cmd), roles)
+		if err != nil {
+			return err
+		}
+		// A server collects less often than the runtime's default until it is big; whoever sets GOGC or GOMEMLIMIT knows better.
+		if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetGCPercent(300)
+			debug.SetMemoryLimit(384 << 20)
+		}
+		return daemon.Run(cmd.Context(), cfg, daemon.Deps{Logger: logger})
+	}
+	return command.WithConfig(cmd)
 }
 
 func newInit() *cobra.Command {
@@ -157,8 +182,15 @@ func newAudit() *cobra.Command {
 }
 
 func newCheckConfig() *cobra.Command {
-	return command.CheckConfig(func(path string) error {
-		_, err := daemon.Load(path)
+	var which func() (role.Set, error)
+	cmd := command.CheckConfig(func(path string) error {
+		roles, err := which()
+		if err != nil {
+			return err
+		}
+		_, err = daemon.LoadFor(path, roles)
 		return err
 	})
+	which = roles(cmd)
+	return cmd
 }

@@ -32,7 +32,8 @@ type Prepared = struct {
 type candidate struct {
 	sub    store.Submission
 	body   []byte
-	begin  uint64 // the sequence number of a claim's begin
+	begin  uint64     // the sequence number of a claim's begin
+	want   store.Want // what is read
 	read   func(context.Context, *store.Tx) (state, error)
 	decide func(state, *checks) verdict
 
@@ -71,16 +72,20 @@ func (j *Judge) prepare(ctx context.Context, kind wire.Kind, subs []Submission, 
 		return nil, fmt.Errorf("cannot judge submissions of kind %q", kind)
 	}
 	candidates := make([]*candidate, len(subs))
+	c.wants = make([]store.Want, len(subs))
 	err := check.Each(ctx, j.cfg.Workers, len(subs), func(i int) {
 		s := subs[i]
 		candidates[i] = open(s.Vehicle, s.Body)
 		candidates[i].sub = store.Submission{ID: wire.ID(s.Body), Vehicle: s.Vehicle, Kind: kind}
 		candidates[i].body = s.Body
+		candidates[i].want.Submission, candidates[i].want.Vehicle, candidates[i].want.Kind = candidates[i].sub.ID, s.Vehicle, kind
+		c.wants[i] = candidates[i].want
 	})
 	if err != nil {
 		return nil, err
 	}
 	err = j.cfg.DB.View(ctx, func(tx *store.Tx) error {
+		tx.Ahead(ctx, c.wants)
 		for _, x := range candidates {
 			x.before, x.err = x.look(ctx, tx)
 		}
@@ -115,6 +120,7 @@ func (x *candidate) look(ctx context.Context, tx *store.Tx) (state, error) {
 // apply returns the function that decides about a candidate in a transaction.
 func (j *Judge) apply(x *candidate, c *checks) func(context.Context, *store.Tx) (store.Submission, bool, error) {
 	return func(ctx context.Context, tx *store.Tx) (store.Submission, bool, error) {
+		tx.Ahead(ctx, c.wants) // the first of a batch reads for all
 		old, err := tx.Submission(ctx, x.sub.ID, x.sub.Vehicle, x.sub.Kind)
 		if err == nil {
 			return old, true, nil

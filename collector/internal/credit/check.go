@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"rawstone/collector/internal/credit/internal/check"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/wire"
@@ -17,6 +18,7 @@ const maxPiece = 256
 // is answered when it is asked. No answer of a plan outlives it.
 type checks struct {
 	judge     *Judge
+	wants     []store.Want // what the batch reads
 	planning  bool
 	snapshots check.Memory[signed]
 	reports   check.Memory[sealed]

@@ -21,11 +21,14 @@
 package credit
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -65,10 +68,8 @@ type Config struct {
 	// KeptPerDay bounds the submissions that are kept of a vehicle and program day although they were refused or repeat another's span;
 	// 100 when zero. Further ones are judged and answered like these, and only refusals counted.
 	KeptPerDay int
-	// Workers is how many goroutines check a batch; the number of cores when zero.
-	Workers int
-	// Registerer takes the package's metrics; none when nil.
-	Registerer prometheus.Registerer
+	Workers    int                   // how many goroutines check a batch; the number of cores when zero
+	Registerer prometheus.Registerer // takes the package's metrics; none when nil
 }
 
 // A Judge decides about submissions. It may be used from several goroutines.
@@ -76,6 +77,13 @@ type Judge struct {
 	cfg      Config
 	policies map[uint16]*terms.Policy
 	batches  prometheus.Histogram
+	block    atomic.Pointer[block] // the one that was read last
+}
+
+// A block is one of the log with its drop, so that a program's newest is decoded once and not for each claim.
+type block struct {
+	body []byte
+	drop uint64
 }
 
 // New returns a judge, or says what is missing or contradicts itself.
@@ -89,12 +97,7 @@ func New(cfg Config) (*Judge, error) {
 	if cfg.Workers < 0 || cfg.KeptPerDay < 0 {
 		return nil, errors.New("cannot judge submissions: number of workers or of kept submissions is negative")
 	}
-	if cfg.KeptPerDay == 0 {
-		cfg.KeptPerDay = defaultKept
-	}
-	if cfg.Workers == 0 {
-		cfg.Workers = runtime.GOMAXPROCS(0)
-	}
+	cfg.KeptPerDay, cfg.Workers = cmp.Or(cfg.KeptPerDay, defaultKept), cmp.Or(cfg.Workers, runtime.GOMAXPROCS(0))
 	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies))}
 	for _, p := range cfg.Policies {
 		if err := p.Validate(); err != nil {
@@ -112,14 +115,13 @@ func New(cfg Config) (*Judge, error) {
 		j.policies[p.Serial] = p
 	}
 	j.batches = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "rawstone_credit_batch_proofs",
-		Help:    "Proofs that were verified together.",
-		Buckets: prometheus.ExponentialBuckets(1, 2, 9), // to maxPiece
+		Name: "rawstone_credit_batch_proofs", Help: "Proofs that were verified together.", Buckets: prometheus.ExponentialBuckets(1, 2, 9), // to maxPiece
 	})
-	if cfg.Registerer != nil {
-		if err := cfg.Registerer.Register(j.batches); err != nil {
-			return nil, fmt.Errorf("cannot judge submissions: %w", err)
-		}
+	if cfg.Registerer == nil {
+		return j, nil
+	}
+	if err := cfg.Registerer.Register(j.batches); err != nil {
+		return nil, fmt.Errorf("cannot judge submissions: %w", err)
 	}
 	return j, nil
 }
@@ -168,22 +170,27 @@ func (j *Judge) vehicleState(ctx context.Context, tx *store.Tx, id string) (s st
 // effective bounds the day from which a credit counts by the numbered blocks. Package audit refuses what takes effect before the day of
 // the log's next drop or long after it, and a credit that is in the outbox cannot be taken back: the host's clock may not decide alone.
 func (j *Judge) effective(ctx context.Context, tx *store.Tx) (earliest, latest uint32, err error) {
-	blocks, err := tx.LastEntries(ctx, ledger.TypeBlock, 1)
-	if err != nil {
-		return 0, 0, err
-	}
 	day := func(drop uint64) uint32 { return j.cfg.Clock.Day(j.cfg.Clock.DropTime(drop)) }
-	if len(blocks) == 0 {
+	newest, err := tx.LastBlock(ctx)
+	if errors.Is(err, store.ErrNotFound) {
 		return day(0) + 1, day(0) + audit.MaxAhead, nil
 	}
-	sealed, err := blocks[0].Sealed()
 	if err != nil {
 		return 0, 0, err
 	}
-	last, err := ledger.DecodeBlock(sealed.Payload)
-	if err != nil {
-		return 0, 0, err
+	last := j.block.Load()
+	if last == nil || !bytes.Equal(last.body, newest.Body) {
+		sealed, err := newest.Sealed()
+		if err != nil {
+			return 0, 0, err
+		}
+		b, err := ledger.DecodeBlock(sealed.Payload)
+		if err != nil {
+			return 0, 0, err
+		}
+		last = &block{newest.Body, b.Drop}
+		j.block.Store(last)
 	}
 	// The next block may wait for cosignatures and come before this credit; then its successor's day is the log's.
-	return max(day(last.Drop)+1, day(last.Drop+2)), day(last.Drop+1) + audit.MaxAhead, nil
+	return max(day(last.drop)+1, day(last.drop+2)), day(last.drop+1) + audit.MaxAhead, nil
 }

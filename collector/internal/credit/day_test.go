@@ -69,6 +69,22 @@ func TestEffectiveDay(t *testing.T) {
 	}
 }
 
+// TestEffectiveDayFollowsTheLog: a judge that has seen a block goes by the next one as soon as that is there.
+func TestEffectiveDayFollowsTheLog(t *testing.T) {
+	r, e := newRig(t), newECU(t)
+	from, _ := r.add("V1", e)
+	r.day = today + 1000
+	for i := range uint32(3) {
+		r.drawn(uint64(i) * 144) // a day's drops
+		to := e.at(t, uint64(i)+1, 90+i, 1_020_000*(i+1))
+		got := r.send("V1", r.span(e, from, to))
+		if eff := got.Credits[0].Effective; eff != today+2+i {
+			t.Errorf("after block %d effective on day %d, want %d", i, eff, today+2+i)
+		}
+		from = to
+	}
+}
+
 // TestEffectiveDayOfOneDrop has one drop a day: while its block waits for cosignatures, a credit waits behind it.
 func TestEffectiveDayOfOneDrop(t *testing.T) {
 	r, e := newRig(t), newECU(t)

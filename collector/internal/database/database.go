@@ -1,5 +1,5 @@
 // Package database opens a program's database and runs transactions in it. There are two engines: SQLite, in this process, and
-// PostgreSQL. Both run the same statements.
+// PostgreSQL. Both run the same statements, a few in another text on PostgreSQL (firewall.Statement says why).
 //
 // It is opened for a role, and runs only statements that are registered for it: package firewall. On SQLite that guards against faults in
 // the program and not against somebody who has taken over the process, who has the file. On PostgreSQL each role is a login of its own
@@ -30,6 +30,8 @@ import (
 const (
 	defaultBusyTimeout      = 5 * time.Second
 	defaultStatementTimeout = 30 * time.Second
+
+	firstReaders = 2 // connections of ViewFirst
 )
 
 // Config says where the database lives and who opens it.
@@ -61,23 +63,24 @@ type DB struct {
 
 // An engine runs transactions.
 type engine interface {
-	update(context.Context, func(session) error) error
-	view(context.Context, func(session) error) error
+	update(context.Context, func(runner) error) error
+	// view reads over connections of their own when it comes first.
+	view(ctx context.Context, first bool, fn func(runner) error) error
 	backup(ctx context.Context, path string) error
 	lock(ctx context.Context, name string) (*Lock, error)
 	close() error
 }
 
-// A session runs statements within one transaction.
-type session interface {
-	// exec returns the number of rows that were changed.
-	exec(ctx context.Context, s firewall.Statement, args []any) (int64, error)
-	// execOne may leave the work to flush, which comes before each exec and each, and to get.
-	execOne(ctx context.Context, s firewall.Statement, args []any) error
-	// flush does what was left to it, when that are at least so many statements.
-	flush(ctx context.Context, least int) error
-	get(ctx context.Context, s firewall.Statement, args, dest []any) error
-	each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error
+// A runner runs statements within one transaction.
+type runner interface {
+	// Exec runs a statement with each list of arguments and returns the number of rows that were changed.
+	Exec(ctx context.Context, s firewall.Statement, lists [][]any) (int64, error)
+	// ExecOne may leave the work to flush, which comes before each exec and each, and to get. With a serial, the statement returns it.
+	ExecOne(ctx context.Context, s firewall.Statement, args []any, serial *int64) error
+	// Flush does what was left to it, when that are at least so many statements.
+	Flush(ctx context.Context, least int) error
+	Get(ctx context.Context, s firewall.Statement, args, dest []any) error
+	Each(ctx context.Context, s firewall.Statement, lists [][]any, fn func(Scanner) error) error
 }
 
 // Open opens the database. It brings SQLite's schema up to date; PostgreSQL's must be, because only its owner may change it.
@@ -111,7 +114,7 @@ func (d *DB) Close() error { return d.engine.close() }
 // on disk when Update returns nil. Otherwise nothing of it is, except that nobody knows when PostgreSQL is lost while it commits.
 // PostgreSQL may ask to run fn again, which happens at most five times.
 func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return d.engine.update(ctx, func(s session) error {
+	return d.engine.update(ctx, func(s runner) error {
 		tx := &Tx{d, s}
 		if err := fn(tx); err != nil {
 			return err
@@ -121,8 +124,14 @@ func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // View runs fn over the last committed state. Writing in it fails.
-func (d *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return d.engine.view(ctx, func(s session) error {
+func (d *DB) View(ctx context.Context, fn func(*Tx) error) error { return d.look(ctx, false, fn) }
+
+// ViewFirst does what View does over few connections of its own: it does not wait for any number of slow readers. It is for short reads
+// on which somebody waits who is not the cause, as a vehicle that connects.
+func (d *DB) ViewFirst(ctx context.Context, fn func(*Tx) error) error { return d.look(ctx, true, fn) }
+
+func (d *DB) look(ctx context.Context, first bool, fn func(*Tx) error) error {
+	return d.engine.view(ctx, first, func(s runner) error {
 		tx := &Tx{d, s}
 		if err := fn(tx); err != nil {
 			return err

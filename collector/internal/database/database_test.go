@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -232,6 +233,48 @@ func testView(t *testing.T, r rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSlowReadersHoldNobodyUp has more slow readers than there are connections for, and one who waits for none of them.
+func TestSlowReadersHoldNobodyUp(t *testing.T) {
+	engines(t, func(t *testing.T, r rig) {
+		d := r.open(t, firewall.Admin)
+		if err := put(t.Context(), d, "a"); err != nil {
+			t.Fatal(err)
+		}
+		slow := max(4, runtime.GOMAXPROCS(0))
+		reading, end, done := make(chan bool), make(chan bool), make(chan error)
+		for range slow {
+			go func() {
+				done <- d.View(t.Context(), func(*Tx) error { reading <- true; <-end; return nil })
+			}()
+		}
+		for range slow {
+			<-reading
+		}
+		queued, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := d.View(queued, func(*Tx) error { return nil }); err == nil {
+			t.Error("there are more connections for readers than the test holds")
+		}
+		var n uint64
+		var body []byte
+		soon, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := d.ViewFirst(soon, func(tx *Tx) error { return tx.Get(soon, note(), []any{"a"}, Uint64(&n), &body) })
+		if err != nil {
+			t.Errorf("a first reader waits for others: %v", err)
+		}
+		if err := d.ViewFirst(soon, func(tx *Tx) error { return tx.ExecOne(soon, add(), "b", nil) }); err == nil {
+			t.Error("a first reader wrote")
+		}
+		close(end)
+		for range slow {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // TestOneWriterAtATime has two programs count in the same row, reading before they write.

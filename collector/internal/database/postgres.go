@@ -13,6 +13,7 @@ import (
 	"rawstone/collector/internal/firewall"
 	"rawstone/collector/internal/migration"
 	"rawstone/collector/internal/postgres"
+	"rawstone/collector/internal/session"
 )
 
 const (
@@ -24,7 +25,9 @@ const (
 type server struct {
 	config      *pgx.ConnConfig
 	write, read *postgres.Pool      // write has one connection
+	first       *postgres.Pool      // for those who wait for no other reader
 	fence       chan *postgres.Held // of one place: the lock that is held, or nil
+	places      map[string]int      // of statements in the program's list
 }
 
 func openPostgres(ctx context.Context, cfg Config) (*server, error) {
@@ -33,8 +36,12 @@ func openPostgres(ctx context.Context, cfg Config) (*server, error) {
 		return nil, fmt.Errorf("cannot open records: %w", err)
 	}
 	c.StatementCacheCapacity = max(1, len(cfg.Statements))
-	s := &server{config: c, write: postgres.NewPool(c, 1), read: postgres.NewPool(c, readers()), fence: make(chan *postgres.Held, 1)}
+	s := &server{config: c, write: postgres.NewPool(c, 1), read: postgres.NewPool(c, readers()), first: postgres.NewPool(c, firstReaders),
+		fence: make(chan *postgres.Held, 1), places: make(map[string]int)}
 	s.fence <- nil
+	for i, one := range cfg.Statements {
+		s.places[string(one.Name)] = i
+	}
 	if err := s.check(ctx, cfg.Migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open records: %w", err), s.close())
 	}
@@ -73,18 +80,19 @@ func (s *server) check(ctx context.Context, migrations fs.FS) error {
 func (s *server) close() error {
 	s.write.Close()
 	s.read.Close()
+	s.first.Close()
 	return nil
 }
 
 // update takes the lock of all writers with its first statement: each later one sees what the writer before has committed.
-func (s *server) update(ctx context.Context, fn func(session) error) (err error) {
+func (s *server) update(ctx context.Context, fn func(runner) error) (err error) {
 	begin := "begin isolation level read committed; " + postgres.LockWriters
 	for n := 1; ; n++ {
 		err = s.transact(ctx, s.write, begin, func(conn *pgx.Conn) error {
 			if err := s.fenced(ctx, conn); err != nil {
 				return err
 			}
-			return fn(&pgSession{conn: conn})
+			return fn(session.NewPostgres(conn, s.places))
 		})
 		var pg *pgconn.PgError
 		repeat := errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01") // serialisation failure, deadlock
@@ -99,9 +107,13 @@ func (s *server) update(ctx context.Context, fn func(session) error) (err error)
 	}
 }
 
-func (s *server) view(ctx context.Context, fn func(session) error) error {
-	return s.transact(ctx, s.read, "begin isolation level repeatable read read only", func(conn *pgx.Conn) error {
-		return fn(&pgSession{conn: conn})
+func (s *server) view(ctx context.Context, first bool, fn func(runner) error) error {
+	readers := s.read
+	if first {
+		readers = s.first
+	}
+	return s.transact(ctx, readers, "begin isolation level repeatable read read only", func(conn *pgx.Conn) error {
+		return fn(session.NewPostgres(conn, s.places))
 	})
 }
 
@@ -164,86 +176,4 @@ func (s *server) fenced(ctx context.Context, conn *pgx.Conn) error {
 		err = errors.New("the lock that was held is lost: open the records anew")
 	}
 	return err
-}
-
-// pgSession sends statements that change one row together, because each journey to the server costs more than the statement.
-type pgSession struct {
-	conn   *pgx.Conn
-	queued *pgx.Batch
-	names  []firewall.Statement // of queued
-}
-
-func (t *pgSession) flush(ctx context.Context, least int) error {
-	if len(t.names) < least {
-		return nil
-	}
-	return t.send(ctx, nil)
-}
-
-// send sends what is queued. The last one's answer is read by the function, when there is one.
-func (t *pgSession) send(ctx context.Context, last func(pgx.Row) error) (err error) {
-	names := t.names
-	results := t.conn.SendBatch(ctx, t.queued)
-	t.queued, t.names = nil, nil
-	defer func() {
-		if closed := results.Close(); err == nil {
-			err = closed
-		}
-	}()
-	for _, s := range names {
-		tag, err := results.Exec()
-		if err == nil {
-			err = one(tag.RowsAffected())
-		}
-		if err != nil {
-			return said{say(s, err)}
-		}
-	}
-	if last != nil {
-		return last(results.QueryRow())
-	}
-	return nil
-}
-
-func (t *pgSession) execOne(_ context.Context, s firewall.Statement, args []any) error {
-	if t.queued == nil {
-		t.queued = new(pgx.Batch)
-	}
-	t.queued.Queue(string(s.SQL), args...)
-	t.names = append(t.names, s)
-	return nil
-}
-
-func (t *pgSession) exec(ctx context.Context, s firewall.Statement, args []any) (int64, error) {
-	tag, err := t.conn.Exec(ctx, string(s.SQL), args...)
-	return tag.RowsAffected(), err
-}
-
-func (t *pgSession) get(ctx context.Context, s firewall.Statement, args, dest []any) error {
-	read := func(row pgx.Row) error {
-		err := row.Scan(dest...)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrNotFound
-		}
-		return err
-	}
-	if t.queued == nil {
-		return read(t.conn.QueryRow(ctx, string(s.SQL), args...))
-	}
-	t.queued.Queue(string(s.SQL), args...)
-	return t.send(ctx, read)
-}
-
-func (t *pgSession) each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error {
-	rows, err := t.conn.Query(ctx, string(s.SQL), args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := fn(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"runtime"
 
 	"github.com/pressly/goose/v3"
 
 	"rawstone/collector/internal/firewall"
 	"rawstone/collector/internal/migration"
+	"rawstone/collector/internal/session"
 	"rawstone/collector/internal/sqlite"
 )
 
@@ -19,6 +21,7 @@ import (
 type file struct {
 	path        string
 	write, read pool // write has one connection
+	first       pool // for those who wait for no other reader
 }
 
 // A pool keeps its connections' statements prepared.
@@ -46,20 +49,32 @@ func openSQLite(ctx context.Context, cfg Config) (_ *file, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migration.Up(ctx, goose.DialectSQLite3, s.write.DB, migrations); err != nil {
+	if err := s.migrate(ctx, migrations); err != nil {
 		return nil, err
 	}
-	if s.read.DB, err = sqlite.Open(path, cfg.BusyTimeout, "deferred", "query_only(1)"); err != nil {
-		return nil, err
+	for p, size := range map[*pool]int{&s.read: readers(), &s.first: firstReaders} {
+		if p.DB, err = sqlite.Open(path, cfg.BusyTimeout, "deferred", "query_only(1)"); err != nil {
+			return nil, err
+		}
+		p.SetMaxOpenConns(size)
+		p.SetMaxIdleConns(size)
 	}
-	s.read.SetMaxOpenConns(readers())
-	s.read.SetMaxIdleConns(readers())
-	for _, p := range []*pool{&s.write, &s.read} {
+	for _, p := range []*pool{&s.write, &s.read, &s.first} {
 		if err := p.prepare(ctx, cfg.Statements, cfg.Role); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// migrate brings the schema up to date while no other process does, which would run the same migrations and fail. It locks the file's
+// directory: a lock file would be one more thing to back up, and the file itself must not be opened beside SQLite.
+func (s *file) migrate(ctx context.Context, files fs.FS) error {
+	unlock, err := sqlite.Lock(ctx, filepath.Dir(s.path))
+	if err != nil {
+		return fmt.Errorf("cannot lock schema: %w", err)
+	}
+	return errors.Join(migration.Up(ctx, goose.DialectSQLite3, s.write.DB, files), unlock())
 }
 
 func readers() int { return max(4, runtime.GOMAXPROCS(0)) }
@@ -82,7 +97,7 @@ func (p *pool) prepare(ctx context.Context, list []firewall.Statement, role fire
 
 func (s *file) close() error {
 	var errs []error
-	for _, p := range []pool{s.read, s.write} {
+	for _, p := range []pool{s.first, s.read, s.write} {
 		for _, stmt := range p.statements {
 			errs = append(errs, stmt.Close())
 		}
@@ -105,71 +120,27 @@ func (s *file) lock(ctx context.Context, name string) (*Lock, error) {
 	return &Lock{make(chan struct{}), release}, nil
 }
 
-func (s *file) update(ctx context.Context, fn func(session) error) error {
+func (s *file) update(ctx context.Context, fn func(runner) error) error {
 	return s.write.run(ctx, fn)
 }
-func (s *file) view(ctx context.Context, fn func(session) error) error { return s.read.run(ctx, fn) }
+func (s *file) view(ctx context.Context, first bool, fn func(runner) error) error {
+	if first {
+		return s.first.run(ctx, fn)
+	}
+	return s.read.run(ctx, fn)
+}
 
-func (p *pool) run(ctx context.Context, fn func(session) error) error {
+func (p *pool) run(ctx context.Context, fn func(runner) error) error {
 	tx, err := p.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("cannot begin transaction: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it has nothing to do
-	if err := fn(&sqliteSession{p, tx}); err != nil {
+	if err := fn(session.NewSQLite(p.statements, tx)); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("cannot commit transaction: %w", err)
 	}
 	return nil
-}
-
-type sqliteSession struct {
-	pool *pool
-	tx   *sql.Tx
-}
-
-func (t *sqliteSession) stmt(ctx context.Context, s firewall.Statement) *sql.Stmt {
-	return t.tx.StmtContext(ctx, t.pool.statements[string(s.Name)])
-}
-
-func (t *sqliteSession) exec(ctx context.Context, s firewall.Statement, args []any) (int64, error) {
-	r, err := t.stmt(ctx, s).ExecContext(ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return r.RowsAffected()
-}
-
-func (t *sqliteSession) execOne(ctx context.Context, s firewall.Statement, args []any) error {
-	n, err := t.exec(ctx, s, args)
-	if err != nil {
-		return err
-	}
-	return one(n)
-}
-
-func (t *sqliteSession) flush(context.Context, int) error { return nil }
-
-func (t *sqliteSession) get(ctx context.Context, s firewall.Statement, args, dest []any) error {
-	err := t.stmt(ctx, s).QueryRowContext(ctx, args...).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
-	}
-	return err
-}
-
-func (t *sqliteSession) each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error {
-	rows, err := t.stmt(ctx, s).QueryContext(ctx, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := fn(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

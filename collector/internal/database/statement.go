@@ -3,22 +3,23 @@ package database
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"rawstone/collector/internal/firewall"
+	"rawstone/collector/internal/session"
 )
 
 // ErrNotFound is returned for a row that is not there.
-var ErrNotFound = errors.New("not found")
+var ErrNotFound = session.ErrNotFound
 
 // A Tx is a transaction: one state of the database, and with Update the right to change it. Its arguments are numbers, texts, bytes or
 // nil. A text must be UTF-8 without zeros, which PostgreSQL cannot keep.
 type Tx struct {
 	db *DB
-	s  session
+	s  runner
 }
 
 // run checks a statement and its arguments before do runs it.
@@ -31,34 +32,27 @@ func (t *Tx) run(ctx context.Context, s firewall.Statement, args []any, do func(
 			return fmt.Errorf("cannot %s: a text is not UTF-8 or holds a zero", s.Name)
 		}
 	}
-	return say(s, do())
+	return session.Say(s, do())
 }
 
 // maxQueued bounds the statements that wait for a flush.
-const maxQueued = 512
-
-// said is an error that names its statement.
-type said struct{ error }
-
-func (e said) Unwrap() error { return e.error }
-
-func say(s firewall.Statement, err error) error {
-	if earlier, ok := err.(said); ok { //nolint:errorlint // as the engine returns it
-		return earlier.error
-	}
-	if err != nil {
-		return fmt.Errorf("cannot %s: %w", s.Name, err)
-	}
-	return nil
-}
+const maxQueued = 4096
 
 // Exec runs a statement that changes any number of rows, and returns how many.
-func (t *Tx) Exec(ctx context.Context, s firewall.Statement, args ...any) (n int64, err error) {
+func (t *Tx) Exec(ctx context.Context, s firewall.Statement, args ...any) (int64, error) {
+	return t.ExecEach(ctx, s, [][]any{args})
+}
+
+// ExecEach runs a statement that changes any number of rows with each list of arguments, and returns how many were changed. Several
+// lists at once cost hardly more than one where the statement has a text for many.
+func (t *Tx) ExecEach(ctx context.Context, s firewall.Statement, lists [][]any) (n int64, err error) {
 	if err := t.Flush(ctx); err != nil {
 		return 0, err
 	}
-	err = t.run(ctx, s, args, func() (err error) {
-		n, err = t.s.exec(ctx, s, args)
+	err = t.run(ctx, s, slices.Concat(lists...), func() (err error) {
+		if len(lists) > 0 {
+			n, err = t.s.Exec(ctx, s, lists)
+		}
 		return err
 	})
 	return n, err
@@ -67,39 +61,50 @@ func (t *Tx) Exec(ctx context.Context, s firewall.Statement, args ...any) (n int
 // ExecOne runs a statement that changes exactly one row. When it changes another number of rows the transaction must not be committed,
 // and is not: that may be reported only by the next Flush, Exec or read, or at the latest by Update. Until then bytes among the arguments
 // must not be changed.
+//
+// On PostgreSQL those that wait and have no text for many are run first, in their order, and then the others, each kind together, in the
+// order in which the program lists them: what depends on a row of theirs must be listed later or come after a Flush.
 func (t *Tx) ExecOne(ctx context.Context, s firewall.Statement, args ...any) error {
-	if err := t.run(ctx, s, args, func() error { return t.s.execOne(ctx, s, args) }); err != nil {
-		return err
-	}
-	return t.s.flush(ctx, maxQueued)
+	return t.Add(ctx, s, nil, args...)
 }
 
-// one is the error of a statement that was to change one row and changed n.
-func one(n int64) error {
-	if n != 1 {
-		return fmt.Errorf("%d rows changed, want 1: %w", n, ErrNotFound)
+// Add does what ExecOne does with a statement that adds a row and returns its serial number, which is known after the next Flush or read.
+// With a nil serial the statement returns nothing.
+func (t *Tx) Add(ctx context.Context, s firewall.Statement, serial *int64, args ...any) error {
+	if err := t.run(ctx, s, args, func() error { return t.s.ExecOne(ctx, s, args, serial) }); err != nil {
+		return err
 	}
-	return nil
+	return t.s.Flush(ctx, maxQueued)
 }
 
 // Flush reports what ExecOne has not reported yet.
-func (t *Tx) Flush(ctx context.Context) error { return t.s.flush(ctx, 1) }
+func (t *Tx) Flush(ctx context.Context) error { return t.s.Flush(ctx, 1) }
 
 // Get reads one row into dest; a missing one is ErrNotFound.
 func (t *Tx) Get(ctx context.Context, s firewall.Statement, args []any, dest ...any) error {
-	return t.run(ctx, s, args, func() error { return t.s.get(ctx, s, args, dest) })
+	return t.run(ctx, s, args, func() error { return t.s.Get(ctx, s, args, dest) })
 }
 
 // Each calls fn with each row. fn must not use the transaction.
 func (t *Tx) Each(ctx context.Context, s firewall.Statement, args []any, fn func(Scanner) error) error {
+	return t.EachOf(ctx, s, [][]any{args}, fn)
+}
+
+// EachOf calls fn with the rows for each list of arguments, in any order. fn must not use the transaction.
+func (t *Tx) EachOf(ctx context.Context, s firewall.Statement, lists [][]any, fn func(Scanner) error) error {
 	if err := t.Flush(ctx); err != nil {
 		return err
 	}
-	return t.run(ctx, s, args, func() error { return t.s.each(ctx, s, args, fn) })
+	return t.run(ctx, s, slices.Concat(lists...), func() error {
+		if len(lists) == 0 {
+			return nil
+		}
+		return t.s.Each(ctx, s, lists, fn)
+	})
 }
 
 // A Scanner copies a row's columns.
-type Scanner = func(...any) error
+type Scanner = session.Scanner
 
 // One reads one row by the function row; a missing one is ErrNotFound.
 func One[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, Scanner) error, args ...any) (v T, err error) {
@@ -108,8 +113,13 @@ func One[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, S
 }
 
 // List reads all rows, each by the function row.
-func List[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, Scanner) error, args ...any) (out []T, err error) {
-	err = t.Each(ctx, s, args, func(scan Scanner) error {
+func List[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, Scanner) error, args ...any) ([]T, error) {
+	return ListOf(ctx, t, s, row, [][]any{args})
+}
+
+// ListOf reads all rows for each list of arguments, in any order.
+func ListOf[T any](ctx context.Context, t *Tx, s firewall.Statement, row func(*T, Scanner) error, lists [][]any) (out []T, err error) {
+	err = t.EachOf(ctx, s, lists, func(scan Scanner) error {
 		var v T
 		if err := row(&v, scan); err != nil {
 			return err
@@ -132,6 +142,18 @@ func (f fixed) Scan(v any) error {
 	}
 	copy(f, b)
 	return nil
+}
+
+// Optional scans a blob into an array of its length, which stays as it is where the column is NULL.
+func Optional(array []byte) sql.Scanner { return optional(array) }
+
+type optional []byte
+
+func (b optional) Scan(v any) error {
+	if v == nil {
+		return nil
+	}
+	return Fixed(b).Scan(v)
 }
 
 // Uint64 scans an unsigned number kept as its two's complement.

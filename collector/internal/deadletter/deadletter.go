@@ -2,7 +2,8 @@
 // has them replayed or they are pushed out.
 //
 // The stream is bounded in bytes, in age and in letters for each reason; what is too old or too many goes, oldest first, so that a flood of
-// one kind neither stops the intake nor hides the others. A message longer than the intake takes is kept in part, and is not replayed: it
+// one kind neither stops the intake nor hides the others. There is one letter for the same bytes on the same subject and of one reason,
+// however often they come: whoever has no receipt sends again. A message longer than the intake takes is kept in part, and is not replayed: it
 // would come back. A replayed letter leaves the stream once its message is in the queue again; after a crash in between it is in both,
 // which does no harm, because a repeated submission gets its stored answer.
 //
@@ -11,6 +12,8 @@ package deadletter
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -27,7 +30,7 @@ const (
 
 	// MaxBody bounds what is kept of a message, in bytes. It holds every message that the intake takes.
 	MaxBody = 4 << 10
-	// MaxLetters bounds the letters of one reason.
+	// MaxLetters bounds the letters of one reason. Some more, fewer than trimEvery, may be there until the next trimming.
 	MaxLetters = 1000
 	// StreamBytes bounds the stream on disk: all reasons at their bound, with headers.
 	StreamBytes = 24 << 20
@@ -38,7 +41,11 @@ const (
 	maxLetter  = MaxBody + 1<<10
 	maxDetail  = 200 // bytes
 	duplicates = 2 * time.Minute
-	prefix     = "rawstone.dead."
+	trimEvery  = 64 // letters
+
+	// A letter's subject is prefix, reason, a dot and the name of its message, so that the stream itself keeps one of each.
+	prefix = "rawstone.dead."
+	every  = prefix + "*.*"
 
 	headerSubject    = "Rawstone-Subject"
 	headerDeliveries = "Rawstone-Deliveries"
@@ -97,8 +104,8 @@ type Summary struct {
 // Config returns how the stream is to be made.
 func Config() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name: Stream, Subjects: []string{prefix + "*"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		MaxBytes: StreamBytes, MaxAge: maxAge, MaxMsgsPerSubject: MaxLetters, MaxMsgSize: maxLetter, Discard: jetstream.DiscardOld,
+		Name: Stream, Subjects: []string{every}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		MaxBytes: StreamBytes, MaxAge: maxAge, MaxMsgsPerSubject: 1, MaxMsgSize: maxLetter, Discard: jetstream.DiscardOld,
 		Duplicates: duplicates,
 	}
 }
@@ -117,10 +124,10 @@ func Open(conn *nats.Conn) (*Box, error) {
 	return &Box{js}, nil
 }
 
-// Put keeps a letter; Seq and Time are given by the stream. It is on disk when Put returns nil. A second one under the same id within two
-// minutes is not kept again.
-func (b *Box) Put(ctx context.Context, id string, l Letter) error {
-	m := nats.NewMsg(prefix + string(l.Reason))
+// Put keeps a letter; Seq and Time are given by the stream. It is on disk when Put returns nil. While the same message is kept for the same
+// reason, it is not kept again.
+func (b *Box) Put(ctx context.Context, l Letter) error {
+	m := nats.NewMsg(prefix + string(l.Reason) + "." + name(l))
 	m.Data = l.Body[:min(len(l.Body), MaxBody)]
 	m.Header.Set(headerSubject, l.Subject[:min(len(l.Subject), maxDetail)])
 	m.Header.Set(headerDeliveries, strconv.FormatUint(l.Deliveries, 10))
@@ -129,10 +136,39 @@ func (b *Box) Put(ctx context.Context, id string, l Letter) error {
 	if l.Detail != "" {
 		m.Header.Set(headerDetail, line(l.Detail))
 	}
-	if _, err := b.js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(Stream)); err != nil {
+	// A message id would do for two minutes, and would drop a replayed message that fails again within them.
+	ack, err := b.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithExpectStream(Stream))
+	if there := new(jetstream.APIError); errors.As(err, &there) && there.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("cannot keep dead letter: %w", err)
 	}
+	if ack.Sequence%trimEvery != 0 {
+		return nil
+	}
+	_ = b.trim(ctx) // the letter is kept, and bytes and age bound the stream until the next trimming
 	return nil
+}
+
+// name names a message by all its bytes and where it came from.
+func name(l Letter) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%d:%s", len(l.Subject), l.Subject)
+	h.Write(l.Body)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// trim removes the oldest letters of each reason beyond MaxLetters.
+func (b *Box) trim(ctx context.Context) error {
+	s, err := b.js.Stream(ctx, Stream)
+	if err != nil {
+		return err
+	}
+	for _, reason := range Reasons() {
+		err = errors.Join(err, s.Purge(ctx, jetstream.WithPurgeSubject(prefix+string(reason)+".*"), jetstream.WithPurgeKeep(MaxLetters)))
+	}
+	return err
 }
 
 // line makes one short line of printable ASCII out of words, as a header wants it.
@@ -153,7 +189,7 @@ func (b *Box) List(ctx context.Context, after uint64) (page []Letter, err error)
 		return nil, fmt.Errorf("cannot list dead letters: %w", err)
 	}
 	for len(page) < MaxPage {
-		m, err := s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(prefix+"*"))
+		m, err := s.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(every))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return page, nil
 		}
@@ -165,10 +201,15 @@ func (b *Box) List(ctx context.Context, after uint64) (page []Letter, err error)
 	return page, nil
 }
 
+func reason(subject string) Reason {
+	r, _, _ := strings.Cut(strings.TrimPrefix(subject, prefix), ".")
+	return Reason(r)
+}
+
 // letter reads what Put has written.
 func letter(m *jetstream.RawStreamMsg) Letter {
 	l := Letter{
-		Seq: m.Sequence, Reason: Reason(strings.TrimPrefix(m.Subject, prefix)), Time: m.Time.UTC(), Body: m.Data,
+		Seq: m.Sequence, Reason: reason(m.Subject), Time: m.Time.UTC(), Body: m.Data,
 		Subject: m.Header.Get(headerSubject), Detail: m.Header.Get(headerDetail),
 	}
 	l.Deliveries, _ = strconv.ParseUint(m.Header.Get(headerDeliveries), 10, 64)
@@ -183,13 +224,13 @@ func (b *Box) Summary(ctx context.Context) (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("cannot count dead letters: %w", err)
 	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(prefix+"*"))
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(every))
 	if err != nil {
 		return Summary{}, fmt.Errorf("cannot count dead letters: %w", err)
 	}
-	out := Summary{Letters: make(map[Reason]uint64, len(info.State.Subjects))}
+	out := Summary{Letters: make(map[Reason]uint64)}
 	for subject, n := range info.State.Subjects {
-		out.Letters[Reason(strings.TrimPrefix(subject, prefix))] = n
+		out.Letters[reason(subject)] += n
 	}
 	if info.State.Msgs > 0 {
 		out.Oldest = info.State.FirstTime.UTC()

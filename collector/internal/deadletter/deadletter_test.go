@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"testing"
@@ -47,9 +48,9 @@ func newBox(t *testing.T) (*Box, jetstream.JetStream) {
 	return b, js
 }
 
-func (b *Box) put(t *testing.T, id string, l Letter) {
+func (b *Box) put(t *testing.T, l Letter) {
 	t.Helper()
-	if err := b.Put(t.Context(), id, l); err != nil {
+	if err := b.Put(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -70,9 +71,9 @@ func TestLettersComeBackAsTheyWere(t *testing.T) {
 	}
 	queued := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	long := bytes.Repeat([]byte{7}, MaxBody+1)
-	b.put(t, "1", Letter{Reason: Undecided, Detail: "no\r\nNats-Msg-Id: 2\x00é", Subject: "queue.1", Queued: queued, Deliveries: 7, Body: []byte("body")})
-	b.put(t, "1", Letter{Reason: Undecided, Subject: "queue.1"}) // the same again
-	b.put(t, "2", Letter{Reason: TooLarge, Subject: "queue.2", Queued: queued, Deliveries: 1, Body: long})
+	b.put(t, Letter{Reason: Undecided, Detail: "no\r\nNats-Msg-Id: 2\x00é", Subject: "queue.1", Queued: queued, Deliveries: 7, Body: []byte("body")})
+	b.put(t, Letter{Reason: Undecided, Detail: "other words", Subject: "queue.1", Deliveries: 8, Body: []byte("body")}) // the same again
+	b.put(t, Letter{Reason: TooLarge, Subject: "queue.2", Queued: queued, Deliveries: 1, Body: long})
 	got := b.list(t, 0)
 	want := []Letter{
 		{Seq: 1, Reason: Undecided, Detail: "no  Nats-Msg-Id: 2", Subject: "queue.1", Queued: queued, Deliveries: 7, Length: 4, Body: []byte("body")},
@@ -90,14 +91,51 @@ func TestLettersComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
+// TestOneLetterForTheSameMessage: a message that is sent again makes no second letter, until the first is replayed; then it does, or it
+// would be lost.
+func TestOneLetterForTheSameMessage(t *testing.T) {
+	b, js := newBox(t)
+	l := Letter{Reason: Undecided, Subject: "queue.1", Body: []byte("same")}
+	other := []Letter{
+		{Reason: Unchecked, Subject: l.Subject, Body: l.Body}, {Reason: l.Reason, Subject: "queue.2", Body: l.Body},
+		{Reason: l.Reason, Subject: l.Subject, Body: []byte("another")}, {Reason: TooLarge, Subject: l.Subject, Body: make([]byte, MaxBody+1)},
+		{Reason: TooLarge, Subject: l.Subject, Body: make([]byte, MaxBody+2)}, // different in what is not kept
+	}
+	for range 3 {
+		b.put(t, l)
+		for _, o := range other {
+			b.put(t, o)
+		}
+	}
+	if n := len(b.list(t, 0)); n != 1+len(other) {
+		t.Fatalf("%d letters, want %d", n, 1+len(other))
+	}
+	if err := b.Replay(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	b.put(t, l) // fails again, at once
+	all := b.list(t, 0)
+	if n := len(all); n != 1+len(other) || !bytes.Equal(all[n-1].Body, l.Body) {
+		t.Errorf("%d letters after a replay that failed, want %d", n, 1+len(other))
+	}
+	// The server remembers no names of messages, however many come within its window.
+	s, err := js.Stream(t.Context(), Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.GetLastMsgForSubject(t.Context(), every); err != nil || m.Header.Get(jetstream.MsgIDHeader) != "" {
+		t.Errorf("%v, %v", m, err)
+	}
+}
+
 func TestReplay(t *testing.T) {
 	b, js := newBox(t)
 	for i := range 3 {
-		b.put(t, fmt.Sprint(i), Letter{Reason: Undecided, Subject: "queue.1", Body: fmt.Append(nil, i)})
+		b.put(t, Letter{Reason: Undecided, Subject: "queue.1", Body: fmt.Append(nil, i)})
 	}
-	b.put(t, "long", Letter{Reason: TooLarge, Subject: "queue.1", Body: make([]byte, MaxBody+1)})
-	b.put(t, "lost", Letter{Reason: NoVehicle, Subject: "elsewhere", Body: []byte("x")})
-	b.put(t, "none", Letter{Reason: NoVehicle, Body: []byte("x")})
+	b.put(t, Letter{Reason: TooLarge, Subject: "queue.1", Body: make([]byte, MaxBody+1)})
+	b.put(t, Letter{Reason: NoVehicle, Subject: "elsewhere", Body: []byte("x")})
+	b.put(t, Letter{Reason: NoVehicle, Body: []byte("x")})
 	for seq, want := range map[uint64]error{2: nil, 4: ErrPart, 5: ErrSubject, 6: ErrSubject, 99: ErrNotFound} {
 		if err := b.Replay(t.Context(), seq); !errors.Is(err, want) {
 			t.Errorf("letter %d: %v, want %v", seq, err, want)
@@ -133,11 +171,12 @@ func TestReplay(t *testing.T) {
 // TestFloodOfOneReasonLeavesTheOthers: the oldest of its own go, and listing takes several pages.
 func TestFloodOfOneReasonLeavesTheOthers(t *testing.T) {
 	b, _ := newBox(t)
-	b.put(t, "first", Letter{Reason: Undecided, Subject: "queue.1", Body: []byte("kept")})
+	b.put(t, Letter{Reason: Undecided, Subject: "queue.1", Body: []byte("kept")})
 	body := make([]byte, MaxBody)
-	const more = 20
+	const more = 3 * trimEvery
 	for i := range MaxLetters + more {
-		b.put(t, fmt.Sprint(i), Letter{Reason: TooLarge, Subject: "queue.1", Body: body})
+		binary.BigEndian.PutUint32(body, uint32(i))
+		b.put(t, Letter{Reason: TooLarge, Subject: "queue.1", Body: body})
 	}
 	var all []Letter
 	for after := uint64(0); ; after = all[len(all)-1].Seq {
@@ -150,10 +189,12 @@ func TestFloodOfOneReasonLeavesTheOthers(t *testing.T) {
 		}
 		all = append(all, page...)
 	}
-	if len(all) != 1+MaxLetters || string(all[0].Body) != "kept" || all[1].Seq != 2+more {
+	// The stream was trimmed when it took a multiple of trimEvery.
+	left := MaxLetters + (1+MaxLetters+more)%trimEvery
+	if len(all) != 1+left || string(all[0].Body) != "kept" || all[1].Seq != uint64(2+MaxLetters+more-left) {
 		t.Errorf("%d letters, the first %d and %d", len(all), all[0].Seq, all[1].Seq)
 	}
-	if n := len(Reasons()) * MaxLetters * maxLetter; n > StreamBytes {
+	if n := len(Reasons()) * (MaxLetters + trimEvery) * maxLetter; n > StreamBytes {
 		t.Errorf("all reasons take %d bytes, want at most %d", n, StreamBytes)
 	}
 }

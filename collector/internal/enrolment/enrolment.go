@@ -1,11 +1,14 @@
 // Package enrolment gives vehicles their client certificates, over HTTPS: at enrolment in exchange for the token that registration
 // printed, and at renewal because the device key asks for it (package enroll has the messages).
 //
-// A token is good once and until it expires. A renewal needs nothing but the registered device key, for 24 months after the last
+// A token is good once and until it expires; whoever lost the answer may ask again with the device key that it enrolled, because that key
+// gets certificates without a token. A renewal needs nothing but the registered device key, for 24 months after the last
 // certificate's end, unless the vehicle is revoked. Everything is decided on the records, and decided again in the transaction that
 // writes: of two enrolments with one token one wins.
 //
-// Strangers may ask. Each source of refused requests may go on for a while and then has to wait; requests are bounded in size and in how
+// Strangers may ask. Each source of refused enrolments may go on for a while and then has to wait; renewals never do, because a device
+// key cannot be guessed, a refused renewal costs no more than the TLS handshake before it, and a fleet behind one address would wait for a
+// stranger there, or for one car of its own that was revoked. Requests are bounded in size and in how
 // many are worked on at once; nothing is written for one that is refused. Which vehicles there are, nobody learns.
 package enrolment
 
@@ -81,13 +84,9 @@ func (r refusal) Error() string { return string(r) }
 
 // grant decides on a request and returns the certificate in DER; its error is a refusal, or that of the records.
 func (d *Desk) grant(ctx context.Context, r *enroll.Request, enrols bool) (der []byte, err error) {
-	judge := mayRenew
-	if enrols {
-		judge = mayEnrol
-	}
 	now := d.cfg.Now()
 	// Readers wait for nobody: those that are refused hold no writer up.
-	if err := d.cfg.DB.View(ctx, func(tx *store.Tx) error { return judge(ctx, tx, r, now) }); err != nil {
+	if err := d.cfg.DB.View(ctx, func(tx *store.Tx) error { _, err := judge(ctx, tx, r, now, enrols); return err }); err != nil {
 		return nil, err
 	}
 	der, until, err := d.cfg.Authority.Issue(r.Vehicle, r.Key(), now)
@@ -95,15 +94,33 @@ func (d *Desk) grant(ctx context.Context, r *enroll.Request, enrols bool) (der [
 		return nil, err
 	}
 	err = d.cfg.DB.Update(ctx, func(tx *store.Tx) error {
-		if err := judge(ctx, tx, r, now); err != nil {
+		first, err := judge(ctx, tx, r, now, enrols)
+		if err != nil {
 			return err
 		}
-		if enrols {
+		if first {
 			return tx.Enrol(ctx, r.Vehicle, enroll.HashToken(r.Token), r.Key(), until)
 		}
 		return tx.Renew(ctx, r.Vehicle, r.Key(), until)
 	})
 	return der, err
+}
+
+// judge says whether a request is granted, and whether as an enrolment. One with a used token and the device key that it enrolled is a renewal:
+// its answer was lost.
+func judge(ctx context.Context, tx *store.Tx, r *enroll.Request, now time.Time, enrols bool) (first bool, err error) {
+	if !enrols {
+		return false, mayRenew(ctx, tx, r, now)
+	}
+	err = mayEnrol(ctx, tx, r, now)
+	if err != refusal(enroll.ReasonToken) {
+		return true, err
+	}
+	switch again := mayRenew(ctx, tx, r, now); again {
+	case nil, refusal(enroll.ReasonBusy):
+		return false, again
+	}
+	return true, err
 }
 
 // find returns a vehicle's enrolment, an empty one for a vehicle that is not registered.

@@ -270,9 +270,13 @@ func TestTokensEnrolOnce(t *testing.T) {
 	refused("a vehicle that is not registered", "CAR9", one)
 	r.granted(enroll.EnrolPath, "CAR1", key, request(t, "CAR1", key, one))
 	refused("a used token", "CAR1", one)
-	r.refused("a used token of the same key", enroll.EnrolPath, request(t, "CAR1", key, one), http.StatusForbidden, enroll.ReasonToken)
+	// The answer was lost: the same request gets it, but no faster than a renewal would.
+	r.refused("a used token of the same key at once", enroll.EnrolPath, request(t, "CAR1", key, one), http.StatusTooManyRequests, enroll.ReasonBusy)
+	r.pass(renewEvery)
+	r.granted(enroll.EnrolPath, "CAR1", key, request(t, "CAR1", key, one))
+	r.refused("a used token of the same key for another vehicle", enroll.EnrolPath, request(t, "CAR2", key, one), http.StatusForbidden, enroll.ReasonToken)
 	refused("a guess after enrolment", "CAR1", enroll.NewToken())
-	r.pass(30*24*time.Hour - time.Second)
+	r.pass(30*24*time.Hour - renewEvery - time.Second)
 	late, _ := newKey(t)
 	r.granted(enroll.EnrolPath, "CAR2", late, request(t, "CAR2", late, other))
 	expired := r.token("CAR2")
@@ -291,6 +295,7 @@ func TestTokensEnrolOnce(t *testing.T) {
 	gone := r.token("CAR1")
 	r.revoke("CAR1")
 	refused("a revoked vehicle's token", "CAR1", gone)
+	r.refused("a revoked vehicle's key", enroll.EnrolPath, request(t, "CAR1", replaced, next), http.StatusForbidden, enroll.ReasonToken)
 	if strings.Contains(r.log.String(), "CAR") {
 		t.Errorf("logged %s", r.log.String())
 	}
@@ -426,7 +431,8 @@ func TestGuessesAreLimited(t *testing.T) {
 	r := newRig(t)
 	token := r.vehicle("CAR1")
 	key, _ := newKey(t)
-	guess := request(t, "CAR1", key, enroll.NewToken())
+	stranger, _ := newKey(t)
+	guess := request(t, "CAR1", stranger, enroll.NewToken())
 	for range refusals {
 		r.refused("a guess", enroll.EnrolPath, guess, http.StatusForbidden, enroll.ReasonToken)
 	}
@@ -449,6 +455,29 @@ func TestGuessesAreLimited(t *testing.T) {
 		r.pass(renewEvery)
 		r.granted(enroll.RenewPath, "CAR1", key, request(t, "CAR1", key, ""))
 	}
+}
+
+// TestFleetBehindOneAddressRenews: whatever is refused to an address, enrolments and renewals, cars behind it get their renewals; and
+// refused renewals take nothing from those who enrol there.
+func TestFleetBehindOneAddressRenews(t *testing.T) {
+	r := newRig(t)
+	token, other := r.vehicle("CAR1"), r.vehicle("CAR2")
+	key, _ := newKey(t)
+	stranger, _ := newKey(t)
+	r.granted(enroll.EnrolPath, "CAR1", key, request(t, "CAR1", key, token))
+	r.pass(time.Hour)
+	for range 3 * refusals {
+		r.refused("a stranger's renewal", enroll.RenewPath, request(t, "CAR1", stranger, ""), http.StatusForbidden, enroll.ReasonKey)
+	}
+	r.granted(enroll.EnrolPath, "CAR2", stranger, request(t, "CAR2", stranger, other))
+	r.remote = "192.0.2.3:1"
+	third, _ := newKey(t)
+	guess := request(t, "CAR2", third, enroll.NewToken())
+	for range refusals {
+		r.refused("a guess", enroll.EnrolPath, guess, http.StatusForbidden, enroll.ReasonToken)
+	}
+	r.refused("a guess too many", enroll.EnrolPath, guess, http.StatusTooManyRequests, enroll.ReasonBusy)
+	r.granted(enroll.RenewPath, "CAR1", key, request(t, "CAR1", key, ""))
 }
 
 func TestSources(t *testing.T) {

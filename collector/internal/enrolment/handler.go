@@ -48,6 +48,9 @@ func (d *Desk) answer(w http.ResponseWriter, r *http.Request) answer {
 		w.Header().Set("Allow", http.MethodPost)
 		return malformed(http.StatusMethodNotAllowed, "only POST is served")
 	}
+	if r.URL.Path == enroll.RenewPath {
+		return d.decide(w, r)
+	}
 	from := source(r.RemoteAddr)
 	if wait := d.sources.wait(from, d.cfg.Now()); wait > 0 {
 		return answer{

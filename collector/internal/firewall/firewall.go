@@ -9,6 +9,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,15 +21,24 @@ import (
 // A constant is text that stands in the program's source: other packages can write one down, and make none of what they have received.
 type constant string
 
-// A Statement is one of the statements that a program ever runs, in the SQL that both engines have in common.
+// A Statement is one of the statements that a program ever runs, in the SQL that both engines have in common as far as they have one.
 type Statement struct {
 	// Name says what it does, as in "cannot add account".
 	Name constant
 	// SQL has its parameters as $1, $2, …
 	SQL constant
+	// Postgres stands for SQL on PostgreSQL where it is not empty, with the same parameters and results: there a role that may not be
+	// trusted with a table's columns calls a function of the owner's.
+	Postgres constant
+	// Many stands for SQL on PostgreSQL where it is not empty: it does at once what SQL does for many lists of arguments, of which it
+	// takes arrays, one for each parameter.
+	Many constant
 	// Roles are those that may run it.
 	Roles Role
 }
+
+// OnPostgres returns the statement's text for PostgreSQL.
+func (s Statement) OnPostgres() string { return string(cmp.Or(s.Postgres, s.Many, s.SQL)) }
 
 // ErrRefused is returned for a statement that the role may not run.
 var ErrRefused = errors.New("statement refused")
@@ -60,8 +70,8 @@ func New(cfg Config) (*Firewall, error) {
 	}
 	f := &Firewall{role: cfg.Role, statements: make(map[constant]Statement, len(cfg.Statements)), logger: cfg.Logger}
 	for _, s := range cfg.Statements {
-		if s.Name == "" || s.SQL == "" || s.Roles == 0 || s.Roles&^every != 0 {
-			return nil, fmt.Errorf("cannot register statement %q: it lacks a name, its SQL or a role", s.Name)
+		if s.Name == "" || s.SQL == "" || s.Roles == 0 || s.Roles&^every != 0 || s.Postgres != "" && s.Many != "" {
+			return nil, fmt.Errorf("cannot register statement %q: it lacks a name, its SQL or a role, or has two texts for PostgreSQL", s.Name)
 		}
 		if _, twice := f.statements[s.Name]; twice {
 			return nil, fmt.Errorf("cannot register statement %q: there are two of that name", s.Name)

@@ -88,22 +88,28 @@ func (r *Registry) Add(ctx context.Context, v Vehicle) (account, token string, e
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		if account, err = open(ctx, tx, v.Account); err != nil {
-			return err
-		}
-		added := store.Vehicle{ID: v.ID, Account: account, AddedDay: r.cfg.Clock.Today()}
-		if err := tx.AddVehicle(ctx, added); err != nil {
-			return err
-		}
-		if token, err = r.newToken(ctx, tx, v.ID); err != nil {
-			return err
-		}
-		return bind(ctx, tx, added, ECU{v.Identity, v.Certificate})
+		account, token, err = r.add(ctx, tx, v)
+		return err
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("cannot add vehicle %s: %w", v.ID, err)
 	}
 	return account, token, nil
+}
+
+// add registers a checked vehicle that is not registered.
+func (r *Registry) add(ctx context.Context, tx *store.Tx, v Vehicle) (account, token string, err error) {
+	if account, err = open(ctx, tx, v.Account); err != nil {
+		return "", "", err
+	}
+	added := store.Vehicle{ID: v.ID, Account: account, AddedDay: r.cfg.Clock.Today()}
+	if err := tx.AddVehicle(ctx, added); err != nil {
+		return "", "", err
+	}
+	if token, err = r.newToken(ctx, tx, v.ID); err != nil {
+		return "", "", err
+	}
+	return account, token, bind(ctx, tx, added, ECU{v.Identity, v.Certificate})
 }
 
 // check looks at what needs no records.

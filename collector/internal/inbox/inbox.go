@@ -21,7 +21,7 @@ type statement = firewall.Statement
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
 		addSubmission(), submission(), pending(), setPublished(), countRefusal(), refusals(), unearned(), deleteRefusals(),
-		hasReport(), addReport(), eachReport(), addClaim(), eachClaim(),
+		hasReport(), addReport(), eachReport(), addClaim(), claim(), eachClaim(),
 	}
 }
 
@@ -49,8 +49,8 @@ type Submission struct {
 	Receipt []byte
 	// Original names the submission that was credited for the same span, when that was another one.
 	Original *wire.Hash
-	// Serial is the order of arrival, given by AddSubmission; 0 when the submission is not kept.
-	Serial int64
+	// Serial is the order of arrival, known once the transaction of AddSubmission is done; nil when the submission is not kept.
+	Serial *int64
 }
 
 // AddSubmission keeps a submission of a registered vehicle, its receipt to be published.
@@ -63,22 +63,26 @@ func (b Inbox) AddSubmission(ctx context.Context, s *Submission) error {
 	if s.Accepted {
 		accepted = 1
 	}
-	return b.tx.Get(ctx, addSubmission(),
-		[]any{s.ID[:], s.Vehicle, string(s.Kind), accepted, string(s.Reason), int64(s.Km), int64(s.Day), s.Receipt, original},
-		&s.Serial)
+	s.Serial = new(int64)
+	return b.tx.Add(ctx, addSubmission(), s.Serial,
+		s.ID[:], s.Vehicle, string(s.Kind), accepted, string(s.Reason), int64(s.Km), int64(s.Day), s.Receipt, original)
 }
 
 func addSubmission() statement {
 	return statement{Name: "add submission", Roles: firewall.Ingest,
 		SQL: `INSERT INTO submissions (id, vehicle, kind, accepted, reason, km, day, receipt, original, pending)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING serial`}
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING serial`,
+		Many: `INSERT INTO submissions (id, vehicle, kind, accepted, reason, km, day, receipt, original, pending)
+			SELECT a, b, c, d, e, f, g, h, i, 1 FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[],
+				$8::bytea[], $9::bytea[]) WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, i, n) ORDER BY n RETURNING serial`}
 }
 
 const selectSubmission = `SELECT serial, id, vehicle, kind, accepted, reason, km, day, receipt, original FROM submissions `
 
 func scanSubmission(s *Submission, scan database.Scanner) error {
 	var original []byte
-	err := scan(&s.Serial, database.Fixed(s.ID[:]), &s.Vehicle, &s.Kind, database.Flag(&s.Accepted), &s.Reason, &s.Km, &s.Day, &s.Receipt, &original)
+	s.Serial = new(int64)
+	err := scan(s.Serial, database.Fixed(s.ID[:]), &s.Vehicle, &s.Kind, database.Flag(&s.Accepted), &s.Reason, &s.Km, &s.Day, &s.Receipt, &original)
 	if err != nil {
 		return err
 	}
@@ -94,9 +98,26 @@ func (b Inbox) Submission(ctx context.Context, id wire.Hash, vehicle string, kin
 	return database.One(ctx, b.tx, submission(), scanSubmission, id[:], vehicle, string(kind))
 }
 
+// A Key identifies a submission.
+type Key struct {
+	ID      wire.Hash
+	Vehicle string
+	Kind    wire.Kind
+}
+
+// Submissions returns those of the given submissions that were answered before, in any order.
+func (b Inbox) Submissions(ctx context.Context, keys []Key) (out []Submission, err error) {
+	lists := make([][]any, len(keys))
+	for i, k := range keys {
+		lists[i] = []any{k.ID[:], k.Vehicle, string(k.Kind)}
+	}
+	return database.ListOf(ctx, b.tx, submission(), scanSubmission, lists)
+}
+
 func submission() statement {
 	return statement{Name: "read submission", Roles: firewall.Ingest | firewall.Audit,
-		SQL: selectSubmission + `WHERE id = $1 AND vehicle = $2 AND kind = $3`}
+		SQL:  selectSubmission + `WHERE id = $1 AND vehicle = $2 AND kind = $3`,
+		Many: selectSubmission + `JOIN unnest($1::bytea[], $2::text[], $3::text[]) AS v (a, b, c) ON id = a AND vehicle = b AND kind = c`}
 }
 
 // Pending returns up to limit submissions whose receipts were not published, oldest first, from after a serial on.
@@ -112,16 +133,17 @@ func pending() statement {
 // SetPublished notes that the receipts of these submissions were published. One that is gone by now, an old refusal that was answered
 // again and deleted since, has nothing to be noted of.
 func (b Inbox) SetPublished(ctx context.Context, serials []int64) error {
-	for _, s := range serials {
-		if _, err := b.tx.Exec(ctx, setPublished(), s); err != nil {
-			return err
-		}
+	lists := make([][]any, len(serials))
+	for i, s := range serials {
+		lists[i] = []any{s}
 	}
-	return nil
+	_, err := b.tx.ExecEach(ctx, setPublished(), lists)
+	return err
 }
 
 func setPublished() statement {
-	return statement{Name: "note receipt", Roles: firewall.Ingest, SQL: `UPDATE submissions SET pending = 0 WHERE serial = $1`}
+	return statement{Name: "note receipt", Roles: firewall.Ingest, SQL: `UPDATE submissions SET pending = 0 WHERE serial = $1`,
+		Many: `UPDATE submissions SET pending = 0 WHERE serial = ANY($1)`}
 }
 
 // CountRefusal counts a refusal, also of a submission that is not kept.
@@ -157,7 +179,19 @@ func (b Inbox) AddClaim(ctx context.Context, id wire.Hash, vehicle string, body 
 }
 
 func addClaim() statement {
-	return statement{Name: "add claim", Roles: firewall.Ingest, SQL: `INSERT INTO claims (id, vehicle, body) VALUES ($1, $2, $3)`}
+	return statement{Name: "add claim", Roles: firewall.Ingest, SQL: `INSERT INTO claims (id, vehicle, body) VALUES ($1, $2, $3)`,
+		Many: `INSERT INTO claims (id, vehicle, body)
+			SELECT a, b, c FROM unnest($1::bytea[], $2::text[], $3::bytea[]) WITH ORDINALITY AS v (a, b, c, n) ORDER BY n`}
+}
+
+// Claim returns the bytes of an accepted claim of a vehicle, or ErrNotFound. Those of one that earned nothing new are not kept.
+func (b Inbox) Claim(ctx context.Context, id wire.Hash, vehicle string) (body []byte, err error) {
+	err = b.tx.Get(ctx, claim(), []any{id[:], vehicle}, &body)
+	return body, err
+}
+
+func claim() statement {
+	return statement{Name: "read claim", Roles: firewall.Ingest, SQL: `SELECT body FROM claims WHERE id = $1 AND vehicle = $2`}
 }
 
 // EachClaim calls fn with the accepted claims whose serial is above after, in the order in which they were accepted. fn must not use

@@ -40,7 +40,10 @@ func (b Inbox) AddReport(ctx context.Context, r Report) error {
 
 func addReport() statement {
 	return statement{Name: "add report", Roles: firewall.Ingest,
-		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission) VALUES ($1, $2, $3, $4, $5, $6)`}
+		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission) VALUES ($1, $2, $3, $4, $5, $6)`,
+		Many: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission)
+			SELECT a, b, c, d, e, f FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[])
+				WITH ORDINALITY AS v (a, b, c, d, e, f, n) ORDER BY n`}
 }
 
 // EachReport calls fn with the reports made under a charter whose serial is above after, by ascending serial. fn must not use the

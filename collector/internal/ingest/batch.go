@@ -2,11 +2,12 @@ package ingest
 
 import (
 	"context"
-	"time"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"rawstone/collector/internal/deadletter"
+	"rawstone/collector/internal/ingest/internal/fault"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/wire"
 )
@@ -21,95 +22,99 @@ type item struct {
 	sub      store.Submission
 	repeated bool
 
-	reason deadletter.Reason // of a failure of its own, not the database's; and what failed
-	err    error
+	dead   deadletter.Reason // of one that can be no submission
+	reason deadletter.Reason // of a failure that is its own, as far as one can tell
+	err    error             // what failed
 }
 
-// handle takes a batch from check to acknowledgement. It takes off the marks of the receipts in published and returns those whose
-// marks are still to be taken off.
-func (in *Intake) handle(ctx context.Context, q Queue, msgs []jetstream.Msg, f failures, published []int64) []int64 {
-	in.metrics.batch.WithLabelValues(string(q.Kind)).Observe(float64(len(msgs)))
-	items := in.sift(ctx, q, msgs)
-	if len(items) == 0 {
-		return published
+// fail notes why an item is not decided. A failure of the database is not its own.
+func (it *item) fail(reason deadletter.Reason, err error) {
+	it.err = err
+	if !fault.Systemic(err) {
+		it.reason = reason
 	}
-	before := in.decided.Load()
-	in.check(ctx, q, items)
-	published = in.decide(ctx, items, published)
+}
+
+// handle takes a checked batch from its decision to acknowledgement. It finishes when ctx ends, but makes no dead letters from then on.
+func (w *worker) handle(ctx context.Context, items []*item) {
+	finish := context.WithoutCancel(ctx)
+	before := w.decided
+	w.decide(finish, items)
 
 	var answers []store.Submission
+	open := 0
 	for _, it := range items {
 		if it.decided {
 			answers = append(answers, it.sub)
 		}
+		if it.dead == "" {
+			open++
+		}
 	}
-	published = append(published, in.publish(ctx, answers)...)
+	if len(answers) > 0 {
+		w.published = append(w.published, w.publish(finish, answers)...)
+	}
+	whole := open > 1 && len(answers) == 0 // whatever failed, failed for all
+	letters, cancel := context.WithTimeout(ctx, letterWait)
+	defer cancel()
+	var t tally
 	for _, it := range items {
-		// A lost acknowledgement brings the message back, and it gets its stored answer.
-		if it.decided {
-			in.account(q, it)
-			f.forget(it)
+		switch {
+		case it.decided: // A lost acknowledgement brings the message back, and it gets its stored answer.
+			w.account(it, &t)
+			w.failed.forget(it)
 			_ = it.msg.Ack()
-		} else {
-			in.retry(ctx, q, f, it, before)
+		case it.dead != "":
+			w.bury(letters, it, it.dead)
+		default:
+			if whole {
+				it.reason = ""
+			}
+			w.retry(letters, it, before)
 		}
 	}
-	return published
-}
-
-// check has all messages checked.
-func (in *Intake) check(ctx context.Context, q Queue, items []*item) {
-	subs := make([]Submission, len(items))
-	for i, it := range items {
-		subs[i] = Submission{Vehicle: it.vehicle, Body: it.msg.Data()}
-	}
-	began := time.Now()
-	prepared := in.cfg.Judge.Prepare(ctx, q.Kind, subs)
-	in.metrics.check.WithLabelValues(string(q.Kind)).Observe(time.Since(began).Seconds())
-	for i, p := range prepared {
-		if p.Err != nil {
-			in.cfg.Logger.Warn("submission not checked: it is tried again", "error", p.Err)
-			items[i].reason, items[i].err = deadletter.Unchecked, p.Err
-			continue
-		}
-		items[i].apply = p.Apply
-	}
+	w.say(t)
 }
 
 // decide decides all checked items in one transaction or, when the decision about one of them fails, each in its own, so that one that
 // cannot be decided does not hold up the others. When the database itself fails they all go back to the queue: to try each would
-// be to wait for the database as often.
-func (in *Intake) decide(ctx context.Context, items []*item, published []int64) []int64 {
-	undecided, err := in.write(ctx, published, items...)
+// be to wait for the database as often. The same transaction takes off the marks of the receipts that were published.
+func (w *worker) decide(ctx context.Context, items []*item) {
+	if !slices.ContainsFunc(items, func(it *item) bool { return it.apply != nil }) {
+		return
+	}
+	undecided, err := w.write(ctx, items...)
 	switch {
 	case err == nil:
-		return nil
+		return
 	case !undecided:
-		in.cfg.Logger.Warn("batch not written: its submissions are tried again", "error", err)
-		return published
+		w.cfg.Logger.Warn("batch not written: its submissions are tried again", "error", err)
+		return
 	}
-	in.cfg.Logger.Warn("batch not decided: its submissions are tried one by one", "error", err)
+	w.cfg.Logger.Warn("batch not decided: its submissions are tried one by one", "error", err)
 	for _, it := range items {
-		undecided, err := in.write(ctx, published, it)
+		if it.apply == nil {
+			continue
+		}
+		undecided, err := w.write(ctx, it)
 		switch {
 		case err == nil:
-			published = nil
 		case !undecided:
-			in.cfg.Logger.Warn("rest of batch not written: its submissions are tried again", "error", err)
-			return published
+			w.cfg.Logger.Warn("rest of batch not written: its submissions are tried again", "error", err)
+			return
 		default:
-			in.cfg.Logger.Warn("submission not decided: it is tried again", "error", err)
-			it.reason, it.err = deadletter.Undecided, err
+			w.cfg.Logger.Warn("submission not decided: it is tried again", "error", err)
+			it.fail(deadletter.Undecided, err)
 		}
 	}
-	return published
 }
 
-// write takes off the marks of the receipts in published and decides the items, in one transaction. When it fails, undecided says
-// that an item's decision did and not the database.
-func (in *Intake) write(ctx context.Context, published []int64, items ...*item) (undecided bool, err error) {
-	err = in.cfg.DB.Update(ctx, func(tx *store.Tx) error {
-		if err := tx.SetPublished(ctx, published); err != nil {
+// write decides the items that were checked, in one transaction. When it fails, undecided says that an item's decision did and not the
+// database.
+func (w *worker) write(ctx context.Context, items ...*item) (undecided bool, err error) {
+	err = w.cfg.DB.Update(ctx, func(tx *store.Tx) error {
+		undecided = false // PostgreSQL may have it run again
+		if err := tx.SetPublished(ctx, w.published); err != nil {
 			return err
 		}
 		for _, it := range items {
@@ -126,20 +131,17 @@ func (in *Intake) write(ctx context.Context, published []int64, items ...*item) 
 		undecided = err != nil
 		return err
 	})
-	if err == nil {
-		in.mark(items...)
+	if err != nil {
+		return undecided, err
 	}
-	return undecided, err
-}
-
-// mark notes what was committed. A repeated submission has changed nothing, and says nothing of the database.
-func (in *Intake) mark(items ...*item) {
+	w.published = nil
 	for _, it := range items {
 		it.decided = it.apply != nil
-		if it.decided && !it.repeated {
-			in.decided.Add(1)
+		if it.decided && !it.repeated { // a repeated one has changed nothing, and says nothing of the database
+			w.decided++
 		}
 	}
+	return false, nil
 }
 
 // publish hands the receipts to the broker and returns the serials of those that are kept.
@@ -153,8 +155,8 @@ func (in *Intake) publish(ctx context.Context, answers []store.Submission) (seri
 			continue
 		}
 		in.metrics.receipts.Inc()
-		if s.Serial != 0 {
-			serials = append(serials, s.Serial)
+		if s.Serial != nil {
+			serials = append(serials, *s.Serial)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
@@ -174,29 +176,45 @@ func (in *Intake) clear(ctx context.Context, serials []int64) error {
 	return in.cfg.DB.Update(ctx, func(tx *store.Tx) error { return tx.SetPublished(ctx, serials) })
 }
 
-// account counts and logs a decision.
-func (in *Intake) account(q Queue, it *item) {
-	s := it.sub
+// account counts a decision.
+func (w *worker) account(it *item, t *tally) {
+	s, kind := it.sub, string(w.queue.Kind)
 	outcome := "accepted"
 	switch {
 	case it.repeated:
 		outcome = "repeated"
+		t.repeated++
 	case !s.Accepted:
 		outcome = "refused"
-	}
-	in.metrics.submissions.WithLabelValues(string(q.Kind), outcome, string(s.Reason)).Inc()
-	if s.Serial == 0 {
-		in.metrics.unkept.WithLabelValues(string(q.Kind)).Inc()
-	}
-	switch {
-	case it.repeated:
-	case q.Kind == wire.KindClaim && s.Accepted:
-		in.cfg.Logger.Info("claim accepted", "km", s.Km)
-	case q.Kind == wire.KindClaim:
-		in.cfg.Logger.Info("claim refused", "reason", s.Reason)
-	case s.Accepted:
-		in.cfg.Logger.Info("report accepted")
+		t.refused++
+		t.reason = s.Reason
 	default:
-		in.cfg.Logger.Info("report refused", "reason", s.Reason)
+		t.accepted++
+		t.km += uint64(s.Km)
 	}
+	w.metrics.submissions.WithLabelValues(kind, outcome, string(s.Reason)).Inc()
+	if s.Serial == nil {
+		w.metrics.unkept.WithLabelValues(kind).Inc()
+	}
+}
+
+// A tally is what became of a batch. It has one line in the log: a line for each submission would be most of a busy collector's.
+type tally struct {
+	accepted, refused, repeated int
+	km                          uint64
+	reason                      wire.Reason // of the last refusal
+}
+
+func (w *worker) say(t tally) {
+	if t == (tally{}) {
+		return
+	}
+	attrs := []any{"kind", w.queue.Kind, "accepted", t.accepted, "refused", t.refused, "repeated", t.repeated}
+	if w.queue.Kind == wire.KindClaim {
+		attrs = append(attrs, "km", t.km)
+	}
+	if t.reason != "" {
+		attrs = append(attrs, "last_reason", t.reason)
+	}
+	w.cfg.Logger.Info("submissions decided", attrs...)
 }

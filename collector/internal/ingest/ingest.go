@@ -1,13 +1,18 @@
 // Package ingest takes submissions from the queues, has them judged, writes the decisions down and answers with receipts.
 //
 // It works in batches of what is waiting, at most 256: all are checked together, decided in one transaction in the order of their
-// arrival, answered after its commit, and only then acknowledged to the queue. A message is therefore decided at least once and,
+// arrival, answered after its commit, and only then acknowledged to the queue. While one batch of a queue is decided, the next is
+// fetched and checked; batches are decided in the order in which they were fetched. A message is therefore decided at least once and,
 // because a repeated one gets its stored answer, at most once. The transaction marks each receipt as pending; the mark is taken
 // off after the receipt was handed to the broker, so that a crash in between sends it again at the next start.
 //
-// A database that fails delays a message and never loses it. A message that fails again and again while others are decided becomes a dead
-// letter, and so do at once one that is too long and one on a subject that no vehicle has: none of them holds the queue up.
-// While nothing else is decided, no failure counts.
+// Several processes may work on the same queues and records: each message is given to one of them at a time. One that starts also sends the
+// receipts that another one has just decided and not yet marked; a receipt that comes twice does no harm.
+//
+// A database that fails delays a message and never loses it. A message that fails again and again while others of its queue are decided
+// becomes a dead letter, and so do at once one that is too long and one on a subject that no vehicle has: none of them holds the queue
+// up. While nothing else of its queue is decided, no failure counts, nor does one that lies in the database or hits a whole batch.
+// Dead letters have one deadline for a batch, and none is made once Run is to end: what is not set aside stays in the queue.
 //
 // What waits is fetched within bounds of number and of bytes. The package decides nothing itself, keeps no state between batches but the
 // marks that it still has to take off and the failures that it has seen, and refuses no message for its contents: that is the judge's.
@@ -19,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -92,7 +96,7 @@ type Config struct {
 	// Registerer takes the package's metrics.
 	Registerer prometheus.Registerer
 	// MaxMessage bounds a submission in bytes, at most deadletter.MaxBody, and MaxPayload what the queues hold: at least as much. A batch
-	// holds at most MaxBatch × MaxMessage bytes. Required.
+	// holds at most MaxBatch × MaxMessage bytes, and two of each queue are in hand. Required.
 	MaxMessage, MaxPayload int
 	// Today returns the program day. Required.
 	Today func() uint32
@@ -106,7 +110,6 @@ type Intake struct {
 	js      jetstream.JetStream
 	letters *deadletter.Box
 	metrics metrics
-	decided atomic.Int64 // how many submissions were, by this process
 }
 
 // New returns an intake that does nothing before Run.
@@ -147,11 +150,8 @@ func (in *Intake) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for i, q := range in.cfg.Queues {
-		var b *broom
-		if i == 0 {
-			b = &broom{}
-		}
-		g.Go(func() error { return in.work(ctx, q, b) })
+		w := &worker{Intake: in, queue: q, failed: make(failures), sweeps: i == 0}
+		g.Go(func() error { return w.run(ctx) })
 	}
 	err := g.Wait()
 	// Acknowledgements are on their way; the owner may close the connection next.
@@ -163,7 +163,8 @@ func (in *Intake) Run(ctx context.Context) error {
 	return err
 }
 
-// publishPending publishes all receipts that are marked as pending.
+// publishPending publishes all receipts that are marked as pending, and that other processes have not marked meanwhile: it ends with the
+// first page that is not full, so that it does not run after those who decide.
 func (in *Intake) publishPending(ctx context.Context) error {
 	for after := int64(0); ; {
 		var page []store.Submission
@@ -177,54 +178,14 @@ func (in *Intake) publishPending(ctx context.Context) error {
 		if len(page) == 0 {
 			return nil
 		}
-		after = page[len(page)-1].Serial
+		after = *page[len(page)-1].Serial
 		if err := in.clear(ctx, in.publish(ctx, page)); err != nil {
 			return fmt.Errorf("cannot publish pending receipts: %w", err)
 		}
-	}
-}
-
-// work works on one queue and, with a broom, sweeps in between.
-func (in *Intake) work(ctx context.Context, q Queue, b *broom) error {
-	consumer, err := in.js.CreateOrUpdateConsumer(ctx, q.Stream, jetstream.ConsumerConfig{
-		Durable:       consumerName,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
-		MaxAckPending: maxAckPending,
-	})
-	if err != nil {
-		if ctx.Err() != nil {
+		if len(page) < MaxBatch {
 			return nil
 		}
-		return fmt.Errorf("cannot work on queue %s: %w", q.Stream, err)
 	}
-	// What was begun is finished when ctx ends: the database bounds how long that takes.
-	finish := context.WithoutCancel(ctx)
-	var published []int64 // receipts handed to the broker and still marked as pending
-	failed := make(failures)
-	for ctx.Err() == nil {
-		batch, err := in.waiting(ctx, consumer, func() {
-			if in.clear(finish, published) == nil {
-				published = nil
-			}
-			in.sweep(finish, b)
-		})
-		if in.cfg.Conn.IsClosed() {
-			return fmt.Errorf("cannot work on queue %s: %w", q.Stream, nats.ErrConnectionClosed)
-		}
-		if err != nil && ctx.Err() == nil {
-			in.cfg.Logger.Warn("queue not readable", "queue", q.Stream, "error", err)
-			pause(ctx, in.cfg.RetryDelay)
-		}
-		if len(batch) > 0 {
-			published = in.handle(finish, q, batch, failed, published)
-		}
-	}
-	// A failure leaves marks, and so receipts that are sent twice.
-	if err := in.clear(finish, published); err != nil {
-		in.cfg.Logger.Warn("receipts not marked as published", "error", err)
-	}
-	return nil
 }
 
 // waiting returns the messages that are there, at most MaxBatch and at most MaxBatch × MaxMessage bytes of them: each request asks for no
@@ -270,30 +231,6 @@ func collect(b jetstream.MessageBatch, err error) (msgs []jetstream.Msg, _ error
 		msgs = append(msgs, m)
 	}
 	return msgs, b.Error()
-}
-
-// A broom remembers the last program day whose sweeping was finished.
-type broom struct{ day uint32 }
-
-// sweep deletes some of the refusals that are old, once a program day until none is left. A nil broom does nothing.
-func (in *Intake) sweep(ctx context.Context, b *broom) {
-	today := in.cfg.Today()
-	if b == nil || today == b.day || today <= refusalDays {
-		return
-	}
-	var n int64
-	err := in.cfg.DB.Update(ctx, func(tx *store.Tx) (err error) {
-		n, err = tx.DeleteRefusals(ctx, today-refusalDays, maxDelete)
-		return err
-	})
-	if err != nil {
-		in.cfg.Logger.Warn("old refusals not deleted: they are tried again", "error", err)
-		return
-	}
-	in.metrics.deleted.Add(float64(n))
-	if n < maxDelete {
-		b.day = today
-	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

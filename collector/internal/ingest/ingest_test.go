@@ -338,10 +338,11 @@ func TestShutdownFinishesTheBatchInHand(t *testing.T) {
 	})
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
+	<-r.ending // the batch is finished after this, and only then
 	select {
 	case <-stopped:
 		t.Fatal("stopped with a batch in hand")
-	case <-time.After(100 * time.Millisecond):
+	default:
 	}
 	close(judge.hold)
 	<-stopped

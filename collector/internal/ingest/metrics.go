@@ -41,10 +41,7 @@ func newMetrics(r prometheus.Registerer) (metrics, error) {
 			Name: "rawstone_ingest_unkept_total",
 			Help: "Submissions answered and not kept: of vehicles that are not registered, or have sent too many that earn nothing on that day.",
 		}, []string{"kind"}),
-		deleted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "rawstone_ingest_refusals_deleted_total",
-			Help: "Old refusals deleted.",
-		}),
+		deleted: prometheus.NewCounter(prometheus.CounterOpts{Name: "rawstone_ingest_refusals_deleted_total", Help: "Old refusals deleted."}),
 		batch: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "rawstone_ingest_batch_submissions",
 			Help:    "Submissions in a batch.",

@@ -187,7 +187,7 @@ rawstone_ingest_submissions_total{kind="report",outcome="refused",reason="malfor
 	if strings.Contains(log, "V1") || strings.Contains(log, "V9") || strings.Contains(log, ecuPub.ID().String()) {
 		t.Errorf("the log names a vehicle or key: %s", log)
 	}
-	if !strings.Contains(log, `msg="claim accepted" km=40`) || !strings.Contains(log, `msg="claim refused" reason=bad_proof`) {
+	if !strings.Contains(log, `kind=claim accepted=1 refused=0 repeated=0 km=40`) || !strings.Contains(log, `kind=claim accepted=0 refused=1 repeated=0 km=0 last_reason=bad_proof`) {
 		t.Errorf("the log lacks a decision: %s", log)
 	}
 }

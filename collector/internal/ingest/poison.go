@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,7 +16,7 @@ const (
 	maxDelays  = 6 // how often the delay doubles
 	// maxFailing bounds the messages that are remembered to have failed: as many as the queue hands out at once.
 	maxFailing = maxAckPending
-	letterWait = 5 * time.Second
+	letterWait = 5 * time.Second // for all of a batch
 )
 
 // A failure is what is known of a message that could not be decided.
@@ -31,8 +30,9 @@ type failure struct {
 // message fails some times more.
 type failures map[uint64]failure
 
-// strike notes that a message failed, and returns what is known of it. It counts against the message when another one has been decided
-// since it last failed, or since before at the first time: when none is, it is the database that fails, or the disk below it.
+// strike notes that a message failed, and returns what is known of it. It counts against the message when another one of
+// the queue has been decided since it last failed, or since before at the first time: when none is, it is the database that fails, or
+// the disk below it.
 func (f failures) strike(seq uint64, before, decided int64) failure {
 	s, known := f[seq]
 	if !known {
@@ -55,69 +55,62 @@ func (in *Intake) delay(attempts int) time.Duration {
 	return in.cfg.RetryDelay << min(max(attempts-1, 0), maxDelays)
 }
 
-// sift sets aside what can be no submission, whatever the database says, and returns the others.
-func (in *Intake) sift(ctx context.Context, q Queue, msgs []jetstream.Msg) (rest []*item) {
-	for _, m := range msgs {
-		it := &item{msg: m}
-		var err error
-		it.vehicle, _, err = wire.ParseSubject(m.Subject())
-		switch {
-		case len(m.Data()) > in.cfg.MaxMessage:
-			in.bury(ctx, q, it, deadletter.TooLarge, nil)
-		case err != nil:
-			in.bury(ctx, q, it, deadletter.NoVehicle, err)
-		default:
-			rest = append(rest, it)
-		}
+// sift says whether a message can be a submission.
+func (w *worker) sift(m jetstream.Msg) *item {
+	it := &item{msg: m}
+	it.vehicle, _, it.err = wire.ParseSubject(m.Subject())
+	switch {
+	case len(m.Data()) > w.cfg.MaxMessage:
+		it.dead = deadletter.TooLarge
+	case it.err != nil:
+		it.dead = deadletter.NoVehicle
 	}
-	return rest
+	return it
 }
 
 // bury makes a dead letter of a message and takes it out of the queue once that is kept; until then it stays. It reports whether it is.
-func (in *Intake) bury(ctx context.Context, q Queue, it *item, reason deadletter.Reason, why error) bool {
+func (w *worker) bury(ctx context.Context, it *item, reason deadletter.Reason) bool {
 	meta, err := it.msg.Metadata()
 	if err == nil {
 		l := deadletter.Letter{
 			Reason: reason, Subject: it.msg.Subject(), Queued: meta.Timestamp, Deliveries: meta.NumDelivered, Body: it.msg.Data(),
 		}
-		if why != nil {
-			l.Detail = why.Error()
+		if it.err != nil {
+			l.Detail = it.err.Error()
 		}
-		wait, cancel := context.WithTimeout(ctx, letterWait)
-		defer cancel()
-		err = in.letters.Put(wait, fmt.Sprintf("%s:%d:%d", q.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano()), l)
+		err = w.letters.Put(ctx, l)
 	}
 	if err != nil {
-		in.cfg.Logger.Warn("message not set aside: it is tried again", "error", err)
-		in.metrics.retries.WithLabelValues(string(q.Kind)).Inc()
-		_ = it.msg.NakWithDelay(in.delay(maxDelays))
+		w.cfg.Logger.Warn("message not set aside: it is tried again", "error", err)
+		w.metrics.retries.WithLabelValues(string(w.queue.Kind)).Inc()
+		_ = it.msg.NakWithDelay(w.delay(maxDelays))
 		return false
 	}
-	in.metrics.dead.WithLabelValues(string(reason)).Inc()
-	in.cfg.Logger.Warn("message set aside: `collector dead-letter list` shows it", "kind", q.Kind, "reason", reason)
-	_ = it.msg.Ack() // when it is lost, the letter is there twice
+	w.metrics.dead.WithLabelValues(string(reason)).Inc()
+	w.cfg.Logger.Warn("message set aside: `collector dead-letter list` shows it", "kind", w.queue.Kind, "reason", reason)
+	_ = it.msg.Ack() // when it is lost, the message comes again to the letter that there is
 	return true
 }
 
-// retry puts a message back that is not decided, or sets it aside when it has failed too often. before is how many others had been
-// decided before its batch.
-func (in *Intake) retry(ctx context.Context, q Queue, f failures, it *item, before int64) {
+// retry puts a message back that is not decided, or sets it aside when it has failed too often by itself. before is how many others of
+// the queue had been decided before its batch.
+func (w *worker) retry(ctx context.Context, it *item, before int64) {
 	attempts := 1
 	if it.reason != "" {
 		meta, err := it.msg.Metadata()
 		if err == nil {
-			s := f.strike(meta.Sequence.Stream, before, in.decided.Load())
-			if s.strikes >= maxStrikes && in.bury(ctx, q, it, it.reason, it.err) {
-				delete(f, meta.Sequence.Stream)
-				return
-			} else if s.strikes >= maxStrikes {
-				return // put back
+			s := w.failed.strike(meta.Sequence.Stream, before, w.decided)
+			if s.strikes >= maxStrikes {
+				if w.bury(ctx, it, it.reason) {
+					delete(w.failed, meta.Sequence.Stream)
+				}
+				return // put back otherwise
 			}
 			attempts = s.attempts
 		}
 	}
-	in.metrics.retries.WithLabelValues(string(q.Kind)).Inc()
-	_ = it.msg.NakWithDelay(in.delay(attempts))
+	w.metrics.retries.WithLabelValues(string(w.queue.Kind)).Inc()
+	_ = it.msg.NakWithDelay(w.delay(attempts))
 }
 
 // forget takes a decided message off the failures.

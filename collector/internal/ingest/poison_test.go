@@ -2,16 +2,26 @@ package ingest
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/deadletter"
+	"rawstone/collector/internal/ingest/internal/fault"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/wire"
 )
@@ -40,7 +50,7 @@ func TestPoisonGoesToTheDeadLetters(t *testing.T) {
 			r.retry = time.Millisecond
 			c := newCar(t, r, "V1")
 			r.start()
-			c.publish(wire.KindReport, []byte("bad"))
+			c.publish(wire.KindClaim, []byte("bad"))
 			good := 0
 			for ; len(r.letters()) == 0; good++ {
 				c.publish(wire.KindClaim, fmt.Appendf(nil, "%d", good))
@@ -48,7 +58,7 @@ func TestPoisonGoesToTheDeadLetters(t *testing.T) {
 			}
 			eventually(t, "queues empty", func() bool { return r.queued() == 0 })
 			l := r.letters()[0]
-			if l.Reason != reason || l.Subject != wire.Subject("V1", wire.KindReport) || string(l.Body) != "bad" || !l.Whole() ||
+			if l.Reason != reason || l.Subject != wire.Subject("V1", wire.KindClaim) || string(l.Body) != "bad" || !l.Whole() ||
 				l.Deliveries < maxStrikes || l.Detail == "" || l.Time.IsZero() || l.Queued.IsZero() || l.Time.Before(l.Queued) {
 				t.Errorf("letter %+v", l)
 			}
@@ -107,6 +117,167 @@ func TestNothingIsPoisonWhileNothingIsDecided(t *testing.T) {
 	judge.mu.Unlock()
 	if b := string(c.receipt()); b != "receipt for a" {
 		t.Errorf("got %q", b)
+	}
+}
+
+// TestSuccessOfAnotherQueueIsNoStrike: reports that are decided say nothing of what claims need.
+func TestSuccessOfAnotherQueueIsNoStrike(t *testing.T) {
+	judge := &stamp{checked: map[string]int{}, poison: "a"}
+	r := newRig(t, judge).vehicle()
+	r.retry = time.Microsecond
+	c := newCar(t, r, "V1")
+	r.start()
+	c.publish(wire.KindClaim, []byte("a"))
+	for n := 0; r.counted("rawstone_ingest_retries_total") < 3*maxStrikes; n++ {
+		c.publish(wire.KindReport, fmt.Appendf(nil, "%d", n))
+		c.receipt()
+	}
+	if l := r.letters(); len(l) != 0 {
+		t.Fatalf("%d dead letters although no other claim was decided", len(l))
+	}
+}
+
+// TestWhatHitsAWholeBatchIsNoStrike: the judge can check nothing of one batch after another, and the others are decided in between.
+func TestWhatHitsAWholeBatchIsNoStrike(t *testing.T) {
+	judge := &stamp{checked: map[string]int{}}
+	in := &Intake{cfg: Config{Judge: judge, MaxMessage: 100, RetryDelay: time.Second, Logger: slog.New(slog.DiscardHandler)}}
+	var err error
+	if in.metrics, err = newMetrics(prometheus.NewRegistry()); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, judge).vehicle()
+	in.cfg.DB, in.cfg.Conn = r.db, r.broker.Conn()
+	w := &worker{Intake: in, queue: Queue{broker.StreamClaims, wire.KindClaim}, failed: make(failures)}
+	round := func(fail int, bodies ...string) {
+		var msgs []jetstream.Msg
+		for i, b := range bodies {
+			msgs = append(msgs, &message{seq: uint64(i) + 1, body: []byte(b)})
+		}
+		judge.unchecked = fail
+		w.handle(t.Context(), w.check(t.Context(), msgs))
+	}
+	for i := range 3 * maxStrikes {
+		round(2, "a", "b")
+		round(0, fmt.Sprint(i))
+	}
+	for _, f := range w.failed {
+		if f.strikes != 0 {
+			t.Errorf("%+v, want no strikes: whatever failed, failed for all", f)
+		}
+	}
+	before := w.decided
+	round(1, "a", "c", "d")
+	if f := w.failed[1]; f.strikes != 1 || w.decided != before+2 {
+		t.Errorf("%+v after a failure beside %d successes, want a strike", f, w.decided-before)
+	}
+}
+
+// A message is one of a queue, without the queue.
+type message struct {
+	jetstream.Msg
+	seq  uint64
+	body []byte
+}
+
+func (m *message) Subject() string                  { return wire.Subject("V1", wire.KindClaim) }
+func (m *message) Data() []byte                     { return m.body }
+func (m *message) Ack() error                       { return nil }
+func (m *message) NakWithDelay(time.Duration) error { return nil }
+func (m *message) Metadata() (*jetstream.MsgMetadata, error) {
+	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: m.seq}}, nil
+}
+
+// TestErrorsOfTheDatabaseAreNoStrikes tells a database's trouble from a submission's.
+func TestErrorsOfTheDatabaseAreNoStrikes(t *testing.T) {
+	for err, want := range map[error]bool{
+		errors.New("poison"):                                                    false,
+		fmt.Errorf("x: %w", context.DeadlineExceeded):                           true,
+		fmt.Errorf("x: %w", driver.ErrBadConn):                                  true,
+		fmt.Errorf("x: %w", &net.OpError{Op: "read", Err: errors.New("reset")}): true,
+		fmt.Errorf("x: %w", &pgconn.PgError{Code: "23505"}):                     false,
+		&pgconn.PgError{Code: "22003"}:                                          false,
+		&pgconn.PgError{Code: "P0001"}:                                          false,
+		&pgconn.PgError{Code: "57014"}:                                          true, // cancelled by a timeout
+		&pgconn.PgError{Code: "25P02"}:                                          true, // in a transaction that has failed
+		&pgconn.PgError{Code: "53100"}:                                          true, // disk full
+		&pgconn.PgError{}:                                                       true,
+	} {
+		if got := fault.Systemic(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "x.db")+"?_pragma=max_page_count(16)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`CREATE TABLE t (a BLOB, n INTEGER PRIMARY KEY)`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = db.Exec(`INSERT INTO t VALUES (zeroblob(1000000), 1)`); err == nil || !fault.Systemic(fmt.Errorf("x: %w", err)) {
+		t.Errorf("a full disk counts as the submission's: %v", err)
+	}
+	for range 2 {
+		_, err = db.Exec(`INSERT INTO t VALUES (NULL, 2)`)
+	}
+	if err == nil || fault.Systemic(err) {
+		t.Errorf("a broken constraint counts as the database's: %v", err)
+	}
+}
+
+// TestDeadLettersHaveOneDeadline: 256 messages that can be no submissions, and a box that answers nobody; and none is tried once the
+// intake is to stop.
+func TestDeadLettersHaveOneDeadline(t *testing.T) {
+	judge := &stamp{checked: map[string]int{}}
+	r := newRig(t, judge)
+	js, err := jetstream.New(r.broker.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), deadletter.Stream); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := r.broker.Conn().Subscribe("rawstone.dead.>", func(*nats.Msg) {}) // takes letters and does not answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Unsubscribe()
+	for range MaxBatch {
+		if _, err := js.PublishAsync("rawstone.v1.lower.claim", []byte("lost")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	r.start()
+	// Each alone would take as long as all may take together: far longer than anything waits here.
+	eventually(t, "the batch is put back", func() bool { return r.counted("rawstone_ingest_retries_total") >= MaxBatch })
+	r.stop()
+}
+
+func TestNoLettersAfterTheEnd(t *testing.T) {
+	judge := &stamp{checked: map[string]int{}}
+	r := newRig(t, judge)
+	in := r.intake()
+	w := &worker{Intake: in, queue: in.cfg.Queues[0], failed: make(failures)}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	silent, err := r.broker.Conn().SubscribeSync("rawstone.dead.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []*item
+	for i := range MaxBatch {
+		items = append(items, &item{msg: &message{seq: uint64(i)}, dead: deadletter.TooLarge})
+	}
+	w.handle(ctx, items)
+	if err := r.broker.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := silent.Pending(); n != 0 || err != nil {
+		t.Errorf("%d letters after the end, %v", n, err)
+	}
+	if n := r.counted("rawstone_ingest_retries_total"); n != MaxBatch {
+		t.Errorf("%v put back, want all", n)
 	}
 }
 

@@ -89,6 +89,7 @@ type rig struct {
 	fleet  *fleet
 	judge  Judge
 	stop   func()
+	ending <-chan struct{} // closed once stop has been called
 	reg    *prometheus.Registry
 	retry  time.Duration
 	today  atomic.Uint32
@@ -155,6 +156,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	in := r.intake()
 	ctx, cancel := context.WithCancel(r.t.Context())
+	r.ending = ctx.Done()
 	done := make(chan error, 1)
 	go func() { done <- in.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {

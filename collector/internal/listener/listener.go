@@ -2,13 +2,15 @@
 // a certificate it speaks TLS 1.3 and nothing older.
 //
 // It knows nothing of what is served, nor where the certificate comes from: it asks for it with each connection, so that one that was
-// renewed is served at once.
+// renewed is served at once. A client may show a certificate of its own, which is checked then; whether one is needed is the handler's
+// question, and in (*http.Request).TLS.VerifiedChains is the answer.
 package listener
 
 import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +37,10 @@ type Config struct {
 	Handler http.Handler
 	// Certificate returns the server's certificate for a connection: certificate.Pair.Get. Without it the server speaks plain HTTP.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Clients are the authorities under which the certificate of a client that shows one must be valid, by the clock Now (time.Now when
+	// nil). Without them no client is asked for one. They need Certificate.
+	Clients *x509.CertPool
+	Now     func() time.Time
 	// Connections bounds those that are served at once, further ones wait; 256 when zero.
 	Connections int
 	// Patience is how long an answer may take to be read; 30 s when zero.
@@ -52,8 +58,8 @@ type Listener struct {
 
 // Open takes the address.
 func Open(cfg Config) (*Listener, error) {
-	if cfg.Handler == nil || cfg.Logger == nil || cfg.Key == "" || cfg.Connections < 0 || cfg.Patience < 0 {
-		return nil, errors.New("cannot serve: no handler, logger or name given, or a negative bound")
+	if cfg.Handler == nil || cfg.Logger == nil || cfg.Key == "" || cfg.Connections < 0 || cfg.Patience < 0 || cfg.Clients != nil && cfg.Certificate == nil {
+		return nil, errors.New("cannot serve: no handler, logger or name given, a negative bound, or clients' certificates without one of the server's own")
 	}
 	l := &Listener{key: cfg.Key, server: &http.Server{
 		Handler: cfg.Handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
@@ -61,7 +67,10 @@ func Open(cfg Config) (*Listener, error) {
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}}
 	if cfg.Certificate != nil {
-		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: cfg.Certificate}
+		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: cfg.Certificate, Time: cfg.Now}
+	}
+	if cfg.Clients != nil {
+		l.server.TLSConfig.ClientAuth, l.server.TLSConfig.ClientCAs = tls.VerifyClientCertIfGiven, cfg.Clients
 	}
 	listen, err := net.Listen("tcp", cfg.Address)
 	if err != nil {

@@ -2,6 +2,9 @@ package listener
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -16,6 +19,7 @@ import (
 	"time"
 
 	"rawstone/collector/internal/ca"
+	"rawstone/pkg/wire"
 )
 
 const hang = time.Minute
@@ -127,8 +131,15 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}()
 	}
 	sent.Wait()
+	// Two are served, and the others have sent all that they will: without a bound they would be served now.
+	for deadline := time.Now().Add(hang); active.Load() < 2 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if n := active.Load(); n != 2 {
+		t.Errorf("%d connections are served at once, want 2", n)
+	}
 	for range clients {
-		time.Sleep(20 * time.Millisecond) // time for a listener without a bound to show itself
 		leave <- struct{}{}
 	}
 	for range clients {
@@ -195,5 +206,82 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestClientCertificates: who shows a certificate must show a good one, by the clock that is given, and who shows none is served.
+func TestClientCertificates(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	now := time.Now()
+	if err := ca.Init(dir, now); err != nil {
+		t.Fatal(err)
+	}
+	open := func(dir string) *ca.Vehicles {
+		v, err := ca.OpenVehicles(filepath.Join(dir, "vehicle-ca.pem"), filepath.Join(dir, "vehicle-ca.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	own := open(dir)
+	strange := filepath.Join(t.TempDir(), "strange")
+	if err := ca.Init(strange, now); err != nil {
+		t.Fatal(err)
+	}
+	show := func(by *ca.Vehicles, at time.Time) tls.Certificate {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := wire.NewPublicKey(key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, _, err := by.Issue("CAR1", public, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	}
+	served, roots := certify(t)
+	later := now.AddDate(1, 0, 0)
+	l, _ := run(t, Config{Certificate: served, Clients: own.Pool(), Now: func() time.Time { return later }, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, chain := range r.TLS.VerifiedChains {
+			io.WriteString(w, chain[0].Subject.CommonName)
+		}
+	})})
+	for name, c := range map[string]struct {
+		shown []tls.Certificate
+		want  string
+		ok    bool
+	}{
+		"none":    {ok: true},
+		"good":    {shown: []tls.Certificate{show(own, later)}, want: "CAR1", ok: true},
+		"ended":   {shown: []tls.Certificate{show(own, now)}},
+		"strange": {shown: []tls.Certificate{show(open(strange), later)}},
+	} {
+		conf := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // whatever the server asks for
+			if len(c.shown) == 0 {
+				return new(tls.Certificate), nil
+			}
+			return &c.shown[0], nil
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+		answer, err := client.Get("https://" + l.Addr())
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		b, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || string(b) != c.want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if _, err := Open(Config{Address: "127.0.0.1:0", Key: "web", Logger: slog.New(slog.DiscardHandler), Handler: http.HandlerFunc(hello), Clients: own.Pool()}); err == nil {
+		t.Error("clients' certificates without TLS")
 	}
 }

@@ -2,7 +2,8 @@
 // are about, their salts, and the secrets behind accounts' pseudonyms. Validators get single ones, the auditor gets all.
 //
 // It writes nothing: what is opened was put there with its entry, by package store, whose transactions embed a Reader. Whoever gets an
-// opening can name the vehicle or owner behind an entry, so only the roles settle and audit may read them.
+// opening can name the vehicle or owner behind an entry, so only the roles settle and audit may read them. A vehicle gets those of its own
+// credits, one claim at a time, for its proofs of inclusion: from the role ingest, which has made them.
 package opening
 
 import (
@@ -18,7 +19,7 @@ type statement = firewall.Statement
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
-		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), account(),
+		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), account(), logged(),
 	}
 }
 

@@ -64,21 +64,22 @@ func addEntry() statement {
 		SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2) RETURNING id`}
 }
 
-// PutEncoded does what AddEncoded does without asking for the row's identifier: until the next entry it is the outbox's greatest, because
-// there is one writer at a time.
-func (b Box) PutEncoded(ctx context.Context, typ ledger.Type, body any) error {
-	encoded, err := codec.Encode(body)
-	if err != nil {
-		return err
+// PutEncoded does what AddEncoded does without asking for the row's identifier, and returns the body: because there is one writer at a time
+// it is among the outbox's last ones.
+func (b Box) PutEncoded(ctx context.Context, typ ledger.Type, body any) (encoded []byte, err error) {
+	if encoded, err = codec.Encode(body); err != nil {
+		return nil, err
 	}
 	if err := checkBody(encoded); err != nil {
-		return err
+		return nil, err
 	}
-	return b.tx.ExecOne(ctx, putEntry(), int64(typ), encoded)
+	return encoded, b.tx.ExecOne(ctx, putEntry(), int64(typ), encoded)
 }
 
 func putEntry() statement {
-	return statement{Name: "put ledger entry", Roles: firewall.Ingest, SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2)`}
+	return statement{Name: "put ledger entry", Roles: firewall.Ingest, SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2)`,
+		Many: `INSERT INTO outbox (type, body)
+			SELECT a, b FROM unnest($1::bigint[], $2::bytea[]) WITH ORDINALITY AS v (a, b, n) ORDER BY n`}
 }
 
 // AddEncoded does what AddEntry does with a body that is yet to be encoded, such as a ledger.Credit.

@@ -20,7 +20,7 @@ type Config struct {
 	// ECUCA is the file with the certificates, in PEM, of the authorities that may certify attestation ECUs' keys. Required.
 	ECUCA string `yaml:"ecu_ca"`
 	// ReceiptKey, LogKey and ValidatorKey are secret key files, mode 0600: for receipts, the ledger's checkpoints, and the operator's
-	// own validator. Required.
+	// own validator. A process needs the first with the role ingest, the others with the role settle.
 	ReceiptKey   string `yaml:"receipt_key"`
 	LogKey       string `yaml:"log_key"`
 	ValidatorKey string `yaml:"validator_key"`
@@ -41,7 +41,7 @@ func (c *Config) Documents() []File {
 	return out
 }
 
-// Secrets are the secret keys.
+// Secrets are the secret keys: for receipts, then those of the ledger.
 func (c *Config) Secrets() []File {
 	return []File{
 		{"program.receipt_key", c.ReceiptKey}, {"program.log_key", c.LogKey}, {"program.validator_key", c.ValidatorKey},

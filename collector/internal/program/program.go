@@ -33,7 +33,7 @@ type Program struct {
 	Lock      claim.Lock
 	Verifiers map[wire.Hash]credit.Verifier
 
-	// Signing are the secret keys; zero until OpenSecrets.
+	// Signing are the secret keys; zero until they are opened.
 	Signing Signing
 }
 
@@ -88,12 +88,11 @@ func (p *Program) Genesis() []settle.Document {
 	return list
 }
 
-// OpenSecrets reads the secret keys and checks that they are the program's.
-func (p *Program) OpenSecrets(c *Config) error {
-	if err := exist(c.Secrets()); err != nil {
+// OpenReceiptKey reads the secret key that signs receipts and checks that it is the program's.
+func (p *Program) OpenReceiptKey(c *Config) (err error) {
+	if err := exist(c.Secrets()[:1]); err != nil {
 		return err
 	}
-	var err error
 	if p.Signing.Receipt, err = keyfile.Load(c.ReceiptKey); err != nil {
 		return err
 	}
@@ -103,6 +102,14 @@ func (p *Program) OpenSecrets(c *Config) error {
 	}
 	if !slices.Contains(p.Receipt, public) {
 		return fmt.Errorf("cannot use key %s: the program does not name it for receipts; give the key that belongs to this program", c.ReceiptKey)
+	}
+	return nil
+}
+
+// OpenLedgerKeys reads the secret keys of the ledger and of the operator's validator and checks that they are the program's.
+func (p *Program) OpenLedgerKeys(c *Config) error {
+	if err := exist(c.Secrets()[1:]); err != nil {
+		return err
 	}
 	text, err := keyfile.Read(c.LogKey)
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package registry runs the errands of the commands that administer vehicles and attestation ECUs: it reads the files that they name,
 // opens the records and asks package identity, which decides.
 //
-// It may be used while the collector runs. It writes no file.
+// It may be used while the collector runs. It writes no file but that of the tokens of a list of vehicles.
 package registry
 
 import (

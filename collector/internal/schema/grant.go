@@ -13,12 +13,19 @@ import (
 
 // grant makes the logins and gives each role what its statements need, and takes everything else.
 func grant(ctx context.Context, tx pgx.Tx, list []firewall.Statement) error {
+	if err := closePublic(ctx, tx); err != nil {
+		return err
+	}
 	tables, err := columns(ctx, tx)
 	if err != nil {
 		return err
 	}
+	functions, err := callable(ctx, tx)
+	if err != nil {
+		return err
+	}
 	for _, role := range (firewall.Ingest | firewall.Settle | firewall.Web | firewall.Audit | firewall.Admin).Each() {
-		commands, err := rights(list, role, tables)
+		commands, err := rights(list, role, tables, functions)
 		if err != nil {
 			return err
 		}
@@ -30,13 +37,48 @@ func grant(ctx context.Context, tx pgx.Tx, list []firewall.Statement) error {
 		if !there {
 			commands = append([]string{`CREATE ROLE ` + login + ` LOGIN NOINHERIT`}, commands...)
 		}
-		for _, c := range commands {
+		for _, c := range append(commands, bounds(role)...) {
 			if _, err := tx.Exec(ctx, c); err != nil {
 				return fmt.Errorf("%s: %w", c, err)
 			}
 		}
 	}
 	return nil
+}
+
+// bounds returns the commands that bound what a login may keep the server at, unless a session asks for other times.
+func bounds(role firewall.Role) (commands []string) {
+	login := pgx.Identifier{role.Login()}.Sanitize()
+	for _, setting := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
+		commands = append(commands, fmt.Sprintf("ALTER ROLE %s SET %s = '%ds'", login, setting, int(workTime.Seconds())))
+	}
+	return append(commands, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", login, maxConnections))
+}
+
+// closePublic takes from everybody what PostgreSQL gives everybody in a new database: temporary tables, and before version 15 tables.
+func closePublic(ctx context.Context, tx pgx.Tx) error {
+	var database string
+	if err := tx.QueryRow(ctx, `SELECT current_database()`).Scan(&database); err != nil {
+		return err
+	}
+	for _, c := range []string{
+		`REVOKE CREATE, TEMPORARY ON DATABASE ` + pgx.Identifier{database}.Sanitize() + ` FROM PUBLIC`,
+		`REVOKE CREATE ON SCHEMA public FROM PUBLIC`,
+		`REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC`,
+	} {
+		if _, err := tx.Exec(ctx, c); err != nil {
+			return fmt.Errorf("%s: %w", c, err)
+		}
+	}
+	// Who does not own the database or schema is only warned.
+	var open bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+			WHERE d.datname = current_database() AND a.grantee = 0 AND a.privilege_type IN ('CREATE', 'TEMPORARY'))
+		OR EXISTS (SELECT 1 FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE')`).Scan(&open)
+	if err == nil && open {
+		err = fmt.Errorf("everybody may make tables in the database: give the database to %s", firewall.Owner)
+	}
+	return err
 }
 
 // columns returns the columns of all tables, in their order.
@@ -55,14 +97,24 @@ func columns(ctx context.Context, tx pgx.Tx) (map[string][]string, error) {
 	return out, err
 }
 
+// callable returns the functions that statements may call, which have names of their own.
+func callable(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	rows, err := tx.Query(ctx, `SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
+		AND prorettype <> 'trigger'::regtype ORDER BY proname`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // rights returns the commands that give a role what its statements need.
-func rights(list []firewall.Statement, role firewall.Role, tables map[string][]string) ([]string, error) {
+func rights(list []firewall.Statement, role firewall.Role, tables map[string][]string, functions []string) ([]string, error) {
 	has := make(map[string]bool) // VERB (column) ON table
 	for _, s := range list {
 		if s.Roles&role == 0 {
 			continue
 		}
-		needs, err := need(string(s.SQL), tables)
+		needs, err := need(s.OnPostgres(), tables, functions)
 		if err != nil {
 			return nil, fmt.Errorf("statement %q: %w", s.Name, err)
 		}
@@ -73,6 +125,7 @@ func rights(list []firewall.Statement, role firewall.Role, tables map[string][]s
 	login := pgx.Identifier{role.Login()}.Sanitize()
 	commands := []string{
 		`REVOKE ALL ON ALL TABLES IN SCHEMA public FROM ` + login,
+		`REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM ` + login,
 		`REVOKE ALL ON SCHEMA public FROM ` + login,
 		`GRANT USAGE ON SCHEMA public TO ` + login,
 		`GRANT SELECT ON goose_db_version TO ` + login,
@@ -109,9 +162,9 @@ func words(sql string) (out []string) {
 	return out
 }
 
-// need returns the rights that a statement needs. It may write to one table, which it names first; of each table that it names it may
+// need returns the rights that a statement needs. It may call functions, for which it needs no more. It may write to one table, which it names first; of each table that it names it may
 // read the columns that it names too, where it does more than write them.
-func need(sql string, tables map[string][]string) (out []string, err error) {
+func need(sql string, tables map[string][]string, functions []string) (out []string, err error) {
 	w := words(sql)
 	target := ""
 	add := func(verb, column string) {
@@ -149,6 +202,11 @@ func need(sql string, tables map[string][]string) (out []string, err error) {
 		}
 	default:
 		return nil, fmt.Errorf("it is none of SELECT, INSERT INTO t (…), UPDATE t SET and DELETE FROM")
+	}
+	for _, f := range functions {
+		if slices.Contains(w, f) {
+			out = append(out, "EXECUTE ON FUNCTION "+f)
+		}
 	}
 	for table, all := range tables {
 		if !slices.Contains(w, table) {

@@ -5,6 +5,9 @@
 // migrations say with triggers, which hold for the owner too: what is appended is not changed. Whoever can change the schema, the
 // owner and the server's superuser, can take the triggers away.
 //
+// Everybody else may do nothing in the database: no tables, no temporary ones, no functions. A statement that calls a function gives its role
+// that function, which may do more than the role because it works as the owner.
+//
 // It works as the owner: package migration with goose first, and then all rights in one transaction. What it was stopped in, another run
 // completes; until then a role lacks rights, and programs refuse to open an older schema.
 package schema
@@ -26,7 +29,11 @@ import (
 	"rawstone/collector/internal/postgres"
 )
 
-const patience = 10 * time.Minute // a migration may rewrite a table
+const (
+	patience       = 10 * time.Minute // a migration may rewrite a table
+	workTime       = 30 * time.Second // a login's for one statement, and for waiting within a transaction
+	maxConnections = 64               // of a login, over all processes
+)
 
 // Config says what is made; every field is required.
 type Config struct {

@@ -390,3 +390,27 @@ func (c *collector) verify() {
 	_, errs := checker.Check(kept)
 	c.must(errors.Join(errs...))
 }
+
+// TestSlowDrops draws drops that take longer than the time between them: what is final reaches the log even so, and not at the end of all.
+func TestSlowDrops(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	w.must(w.start())
+	w.at(0)
+	size, grew := w.log.Size(), 0
+	until := timing.DropTime(40)
+	w.validators[0].signing = func() {
+		if now := w.log.Size(); now > size {
+			size, grew = now, grew+1
+		}
+		if w.elapsed += 2 * time.Second; w.now.Before(until) {
+			w.now = w.now.Add(time.Duration(timing.DropS) * time.Second)
+		}
+	}
+	w.now = timing.DropTime(1)
+	w.step()
+	if grew < 5 {
+		t.Errorf("the log grew %d times in the course of 40 drops", grew)
+	}
+	w.audit()
+	w.stop()
+}

@@ -32,7 +32,8 @@ import (
 )
 
 const (
-	batch           = 256 // entries numbered, applied or appended at once
+	batch           = 256             // entries numbered, applied or appended at once
+	maxHeld         = 5 * time.Second // that a final entry waits for the log while there is always more to do
 	defaultInterval = 200 * time.Millisecond
 	defaultPatience = 5 * time.Second
 )
@@ -95,6 +96,7 @@ type Settler struct {
 	replay    *audit.Replay
 	documents []ledger.Entry // checked, and not in the records yet
 	pending   [][]byte       // encoded entries that the log does not have yet
+	flushed   time.Duration  // when the log last got any, by Elapsed
 
 	mu    sync.Mutex
 	today *day // nil when no order of a day is logged
@@ -369,7 +371,7 @@ func (s *Settler) take(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		s.pending = append(s.pending, b)
-		if len(s.pending) >= batch {
+		if len(s.pending) >= batch || s.c.Elapsed()-s.flushed >= maxHeld {
 			if err := s.flush(ctx); err != nil {
 				return false, err
 			}
@@ -392,6 +394,6 @@ func (s *Settler) flush(ctx context.Context) error {
 		return err
 	}
 	s.metrics.entries.Add(float64(len(s.pending)))
-	s.pending = nil
+	s.pending, s.flushed = nil, s.c.Elapsed()
 	return s.update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, s.replay.Next()) })
 }

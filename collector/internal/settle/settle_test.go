@@ -60,6 +60,7 @@ type world struct {
 type flaky struct {
 	Validator
 	noProof, noSign bool
+	signing         func() // before each cosignature
 }
 
 var errCut = errors.New("cut off")
@@ -74,6 +75,9 @@ func (f *flaky) Prove(ctx context.Context, due audit.Due) (ledger.Proof, error) 
 func (f *flaky) Cosign(ctx context.Context, t ledger.Type, payload []byte) (ledger.Cosignature, error) {
 	if f.noSign {
 		return ledger.Cosignature{}, errCut
+	}
+	if f.signing != nil {
+		f.signing()
 	}
 	return f.Validator.Cosign(ctx, t, payload)
 }

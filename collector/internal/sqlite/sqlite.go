@@ -77,9 +77,14 @@ func Backup(ctx context.Context, database, path string) (err error) {
 	return f.Sync()
 }
 
-// Lock waits until nobody else has locked a file, which is made when it is missing. The kernel unlocks it when the process dies.
+// Lock waits until nobody else has locked a directory, or a file, which is made when it is missing. The kernel unlocks it when the process
+// dies.
 func Lock(ctx context.Context, path string) (release func() error, err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	flag := os.O_CREATE | os.O_RDWR
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		flag = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -42,18 +42,30 @@ func BenchmarkCredits(b *testing.B) {
 		for _, l := range lanes {
 			began := time.Now()
 			err := l.db.Update(ctx, func(tx *Tx) error {
-				for i := range batch {
+				id := func(i int) wire.Hash { return wire.Hash{byte(to.Seq), byte(to.Seq >> 8), byte(to.Seq >> 16), byte(i)} }
+				wants := make([]Want, batch)
+				for i := range wants {
 					vehicle, key := vehicle(i)
+					wants[i] = Want{Submission: id(i), Vehicle: vehicle, Kind: wire.KindClaim, ECU: key.ID(), To: to.Seq}
+				}
+				tx.Ahead(ctx, wants)
+				for _, w := range wants {
+					vehicle, key, id := w.Vehicle, w.ECU, w.Submission
+					_, none := tx.Submission(ctx, id, vehicle, wire.KindClaim)
+					_, none2 := tx.Span(ctx, key, to.Seq)
+					_, none3 := tx.LastBlock(ctx)
+					if !errors.Is(none, ErrNotFound) || !errors.Is(none2, ErrNotFound) || !errors.Is(none3, ErrNotFound) {
+						return errors.Join(errors.New("something is there"), none, none2, none3)
+					}
 					if _, err := tx.Vehicle(ctx, vehicle); err != nil {
 						return err
 					}
-					bs, err := tx.KeyBindings(ctx, key.ID())
+					bs, err := tx.KeyBindings(ctx, key)
 					if err != nil {
 						return err
 					}
-					id := wire.Hash{byte(to.Seq), byte(to.Seq >> 8), byte(to.Seq >> 16), byte(i)}
-					s := Span{ECU: key.ID(), From: head, To: to, Vehicle: vehicle, Submission: id}
-					c := Credit{Account: "A", Vehicle: vehicle, ECU: key.ID(), ToSeq: to.Seq, Policy: 1, Kind: terms.KindMileage, Km: 1, Submission: id}
+					s := Span{ECU: key, From: head, To: to, Vehicle: vehicle, Submission: id}
+					c := Credit{Account: "A", Vehicle: vehicle, ECU: key, ToSeq: to.Seq, Policy: 1, Kind: terms.KindMileage, Km: 1, Submission: id}
 					sub := Submission{ID: id, Vehicle: vehicle, Kind: wire.KindClaim, Accepted: true, Receipt: make([]byte, 200)}
 					if err := errors.Join(tx.AddSpan(ctx, s, bs[0].Entry, head.Seq, []Credit{c}), tx.AddClaim(ctx, id, vehicle, make([]byte, 1000)),
 						tx.SetSeen(ctx, vehicle, began), tx.AddSubmission(ctx, &sub)); err != nil {

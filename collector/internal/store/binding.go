@@ -28,6 +28,8 @@ type Binding struct {
 	Account string
 	// First is the head that the binding was logged with: nothing before it counts. Head is how far its snapshots are credited.
 	First, Head wire.Head
+	// HeadSignature is the ECU's of the snapshot that is Head, verified by who credited it; zeros while no claim has ended there.
+	HeadSignature wire.Signature
 	// Closed is set by a hand-over; then nothing whose end is beyond the sequence number Cut counts under it.
 	Closed bool
 	Cut    uint64
@@ -36,12 +38,12 @@ type Binding struct {
 }
 
 const selectBindings = `SELECT b.outbox_id, k.public, b.vehicle, b.account, b.first_seq, b.first_day, b.first_commitment,
-	b.head_seq, b.head_day, b.head_commitment, b.closed, b.cut, k.revoked FROM bindings b JOIN ecu_keys k ON k.id = b.ecu `
+	b.head_seq, b.head_day, b.head_commitment, b.head_signature, b.closed, b.cut, k.revoked FROM bindings b JOIN ecu_keys k ON k.id = b.ecu `
 
 func scanBindings(b *Binding, scan database.Scanner) error {
 	return scan(&b.Entry, database.Fixed(b.ECU[:]), &b.Vehicle, &b.Account,
 		database.Uint64(&b.First.Seq), &b.First.Day, database.Fixed(b.First.Commitment[:]),
-		database.Uint64(&b.Head.Seq), &b.Head.Day, database.Fixed(b.Head.Commitment[:]), database.Flag(&b.Closed), database.Uint64(&b.Cut), database.Flag(&b.Revoked))
+		database.Uint64(&b.Head.Seq), &b.Head.Day, database.Fixed(b.Head.Commitment[:]), database.Fixed(b.HeadSignature[:]), database.Flag(&b.Closed), database.Uint64(&b.Cut), database.Flag(&b.Revoked))
 }
 
 // Bindings returns the bindings of all ECU keys, by key and in the order in which they were made.
@@ -55,11 +57,15 @@ func bindings() statement {
 
 // KeyBindings returns the bindings of one ECU key in the order in which they were made; none for a key that is not known.
 func (t *Tx) KeyBindings(ctx context.Context, ecu wire.KeyID) ([]Binding, error) {
+	if all, ok := t.ahead.bindings[ecu]; ok {
+		return all, nil
+	}
 	return database.List(ctx, t.tx, keyBindings(), scanBindings, ecu[:])
 }
 
 func keyBindings() statement {
-	return statement{Name: "read bindings", Roles: Ingest | Admin, SQL: selectBindings + `WHERE b.ecu = $1 ORDER BY b.outbox_id`}
+	return statement{Name: "read bindings", Roles: Ingest | Admin, SQL: selectBindings + `WHERE b.ecu = $1 ORDER BY b.outbox_id`,
+		Many: selectBindings + `WHERE b.ecu = ANY($1) ORDER BY b.outbox_id`}
 }
 
 // OpenBinding returns a vehicle's open binding, or ErrNotFound.

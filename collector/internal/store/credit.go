@@ -16,6 +16,8 @@ type Span struct {
 	// Vehicle is the one that claimed it, Submission its claim.
 	Vehicle    string
 	Submission wire.Hash
+	// Signature is the verified one of the snapshot that is To. AddSpan keeps it with the head; a span that is read has none.
+	Signature wire.Signature
 }
 
 // A Credit is what one proof of an accepted claim earned.
@@ -42,10 +44,12 @@ func (c *Credit) Opening() ledger.CreditOpening {
 }
 
 // AddSpan moves the head of a binding, given by its Entry, from the given sequence number to the end of the span, keeps the span and its
-// credits, and puts a blinded entry for each credit into the outbox.
+// credits, and puts a blinded entry for each credit into the outbox. A binding's next span may be added once its head has been read again.
 func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, credits []Credit) error {
+	delete(t.ahead.bindings, s.ECU)
+	delete(t.ahead.spans, end{s.ECU, s.To.Seq})
 	if err := t.tx.ExecOne(ctx, moveHead(),
-		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], binding, s.ECU[:], int64(head)); err != nil {
+		int64(s.To.Seq), int64(s.To.Day), s.To.Commitment[:], s.Signature[:], binding, s.ECU[:], int64(head)); err != nil {
 		return err
 	}
 	if err := t.tx.ExecOne(ctx, addSpan(),
@@ -63,13 +67,20 @@ func (t *Tx) AddSpan(ctx context.Context, s Span, binding int64, head uint64, cr
 
 func moveHead() statement {
 	return statement{Name: "move head", Roles: Ingest,
-		SQL: `UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3 WHERE outbox_id = $4 AND ecu = $5 AND head_seq = $6`}
+		SQL: `UPDATE bindings SET head_seq = $1, head_day = $2, head_commitment = $3, head_signature = $4
+			WHERE outbox_id = $5 AND ecu = $6 AND head_seq = $7`,
+		Many: `UPDATE bindings SET head_seq = a, head_day = b, head_commitment = c, head_signature = d
+			FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bytea[], $7::bigint[]) AS v (a, b, c, d, e, f, g)
+			WHERE outbox_id = e AND ecu = f AND head_seq = g`}
 }
 
 func addSpan() statement {
 	return statement{Name: "add span", Roles: Ingest,
 		SQL: `INSERT INTO spans (ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`}
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		Many: `INSERT INTO spans (ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission)
+			SELECT a, b, c, d, e, f, g, h, i FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bytea[],
+				$8::text[], $9::bytea[]) AS v (a, b, c, d, e, f, g, h, i)`}
 }
 
 // AddCredit keeps a credit of a span and puts its blinded entry into the outbox.
@@ -80,34 +91,45 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	if err != nil {
 		return err
 	}
-	if err := t.PutEncoded(ctx, ledger.TypeCredit, ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective}); err != nil {
+	entry, err := t.PutEncoded(ctx, ledger.TypeCredit, ledger.Credit{Blind: blind, Km: c.Km, Effective: c.Effective})
+	if err != nil {
 		return err
 	}
 	return t.tx.ExecOne(ctx, addCredit(),
 		c.Account, c.Vehicle, c.ECU[:], int64(c.ToSeq), int64(c.Policy), c.Kind, int64(c.Km), int64(c.Effective),
-		c.Salt[:], c.Submission[:])
+		c.Salt[:], c.Submission[:], entry)
 }
 
-// addCredit belongs to the entry that was put into the outbox last.
+// addCredit belongs to the last entry of the outbox, many to its last ones and to no later one that waits for its credit, by their bodies.
 func addCredit() statement {
 	return statement{Name: "add credit", Roles: Ingest,
 		SQL: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (SELECT max(id) FROM outbox))`}
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (SELECT id FROM outbox WHERE id = (SELECT max(id) FROM outbox) AND body = $11))`,
+		Many: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
+			SELECT a, b, c, d, e, f, g, h, i, j, o.id FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+				$8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[]) WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, i, j, k, n)
+				JOIN (SELECT id, body FROM outbox ORDER BY id DESC LIMIT cardinality($11) + 1) o ON o.body = v.k ORDER BY v.n`}
 }
 
 // Span returns the span of a key that ends at a sequence number, or ErrNotFound.
-func (t *Tx) Span(ctx context.Context, ecu wire.KeyID, to uint64) (s Span, err error) {
-	s.ECU = ecu
-	err = t.tx.Get(ctx, readSpan(), []any{ecu[:], int64(to)},
-		database.Uint64(&s.To.Seq), &s.To.Day, database.Fixed(s.To.Commitment[:]),
-		database.Uint64(&s.From.Seq), &s.From.Day, database.Fixed(s.From.Commitment[:]), &s.Vehicle, database.Fixed(s.Submission[:]))
-	return s, err
+func (t *Tx) Span(ctx context.Context, ecu wire.KeyID, to uint64) (Span, error) {
+	if s, ok := t.ahead.spans[end{ecu, to}]; ok {
+		return found(s)
+	}
+	return database.One(ctx, t.tx, readSpan(), scanSpan, ecu[:], int64(to))
 }
+
+func scanSpan(s *Span, scan database.Scanner) error {
+	return scan(database.Fixed(s.ECU[:]), database.Uint64(&s.To.Seq), &s.To.Day, database.Fixed(s.To.Commitment[:]),
+		database.Uint64(&s.From.Seq), &s.From.Day, database.Fixed(s.From.Commitment[:]), &s.Vehicle, database.Fixed(s.Submission[:]))
+}
+
+const selectSpan = `SELECT ecu, to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission FROM spans `
 
 func readSpan() statement {
 	return statement{Name: "read span", Roles: Ingest,
-		SQL: `SELECT to_seq, to_day, to_commitment, from_seq, from_day, from_commitment, vehicle, submission FROM spans
-			WHERE ecu = $1 AND to_seq = $2`}
+		SQL:  selectSpan + `WHERE ecu = $1 AND to_seq = $2`,
+		Many: selectSpan + `JOIN unnest($1::bytea[], $2::bigint[]) AS v (a, b) ON ecu = a AND to_seq = b`}
 }
 
 // SpanCredits returns the credits of the span of a key that ends at a sequence number, in the order of their policies.

@@ -57,7 +57,7 @@ func TestEnrolment(t *testing.T) {
 		admitted("V9", wire.PublicKey{})
 		changed(0, 0)
 
-		token, device, expires, until := wire.Hash{1}, wire.PublicKey{2, 1}, time.Unix(1000, 0).UTC(), time.Unix(2000, 0).UTC()
+		token, device, expires, until := wire.Hash{1}, wire.PublicKey{2, 1}, time.Unix(time.Now().Unix()+1000, 0).UTC(), time.Unix(time.Now().Unix()+2000, 0).UTC()
 		enrol := func(vehicle string, token wire.Hash, device wire.PublicKey) error {
 			return update(func(tx *Tx) error { return tx.Enrol(ctx, vehicle, token, device, until) })
 		}

@@ -1,6 +1,6 @@
 // Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, spans and credits. Packages inbox,
-// outbox, opening and balance, whose tables are in this package's schema, keep what vehicles sent, what the ledger is to get, what its
-// blinded entries hide, and what accounts earned. These five are the only ones with SQL in them.
+// outbox, opening, balance, admission and summary, whose tables are in this package's schema, keep what vehicles sent, what the ledger is to get,
+// what its blinded entries hide, what accounts earned and how vehicles may connect, and count. These seven are the only ones with SQL in them.
 //
 // The records are the truth; queues and the ledger follow from them. Methods take and return typed values; a row that was written is
 // never changed except for heads, flags and counters, which PostgreSQL enforces.
@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/admission"
 	"rawstone/collector/internal/balance"
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/firewall"
@@ -28,6 +29,7 @@ import (
 	"rawstone/collector/internal/opening"
 	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/schema"
+	"rawstone/collector/internal/summary"
 )
 
 //go:embed migrations
@@ -58,21 +60,25 @@ type (
 	Refusals   = inbox.Refusals
 )
 
-// What ledger entries hide is read by package opening, what accounts earned is kept by package balance.
+// Openings and weights are read by packages opening and balance, enrolments kept by package admission; package summary counts.
 type (
-	Openings = opening.Openings
-	Weight   = balance.Weight
+	Openings   = opening.Openings
+	Weight     = balance.Weight
+	Enrolment  = admission.Enrolment
+	Summary    = summary.Summary
+	Balances   = balance.Book // which both are called Book
+	Admissions = admission.Book
 )
 
 type statement = firewall.Statement
 
 // statements returns every statement that a collector ever runs.
 func statements() []firewall.Statement {
-	return append(slices.Concat(outbox.Statements(), inbox.Statements(), opening.Statements(), balance.Statements(), enrolments()),
-		addAccount(), hasAccount(), addVehicle(), vehicle(), hasVehicle(), vehicleOfDevice(), vehicles(), setSeen(),
+	return append(slices.Concat(outbox.Statements(), inbox.Statements(), opening.Statements(), balance.Statements(), admission.Statements(),
+		summary.Statements()),
+		addVehicle(), vehicle(), hasVehicle(), vehicleOfDevice(), vehicles(), setSeen(),
 		bindings(), keyBindings(), openBinding(), addECU(), ecuKey(), addBinding(), revokeECU(), cutBindings(), closeBinding(), addHandover(),
 		moveHead(), addSpan(), addCredit(), readSpan(), spanCredits(),
-		summary(),
 	)
 }
 
@@ -143,12 +149,16 @@ type Tx struct {
 	outbox.Box
 	inbox.Inbox
 	opening.Reader
-	balance.Book
-	tx *database.Tx
+	Balances
+	Admissions
+	summary.Counter
+	tx    *database.Tx
+	seen  map[string]bool // vehicles of which SetSeen was called
+	ahead ahead
 }
 
 func in(tx *database.Tx) *Tx {
-	return &Tx{outbox.In(tx), inbox.In(tx), opening.In(tx), balance.In(tx), tx}
+	return &Tx{outbox.In(tx), inbox.In(tx), opening.In(tx), balance.In(tx), admission.In(tx), summary.In(tx), tx, make(map[string]bool), ahead{}}
 }
 
 // Flush reports what failed of that which was written, as far as it has not been reported: a method that writes may leave that to the next
@@ -165,4 +175,9 @@ func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 // View runs fn over the last committed state. Writing in it fails.
 func (d *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return d.db.View(ctx, func(tx *database.Tx) error { return fn(in(tx)) })
+}
+
+// viewFirst does what View does without waiting for slow readers.
+func (d *DB) viewFirst(ctx context.Context, fn func(*Tx) error) error {
+	return d.db.ViewFirst(ctx, func(tx *database.Tx) error { return fn(in(tx)) })
 }

@@ -60,6 +60,29 @@ func credit(to uint64) Credit {
 	}
 }
 
+// TestOpenedAtOnce has several make and migrate the same new file, as processes do that start together.
+func TestOpenedAtOnce(t *testing.T) {
+	for range 3 {
+		path := filepath.Join(t.TempDir(), "records.db")
+		done := make(chan error)
+		const at = 6
+		for range at {
+			go func() {
+				d, err := Open(t.Context(), Config{Path: path, Role: Web})
+				if err == nil {
+					err = d.Close()
+				}
+				done <- err
+			}()
+		}
+		for range at {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestReopened(t *testing.T) { engines(t, testReopened) }
 
 func testReopened(t *testing.T, r *rig) {
@@ -245,11 +268,11 @@ func testSubmissions(t *testing.T, r *rig) {
 	if d := cmp.Diff([]Submission{one, two, three}, pending(0, 10)); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]Submission{two}, pending(one.Serial, 1)); d != "" {
+	if d := cmp.Diff([]Submission{two}, pending(*one.Serial, 1)); d != "" {
 		t.Error(d)
 	}
 	update(t, d, func(tx *Tx) error {
-		return tx.SetPublished(t.Context(), []int64{one.Serial, three.Serial, one.Serial, 999_999})
+		return tx.SetPublished(t.Context(), []int64{*one.Serial, *three.Serial, *one.Serial, 999_999})
 	})
 	if d := cmp.Diff([]Submission{two}, pending(0, 10)); d != "" {
 		t.Error(d)

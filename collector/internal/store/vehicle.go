@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
+	"errors"
 	"time"
 
 	"rawstone/collector/internal/database"
@@ -19,27 +19,6 @@ type Vehicle struct {
 	AddedDay uint32
 	// LastSeen is when its last submission was accepted, in whole seconds; zero for never.
 	LastSeen time.Time
-}
-
-// AddAccount adds an account with a fresh random secret.
-func (t *Tx) AddAccount(ctx context.Context, id string) error {
-	var secret [32]byte
-	rand.Read(secret[:])
-	return t.tx.ExecOne(ctx, addAccount(), id, secret[:])
-}
-
-func addAccount() statement {
-	return statement{Name: "add account", Roles: Admin, SQL: `INSERT INTO accounts (id, secret) VALUES ($1, $2)`}
-}
-
-// HasAccount reports whether there is an account of that name.
-func (t *Tx) HasAccount(ctx context.Context, id string) (has bool, err error) {
-	err = t.tx.Get(ctx, hasAccount(), []any{id}, database.Flag(&has))
-	return has, err
-}
-
-func hasAccount() statement {
-	return statement{Name: "read account", Roles: Admin, SQL: `SELECT count(*) FROM accounts WHERE id = $1`}
 }
 
 // AddVehicle adds a vehicle; its account must be there.
@@ -60,7 +39,7 @@ const selectVehicle = `SELECT id, account, device, added_day, last_seen_s FROM v
 
 func scanVehicle(v *Vehicle, scan database.Scanner) error {
 	var seen int64
-	if err := scan(&v.ID, &v.Account, optional(v.Device[:]), &v.AddedDay, &seen); err != nil {
+	if err := scan(&v.ID, &v.Account, database.Optional(v.Device[:]), &v.AddedDay, &seen); err != nil {
 		return err
 	}
 	if seen != 0 {
@@ -71,11 +50,15 @@ func scanVehicle(v *Vehicle, scan database.Scanner) error {
 
 // Vehicle returns a vehicle, or ErrNotFound.
 func (t *Tx) Vehicle(ctx context.Context, id string) (Vehicle, error) {
+	if v, ok := t.ahead.vehicles[id]; ok {
+		return found(v)
+	}
 	return database.One(ctx, t.tx, vehicle(), scanVehicle, id)
 }
 
 func vehicle() statement {
-	return statement{Name: "read vehicle", Roles: Ingest | Admin, SQL: selectVehicle + `WHERE id = $1`}
+	return statement{Name: "read vehicle", Roles: Ingest | Admin, SQL: selectVehicle + `WHERE id = $1`,
+		Many: selectVehicle + `WHERE id = ANY($1)`}
 }
 
 // HasVehicle reports whether there is a vehicle of that name.
@@ -106,11 +89,43 @@ func vehicles() statement {
 	return statement{Name: "read vehicles", Roles: Admin, SQL: selectVehicle + `ORDER BY id`}
 }
 
-// SetSeen notes when a vehicle's submission was accepted.
+// SetSeen notes when a vehicle's submission was accepted, the first in a transaction.
 func (t *Tx) SetSeen(ctx context.Context, vehicle string, at time.Time) error {
+	if t.seen[vehicle] {
+		return nil
+	}
+	t.seen[vehicle] = true
+	if v := t.ahead.vehicles[vehicle]; v != nil {
+		v.LastSeen = time.Unix(at.Unix(), 0).UTC()
+	}
 	return t.tx.ExecOne(ctx, setSeen(), at.Unix(), vehicle)
 }
 
 func setSeen() statement {
-	return statement{Name: "note vehicle", Roles: Ingest, SQL: `UPDATE vehicles SET last_seen_s = $1 WHERE id = $2`}
+	return statement{Name: "note vehicle", Roles: Ingest, SQL: `UPDATE vehicles SET last_seen_s = $1 WHERE id = $2`,
+		Many: `UPDATE vehicles SET last_seen_s = a FROM unnest($1::bigint[], $2::text[]) AS v (a, b) WHERE id = b`}
+}
+
+// Device returns the device key with which a vehicle may connect; ok is false for one that is not registered, has not enrolled or is
+// revoked.
+func (d *DB) Device(ctx context.Context, vehicle string) (key wire.PublicKey, ok bool, err error) {
+	err = d.viewFirst(ctx, func(tx *Tx) error {
+		e, err := tx.Enrolment(ctx, vehicle)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		key, ok = e.Device, e.Device != wire.PublicKey{} && !e.Revoked
+		return err
+	})
+	return key, ok, err
+}
+
+// Changed returns the vehicles for which Device's answer changed after a serial number, at most 1,000 in the order of the changes, and
+// the serial number of the last of these; none when nothing did. The first serial number is 1.
+func (d *DB) Changed(ctx context.Context, since int64) (vehicles []string, serial int64, err error) {
+	err = d.viewFirst(ctx, func(tx *Tx) (err error) {
+		vehicles, serial, err = tx.Changes(ctx, since)
+		return err
+	})
+	return vehicles, serial, err
 }

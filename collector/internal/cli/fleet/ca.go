@@ -14,12 +14,12 @@ func newCA() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
 		Short: "Play the manufacturer in development: certify ECUs and servers",
-		Long: "Play the manufacturer in development: make three authorities, for attestation ECUs, for the collector's servers and for vehicles,\n" +
-			"and issue certificates. The collector's program.ecu_ca is the directory's ecu-ca.pem, its vehicles.ca_certificate and ca_key are\n" +
+		Long: "Play the manufacturer in development: make four authorities, for attestation ECUs, for the collector's servers, for vehicles\n" +
+			"and for the collector's own processes, and issue certificates. The collector's program.ecu_ca is the directory's ecu-ca.pem, its vehicles.ca_certificate and ca_key are\n" +
 			"vehicle-ca.pem and .key, the agents' collector_ca is server-ca.pem. A manufacturer uses its own public-key infrastructure instead;\n" +
 			"the authority for vehicles is the collector's in production too.",
 	}
-	cmd.AddCommand(newCAInit(), newCAECU(), newCAServer(), newCABridge())
+	cmd.AddCommand(newCAInit(), newCAECU(), newCAServer(), newCANode(), newCABridge())
 	return cmd
 }
 
@@ -30,7 +30,7 @@ func caDir(cmd *cobra.Command) *string {
 func newCAInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "init --dir DIR",
-		Short:   "Make the authorities: ecu-ca, server-ca and vehicle-ca, each a certificate .pem and a secret .key",
+		Short:   "Make the authorities: ecu-ca, server-ca, vehicle-ca and internal-ca, each a certificate .pem and a secret .key",
 		Example: "  collector ca init --dir ca",
 		Args:    cobra.NoArgs,
 	}

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -20,19 +21,34 @@ func newVehicle(administer Administer) *cobra.Command {
 
 func newVehicleAdd(administer Administer) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "add --config FILE --id ID --ecu-key FILE --ecu-cert FILE",
+		Use:   "add --config FILE (--id ID --ecu-key FILE --ecu-cert FILE | --list FILE --tokens FILE)",
 		Short: "Bind an attestation ECU to a vehicle, log its first head, and print the token for its enrolment",
 		Long: "Bind an attestation ECU to a vehicle; its first head is logged. Standard output is the token with which the vehicle enrols, once:\n" +
-			"nothing else shows it again. Give it to the vehicle's `agent enroll` over a way that nobody else reads.",
-		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem > CAR1.token",
-		Args:    cobra.NoArgs,
+			"nothing else shows it again. Give it to the vehicle's `agent enroll` over a way that nobody else reads.\n\n" +
+			"With --list, many vehicles at once: a CSV file whose first line is id,ecu_key,ecu_cert and may go on with ,account. ecu_key and\n" +
+			"ecu_cert are names of files, relative to the list's, or their PEM text itself. A line VEHICLE TOKEN for each goes to the end of the\n" +
+			"file --tokens, which nobody else may read; where a vehicle has several, the last is good. Vehicles that are registered already are\n" +
+			"passed over, so that the same list may be given again after an interruption.",
+		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem > CAR1.token\n" +
+			"  collector vehicle add --config collector.yaml --list cars.csv --tokens cars.tokens",
+		Args: cobra.NoArgs,
 	}
 	var v registry.Vehicle
-	cmd.Flags().StringVar(&v.ID, "id", "", "the vehicle's id, 1 to 32 characters of A-Z and 0-9 (required)")
-	cmd.Flags().StringVar(&v.ECUKey, "ecu-key", "", "file with the ECU's identity (required)")
-	cmd.Flags().StringVar(&v.ECUCert, "ecu-cert", "", "file with the manufacturer's certificate of the ECU's key, in PEM (required)")
+	cmd.Flags().StringVar(&v.ID, "id", "", "the vehicle's id, 1 to 32 characters of A-Z and 0-9")
+	cmd.Flags().StringVar(&v.ECUKey, "ecu-key", "", "file with the ECU's identity")
+	cmd.Flags().StringVar(&v.ECUCert, "ecu-cert", "", "file with the manufacturer's certificate of the ECU's key, in PEM")
 	cmd.Flags().StringVar(&v.Account, "account", "", "an existing account; a new one by default")
+	list := cmd.Flags().String("list", "", "file with many vehicles, instead")
+	tokens := cmd.Flags().String("tokens", "", "file that gets the tokens of those in the list")
+	cmd.MarkFlagsOneRequired("id", "list")
+	cmd.MarkFlagsMutuallyExclusive("id", "list")
+	cmd.MarkFlagsMutuallyExclusive("account", "list")
+	cmd.MarkFlagsRequiredTogether("id", "ecu-key", "ecu-cert")
+	cmd.MarkFlagsRequiredTogether("list", "tokens")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("list") {
+			return addList(cmd, administer, *list, *tokens)
+		}
 		var account, token string
 		err := administer(cmd, func(d *registry.Desk) (err error) {
 			account, token, err = d.AddVehicle(cmd.Context(), v)
@@ -45,7 +61,18 @@ func newVehicleAdd(administer Administer) *cobra.Command {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
 		return err
 	}
-	return command.WithConfig(command.Require(cmd, "id", "ecu-key", "ecu-cert"))
+	return command.WithConfig(cmd)
+}
+
+// addList registers the vehicles of a list, and says how many also when it could not go on.
+func addList(cmd *cobra.Command, administer Administer, list, tokens string) error {
+	var added, passed int
+	err := administer(cmd, func(d *registry.Desk) (err error) {
+		added, passed, err = d.AddList(cmd.Context(), list, tokens)
+		return err
+	})
+	_, err2 := fmt.Fprintf(cmd.OutOrStdout(), "%d vehicles are registered now, %d were before\n", added, passed)
+	return errors.Join(err, err2)
 }
 
 func newVehicleToken(administer Administer) *cobra.Command {

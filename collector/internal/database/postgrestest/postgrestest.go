@@ -113,8 +113,6 @@ func (s *Server) New(t testing.TB, owner string) *Database {
 		run(t, admin, `CREATE ROLE `+id+` LOGIN CREATEROLE`)
 	}
 	run(t, admin, `CREATE DATABASE `+d.name+` OWNER `+id)
-	run(t, admin, `REVOKE ALL ON DATABASE `+d.name+` FROM PUBLIC`)
-	run(t, admin, `GRANT CONNECT ON DATABASE `+d.name+` TO PUBLIC`)
 	run(t, d.As(t, superuser), `ALTER SCHEMA public OWNER TO `+id)
 	return d
 }

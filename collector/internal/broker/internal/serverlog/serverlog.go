@@ -28,11 +28,13 @@ type Log struct {
 	mu      sync.Mutex
 	last    string
 	closing bool
+	dead    bool
+	fatal   chan struct{}
 }
 
 // New returns a log.
 func New(cfg Config) *Log {
-	return &Log{cfg: cfg, names: regexp.MustCompile(`"[^"]*"|rawstone[./]v1[./][^ ./"]*`)}
+	return &Log{cfg: cfg, fatal: make(chan struct{}), names: regexp.MustCompile(`"[^"]*"|rawstone[./]v1[./][^ ./"]*`)}
 }
 
 func (l *Log) problem(level slog.Level, msg, format string, args []any) {
@@ -81,10 +83,19 @@ func (l *Log) Errorf(format string, v ...any) {
 	l.problem(slog.LevelError, "broker error", format, v)
 }
 
-// Fatalf is what the server calls where it cannot go on; whoever started it sees that it did not become ready.
+// Fatalf is what the server calls where it cannot go on: see Fatal.
 func (l *Log) Fatalf(format string, v ...any) {
 	l.problem(slog.LevelError, "broker error", format, v)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.dead {
+		l.dead = true
+		close(l.fatal)
+	}
 }
+
+// Fatal is closed when the server cannot go on; Last says why.
+func (l *Log) Fatal() <-chan struct{} { return l.fatal }
 
 // Noticef implements server.Logger.
 func (*Log) Noticef(string, ...any) {}

@@ -40,6 +40,9 @@ func (m *Memory[Q]) Ask(planning bool, q Q, check func(Q) bool) bool {
 // Open returns the questions that were noted and not answered, each once, in the order in which they were first asked.
 func (m *Memory[Q]) Open() []Q { return m.open }
 
+// Len returns the number of questions that were answered together.
+func (m *Memory[Q]) Len() int { return len(m.answers) }
+
 // Keep closes the open questions with their answers, one for each in the order of Open.
 func (m *Memory[Q]) Keep(ok []bool) {
 	if m.answers == nil {

@@ -1,24 +1,41 @@
-package daemon
+// Package setting is the collector's configuration file: what each section says, and what goes together in which process.
+//
+// It opens none of the files that a configuration names.
+package setting
 
 import (
 	"net/netip"
 	"path/filepath"
 
 	"rawstone/collector/internal/admin"
+	"rawstone/collector/internal/backup"
 	"rawstone/collector/internal/bridge"
+	"rawstone/collector/internal/cluster"
+	"rawstone/collector/internal/peer"
 	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/records"
+	"rawstone/collector/internal/role"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/config"
 	"rawstone/pkg/wire"
+)
+
+// Files below the state directory.
+const (
+	recordsFile   = "records.db"
+	validatorFile = "validator.json"
+	ledgerDir     = "ledger"
 )
 
 // Config is the collector's configuration file. Relative paths are relative to the file.
 type Config struct {
 	// Environment is "production" or "development"; there is no default. Production refuses development keys and programs.
 	Environment wire.Environment `yaml:"environment"`
-	// StateDir holds queue, ledger and, unless they are elsewhere, the records. Required.
+	// StateDir holds queue, ledger and, unless they are elsewhere, the records; each process has its own. Required.
 	StateDir string `yaml:"state_dir"`
+	// Ledger is the ledger's directory, which a process with the role settle writes and one with the role web reads; default ledger below
+	// StateDir.
+	Ledger string `yaml:"ledger"`
 	// Records is where the collector's records are; default a file of SQLite's below StateDir.
 	Records records.Config `yaml:"records"`
 	// Program names the program's documents and keys.
@@ -33,8 +50,23 @@ type Config struct {
 	Bridge bridge.Place `yaml:"bridge"`
 	// HTTPS is where agents enrol and fetch the files of the claim setup.
 	HTTPS HTTPS `yaml:"https"`
-	// Web is the address of the dashboard and metrics, on loopback until there is sign-in; default 127.0.0.1:8080.
+	// Cluster is the place of a process with the role broker among others; alone by default.
+	Cluster cluster.Place `yaml:"cluster"`
+	// Queue says where a process with the role ingest or web, and without a broker of its own, finds brokers.
+	Queue Queue `yaml:"queue"`
+	// Internal is what this process shows to the collector's others; needed with Cluster and Queue.
+	Internal peer.Config `yaml:"internal"`
+	// Web is the address of the dashboard and metrics; of metrics alone without the role web. It is on loopback until there is sign-in; default 127.0.0.1:8080.
 	Web string `yaml:"web"`
+
+	// Roles are the process's, for which the file was checked; none for commands that run no collector.
+	Roles role.Set `yaml:"-"`
+}
+
+// Queue names the brokers of a collector in several processes.
+type Queue struct {
+	// Servers are their cluster.clients, IP:port.
+	Servers []string `yaml:"servers"`
 }
 
 // Vehicles is the authority that issues vehicles' client certificates.
@@ -77,17 +109,25 @@ func Defaults() Config {
 	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, Intake: Intake{RefusalsPerVehicleDay: 100}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
 }
 
-// Load reads and checks a configuration file.
-func Load(path string) (*Config, error) {
+// Load reads and checks the configuration file of a collector in one process.
+func Load(path string) (*Config, error) { return LoadFor(path, role.All) }
+
+// LoadFor reads a configuration file and checks it for a process with the given roles, none for a command that runs no collector.
+func LoadFor(path string, roles role.Set) (*Config, error) {
 	c := Defaults()
+	c.Roles = roles
 	if err := config.Load(path, &c); err != nil {
 		return nil, err
 	}
 	p := &c.Program
-	config.Resolve(path, &c.StateDir, &c.Records.Postgres.URLFile, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey,
+	config.Resolve(path, &c.StateDir, &c.Ledger, &c.Records.Postgres.URLFile, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey,
+		&c.Internal.CA, &c.Internal.Certificate, &c.Internal.Key,
 		&c.Bridge.CA, &c.Bridge.Certificate, &c.Bridge.Key, &c.HTTPS.Certificate, &c.HTTPS.Key, &c.MQTT.Certificate, &c.MQTT.Key, &c.Vehicles.CACertificate, &c.Vehicles.CAKey)
 	if c.MQTT.Certificate == "" {
 		c.MQTT.Certificate, c.MQTT.Key = c.HTTPS.Certificate, c.HTTPS.Key
+	}
+	if c.Ledger == "" {
+		c.Ledger = c.Path(ledgerDir)
 	}
 	for i := range p.Policies {
 		config.Resolve(path, &p.Policies[i])
@@ -105,14 +145,10 @@ func (c *Config) Validate(f *config.Faults) {
 			f.Add("$."+key, "must be set")
 		}
 	}
-	for _, n := range append(c.Program.Documents(), c.Program.Secrets()...) {
+	for _, n := range c.needs() {
 		must(n.Key, n.Path)
 	}
 	must("state_dir", c.StateDir)
-	must("https.certificate", c.HTTPS.Certificate)
-	must("https.key", c.HTTPS.Key)
-	must("vehicles.ca_certificate", c.Vehicles.CACertificate)
-	must("vehicles.ca_key", c.Vehicles.CAKey)
 	if len(c.Program.Policies) == 0 {
 		f.Add("$.program.policies", "must name at least one file")
 	}
@@ -132,6 +168,7 @@ func (c *Config) Validate(f *config.Faults) {
 		f.Add("$.https.listen", "%q is not IP:port such as 127.0.0.1:8443", c.HTTPS.Listen)
 	}
 	c.Bridge.Validate(f)
+	c.validateRoles(f)
 	if !loopback(c.Web) {
 		f.Add("$.web", "%q is not a loopback IP:port such as 127.0.0.1:8080: there is no sign-in yet; put a proxy with one in front", c.Web)
 	}
@@ -143,13 +180,22 @@ func loopback(hostport string) bool {
 	return err == nil && a.Addr().IsLoopback()
 }
 
-// path returns a file's path below the state directory.
-func (c *Config) path(name string) string { return filepath.Join(c.StateDir, name) }
+// Path returns a file's path below the state directory.
+func (c *Config) Path(name string) string { return filepath.Join(c.StateDir, name) }
 
 // AdminSocket is where commands reach the running collector: admin.Dial.
-func (c *Config) AdminSocket() string { return c.path(admin.SocketFile) }
+func (c *Config) AdminSocket() string { return c.Path(admin.SocketFile) }
 
-// Store returns how the records are opened for a role.
+// SignedFile is where the operator's validator keeps what it has signed.
+func (c *Config) SignedFile() string { return c.Path(validatorFile) }
+
+// RecordsFile is where SQLite's records are.
+func (c *Config) RecordsFile() string { return c.Path(recordsFile) }
+
+// Store returns how the records are opened for a role. Where a restore was cut short nobody may open them.
 func (c *Config) Store(role store.Role) (store.Config, error) {
-	return c.Records.Store(role, c.path(recordsFile))
+	if err := backup.Unfinished(c.StateDir); err != nil {
+		return store.Config{}, err
+	}
+	return c.Records.Store(role, c.RecordsFile())
 }

@@ -1,4 +1,5 @@
-package cli
+// Package rite is the commands of the setup ceremony. They read and write files and decide nothing: package ceremony does.
+package rite
 
 import (
 	"encoding/hex"
@@ -16,7 +17,8 @@ import (
 	"rawstone/pkg/command"
 )
 
-func newCeremony() *cobra.Command {
+// Command returns the command ceremony.
+func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ceremony",
 		Short: "Make the proof system's production keys among several parties",
@@ -30,11 +32,11 @@ func newCeremony() *cobra.Command {
 Nobody can forge proofs unless every contributor to a phase keeps the secret and they pool them. A beacon is public randomness that
 nobody knew before the last contribution: announce which drand round or block it will be, and wait for it.`,
 	}
-	cmd.AddCommand(newCeremonyInit(), newCeremonyContribute(), newCeremonySeal(), newCeremonyVerify())
+	cmd.AddCommand(newInit(), newContribute(), newSeal(), newVerify())
 	return cmd
 }
 
-func newCeremonyInit() *cobra.Command {
+func newInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "init --dir DIR",
 		Short:   "Begin a transcript with the first file of phase 1, which holds no secret",
@@ -53,7 +55,7 @@ func newCeremonyInit() *cobra.Command {
 	return command.Require(cmd, "dir")
 }
 
-func newCeremonyContribute() *cobra.Command {
+func newContribute() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "contribute --in FILE [--dir DIR]",
 		Short: "Check a file of either phase, add a secret and write the next file",
@@ -84,7 +86,7 @@ offline if possible, and turn it off afterwards. Publish the SHA-256 printed, so
 	return command.Require(cmd, "in")
 }
 
-func newCeremonySeal() *cobra.Command {
+func newSeal() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seal --dir DIR --beacon HEX [--keys DIR]",
 		Short: "Check a transcript and end phase 1, or with --keys phase 2 and the ceremony",
@@ -124,7 +126,7 @@ drand round or the hash of a block, whose number was announced before. The phase
 	return command.Require(cmd, "dir", "beacon")
 }
 
-func newCeremonyVerify() *cobra.Command {
+func newVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify --dir DIR [--keys DIR]",
 		Short: "Check a transcript from nothing and say what it holds",

@@ -1,9 +1,13 @@
-package store
+// Package summary counts the collector's records for the first page of the dashboard. It reads and names nobody. The tables belong to package
+// store's schema, whose transactions embed a Counter.
+package summary
 
 import (
 	"context"
 	"time"
 
+	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/wire"
 )
 
@@ -21,10 +25,19 @@ type Summary struct {
 	KmProven int64
 }
 
+// Statements returns the statement of the package.
+func Statements() []firewall.Statement { return []firewall.Statement{summary()} }
+
+// A Counter counts within one transaction.
+type Counter struct{ tx *database.Tx }
+
+// In returns the counter of what a transaction sees.
+func In(tx *database.Tx) Counter { return Counter{tx} }
+
 // Summary counts the records.
-func (t *Tx) Summary(ctx context.Context) (s Summary, err error) {
+func (c Counter) Summary(ctx context.Context) (s Summary, err error) {
 	var seen int64
-	err = t.tx.Get(ctx, summary(),
+	err = c.tx.Get(ctx, summary(),
 		[]any{string(wire.KindClaim), string(wire.KindReport)},
 		&s.Vehicles, &s.Seen, &seen, &s.Accounts, &s.ClaimsAccepted, &s.ReportsAccepted, &s.Credits, &s.KmProven)
 	if seen != 0 {
@@ -33,8 +46,8 @@ func (t *Tx) Summary(ctx context.Context) (s Summary, err error) {
 	return s, err
 }
 
-func summary() statement {
-	return statement{Name: "read summary", Roles: Web,
+func summary() firewall.Statement {
+	return firewall.Statement{Name: "read summary", Roles: firewall.Web,
 		SQL: `SELECT
 			(SELECT count(*) FROM vehicles), (SELECT count(*) FROM vehicles WHERE last_seen_s > 0),
 			(SELECT coalesce(max(last_seen_s), 0) FROM vehicles), (SELECT count(*) FROM accounts),

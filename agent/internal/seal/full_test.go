@@ -1,0 +1,65 @@
+package seal
+
+import (
+	"testing"
+
+	"rawstone/agent/internal/spool"
+	"rawstone/pkg/wire"
+)
+
+// TestMonthsOfflineWithAFullSpool: the buffer is full of reports and the car is away for two hundred days. Reports give way; of claims one
+// waits, and what further ones would say stays in the archive, so that no claim is dropped: once the car connects they tile the whole
+// time, and where days are claimed together, no span exceeds the top tier.
+func TestMonthsOfflineWithAFullSpool(t *testing.T) {
+	w := newWorld(t, every(31))
+	w.rule(mileage(1, 10, 20, 50, 100))
+	w.start()
+	full := false
+	for n := uint16(0); !full; n++ {
+		before, _ := w.spool.Depth()
+		var items []spool.Item
+		for i := range byte(32) {
+			items = append(items, spool.Item{Kind: wire.KindReport, Created: w.now, Due: w.now, Bytes: append(make([]byte, spool.MaxItemLen-3), byte(n), byte(n>>8), i)})
+		}
+		must2(w.spool.PutAll(items...))
+		after, _ := w.spool.Depth()
+		full = after < before+len(items)
+	}
+	const days = 200
+	for range days {
+		w.drive(10_000)
+		w.settle()
+		if n := len(w.spool.IDs(wire.KindClaim)); n > 1 {
+			t.Fatalf("%d claims wait", n)
+		}
+	}
+	waits := w.spool.IDs(wire.KindClaim)
+	if len(waits) != 1 {
+		t.Fatalf("%d claims wait, want one", len(waits))
+	}
+	for _, id := range w.spool.IDs(wire.KindReport) { // reports that nobody made are none that the collector could answer
+		if err := w.spool.Free(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.exchange()
+	if w.col.receipts[waits[0]] == nil || !w.col.receipts[waits[0]].Accepted {
+		t.Error("the claim that waited was dropped")
+	}
+	var end uint32
+	for _, c := range w.spans() {
+		if c[0] != end || c[1]-c[0] > 10 {
+			t.Errorf("a claim from day %d to %d after one that ended on %d; want no gap and at most the top tier's 100 km", c[0], c[1], end)
+		}
+		end = c[1]
+	}
+	if end < days-31 || w.col.km < 10*end*9/10 {
+		t.Errorf("claimed until day %d: %d km of %d", end, w.col.km, 10*end)
+	}
+}
+
+func must2[A, B any](_ A, _ B, err error) {
+	if err != nil {
+		panic(err)
+	}
+}

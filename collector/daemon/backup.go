@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"rawstone/collector/internal/backup"
+	"rawstone/collector/internal/program"
+	"rawstone/pkg/ledger"
+)
+
+// A BackupSummary is what a backup holds.
+type BackupSummary = backup.Manifest
+
+// BackupOptions are what backup and restore need besides the configuration.
+type BackupOptions struct {
+	// Dir is the backup's directory.
+	Dir string
+	// OwnerURL names a file with PostgreSQL's address for the login rawstone_owner; empty for the configuration's.
+	OwnerURL string
+	// Programs is the folder of pg_dump and pg_restore; empty for those on PATH.
+	Programs string
+	// Checkpoint names a file with the newest checkpoint of the ledger that others have seen; for Restore alone, and it may be empty.
+	Checkpoint string
+	// Logger takes what the ledger's engine says. Required by Restore.
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// openKeys checks that the keys that a configuration names are the program's. The ledger's it must name.
+func openKeys(p *program.Program, c *program.Config) error {
+	if c.LogKey == "" || c.ValidatorKey == "" {
+		return errors.New("it names no program.log_key and program.validator_key: use the configuration of the process with the role settle")
+	}
+	if err := p.OpenLedgerKeys(c); err != nil {
+		return err
+	}
+	if c.ReceiptKey == "" {
+		return nil
+	}
+	return p.OpenReceiptKey(c)
+}
+
+// Backup copies the records, the ledger and all files that the configuration names, as `collector backup` does. It may be called while
+// the collector runs.
+func Backup(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary, error) {
+	if err := backup.Unfinished(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	p, err := program.Open(&cfg.Program, cfg.Environment)
+	if err != nil {
+		return nil, err
+	}
+	if err := openKeys(p, &cfg.Program); err != nil {
+		return nil, err
+	}
+	at, err := cfg.Place(o.OwnerURL, o.Programs)
+	if err != nil {
+		return nil, err
+	}
+	return backup.Create(ctx, backup.Config{Dir: o.Dir, Place: at, Program: p.ProgramID, Root: p.Root, LogKey: p.LogKey, Now: o.Now})
+}
+
+// Restore puts a backup where the configuration says, as `collector restore` does.
+func Restore(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary, error) {
+	b, err := backup.Open(ctx, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	at, err := cfg.Place(o.OwnerURL, o.Programs)
+	if err != nil {
+		return nil, err
+	}
+	inside := within(cfg.Program, b)
+	p, err := program.Open(&inside, cfg.Environment)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
+	}
+	if err := openKeys(p, &inside); err != nil {
+		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
+	}
+	t := backup.Target{
+		Place: at, Program: p.ProgramID, Root: p.Root, Log: p.Signing.Log, LogKey: p.LogKey, Validator: fmt.Sprintf("%x", p.Signing.Validator.Public().Key),
+		Checkpoint: o.Checkpoint, Logger: o.Logger,
+		Migrate: func(ctx context.Context) error { return cfg.Records.Migrate(ctx, o.OwnerURL) },
+	}
+	for _, d := range p.Genesis() {
+		t.Documents = append(t.Documents, ledger.Entry{Type: d.Type, Body: d.Body})
+	}
+	return &b.Manifest, b.Restore(ctx, t)
+}
+
+// within returns a program's files as they are in a backup.
+func within(c program.Config, b *backup.Backup) program.Config {
+	inside := program.Config{
+		Root: b.File("program.root"), File: b.File("program.file"), Charter: b.File("program.charter"), ClaimKeys: b.File("program.claim_keys"),
+		ECUCA: b.File("program.ecu_ca"), ReceiptKey: b.File("program.receipt_key"), LogKey: b.File("program.log_key"), ValidatorKey: b.File("program.validator_key"),
+	}
+	if c.ReceiptKey == "" {
+		inside.ReceiptKey = ""
+	}
+	for i := range c.Policies {
+		inside.Policies = append(inside.Policies, b.File(fmt.Sprintf("program.policies[%d]", i)))
+	}
+	return inside
+}

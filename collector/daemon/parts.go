@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rawstone/collector/internal/admin"
+	"rawstone/collector/internal/analytics"
+	"rawstone/collector/internal/blob"
+	"rawstone/collector/internal/bridge"
+	"rawstone/collector/internal/broker"
+	"rawstone/collector/internal/bulletin"
+	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/certificate"
+	"rawstone/collector/internal/credit"
+	"rawstone/collector/internal/dashboard"
+	"rawstone/collector/internal/enrolment"
+	"rawstone/collector/internal/inclusion"
+	"rawstone/collector/internal/ingest"
+	"rawstone/collector/internal/listener"
+	"rawstone/collector/internal/overview"
+	"rawstone/collector/internal/queue"
+	"rawstone/collector/internal/records"
+	"rawstone/collector/internal/settle"
+	"rawstone/collector/internal/stones"
+	"rawstone/collector/internal/store"
+	"rawstone/collector/internal/validator"
+	"rawstone/pkg/enroll"
+	proof "rawstone/pkg/inclusion"
+	"rawstone/pkg/tlog"
+	"rawstone/pkg/wire"
+)
+
+// openLedger opens the ledger for its one writer. With the records in PostgreSQL the settler's lock comes first: who has it may go on with
+// the directory that its predecessor wrote.
+func (c *collector) openLedger(ctx, life context.Context) error {
+	db, err := c.as(ctx, store.Settle)
+	if err != nil {
+		return err
+	}
+	shared := c.cfg.Records.Postgres.URLFile != ""
+	if shared {
+		if c.lock, err = records.LockSettler(ctx, db, c.deps.Logger); err != nil {
+			return err
+		}
+	}
+	c.log, err = tlog.Open(life, tlog.Config{Dir: c.cfg.Ledger, Signer: c.program.Signing.Log, Verifier: c.program.LogKey, Logger: c.deps.Logger})
+	if err != nil {
+		return err
+	}
+	if !shared {
+		if c.lock, err = records.LockSettler(ctx, db, c.deps.Logger); err != nil {
+			return err
+		}
+	}
+	own, err := validator.Open(validator.Config{
+		Key: c.program.Signing.Validator, Root: c.program.Root, State: c.cfg.SignedFile(), Openings: stones.Opener{DB: db},
+		Now: c.deps.Now, Logger: c.deps.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	c.settler, err = settle.New(ctx, settle.Config{
+		Store: db, Log: c.log, LogDir: c.cfg.Ledger, Root: c.program.Root, Documents: c.program.Genesis(),
+		Validators: []settle.Validator{own}, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	return err
+}
+
+// openPair reads a server's certificate; a certificate that may be renewed.
+func (c *collector) openPair(key, chain, secret string) (*certificate.Pair, error) {
+	p, err := certificate.Open(certificate.Config{Certificate: chain, Key: secret, Logger: c.deps.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("cannot use %s.certificate and %[1]s.key: %w", key, err)
+	}
+	return p, nil
+}
+
+// openBroker opens the broker and the bridge. Of the authority for vehicles it needs the certificate alone.
+func (c *collector) openBroker(ctx context.Context) error {
+	db, err := c.as(ctx, store.Ingest)
+	if err != nil {
+		return err
+	}
+	vehicles, err := ca.Pool(c.cfg.Vehicles.CACertificate)
+	if err != nil {
+		return fmt.Errorf("cannot use vehicles.ca_certificate: %w", err)
+	}
+	key := "mqtt"
+	if c.cfg.MQTT.Certificate == c.cfg.HTTPS.Certificate && c.cfg.MQTT.Key == c.cfg.HTTPS.Key {
+		key = "https"
+	}
+	if c.mqttPair, err = c.openPair(key, c.cfg.MQTT.Certificate, c.cfg.MQTT.Key); err != nil {
+		return err
+	}
+	c.broker, err = broker.Start(ctx, broker.Config{
+		Listen: c.cfg.MQTT.Listen, Dir: c.path(queueDir), Vehicles: db, VehicleCA: vehicles, Place: c.cfg.Cluster, Peer: c.peer,
+		Certificate: c.mqttPair.Get, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	c.bridge, err = bridge.Open(c.cfg.Bridge, bridge.Config{
+		Conn: c.broker.Conn(), MaxMessage: broker.MaxMessage, Vehicles: db, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	return err
+}
+
+func (c *collector) openBulletin(ctx context.Context) error {
+	db, err := c.as(ctx, store.Web)
+	if err != nil {
+		return err
+	}
+	cfg := bulletin.Config{
+		Store: db, Publisher: bridge.Publisher{Own: c.broker, Bridge: c.bridge}, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
+		Logger: c.deps.Logger, Registerer: c.metrics,
+	}
+	if !c.cfg.Cluster.Alone() && c.bridge == nil { // what is behind a bridge has no other publisher
+		cfg.Retained = c.broker.Retained
+	}
+	c.bulletin, err = bulletin.New(cfg)
+	return err
+}
+
+func (c *collector) openIntake(ctx context.Context) error {
+	db, err := c.as(ctx, store.Ingest)
+	if err != nil {
+		return err
+	}
+	judge, err := credit.New(credit.Config{
+		DB: db, Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.Verifiers,
+		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.Signing.Receipt,
+		KeptPerDay: c.cfg.Intake.RefusalsPerVehicleDay, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	c.admin, err = admin.Open(admin.Config{Path: c.cfg.AdminSocket(), Letters: c.letters, Logger: c.deps.Logger})
+	if err != nil {
+		return err
+	}
+	c.intake, err = ingest.New(ingest.Config{
+		DB: db, Conn: c.queue, Judge: judge, Logger: c.deps.Logger, Registerer: c.metrics,
+		MaxMessage: broker.MaxMessage, MaxPayload: broker.MaxPayload, Today: c.clock.Today,
+		Queues: []ingest.Queue{{Stream: queue.Claims, Kind: wire.KindClaim}, {Stream: queue.Reports, Kind: wire.KindReport}},
+	})
+	return err
+}
+
+// openNews opens what agents get over HTTPS: the files that policies name, certificates, and proofs that their credits are in the ledger.
+func (c *collector) openNews(ctx context.Context) error {
+	db, err := c.as(ctx, store.Ingest)
+	if err != nil {
+		return err
+	}
+	if c.authority, err = ca.OpenVehicles(c.cfg.Vehicles.CACertificate, c.cfg.Vehicles.CAKey); err != nil {
+		return fmt.Errorf("cannot use vehicles.ca_certificate and vehicles.ca_key: %w", err)
+	}
+	if c.httpsPair, err = c.openPair("https", c.cfg.HTTPS.Certificate, c.cfg.HTTPS.Key); err != nil {
+		return err
+	}
+	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.Lock, Registerer: c.metrics})
+	if err != nil {
+		return err
+	}
+	desk, err := enrolment.New(enrolment.Config{
+		DB: db, Authority: c.authority, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	proofs, err := inclusion.New(inclusion.Config{
+		DB: db, LogDir: c.cfg.Ledger, LogKey: c.program.LogKey, Drop: time.Duration(c.program.Timing.DropS) * time.Second,
+		Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	c.https, err = listener.Open(listener.Config{
+		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Clients: c.authority.Pool(), Now: c.deps.Now,
+		Patience: blobPatience, Logger: c.deps.Logger,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == enroll.EnrolPath, r.URL.Path == enroll.RenewPath:
+				desk.ServeHTTP(w, r)
+			case strings.HasPrefix(r.URL.Path, proof.Path):
+				proofs.ServeHTTP(w, r)
+			default:
+				files.ServeHTTP(w, r)
+			}
+		}),
+	})
+	return err
+}
+
+// openDashboard opens the dashboard. It reads the ledger's directory, which a settler may write in another process.
+func (c *collector) openDashboard(ctx context.Context) error {
+	db, err := c.as(ctx, store.Web)
+	if err != nil {
+		return err
+	}
+	c.estimator, err = analytics.New(analytics.Config{
+		Source: overview.Reports{DB: db}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	shown := overview.Overview{Records: db, Checkpoint: c.checkpoint, Estimator: c.estimator, Clock: c.clock}
+	c.page, err = dashboard.New(dashboard.Config{
+		Program: c.program.Program, Clock: c.clock, Store: db, Stones: shown.Stones, Usage: shown.Usage, DeadLetters: c.letters.Summary, Logger: c.deps.Logger,
+	})
+	return err
+}
+
+// checkpoint returns the ledger's; that of nothing before a settler has begun it.
+func (c *collector) checkpoint() (tlog.Checkpoint, error) {
+	r, err := tlog.OpenReader(c.cfg.Ledger, c.program.LogKey)
+	if errors.Is(err, os.ErrNotExist) {
+		return tlog.Checkpoint{}, nil
+	}
+	if err != nil {
+		return tlog.Checkpoint{}, err
+	}
+	return r.Checkpoint(), nil
+}
+
+// openWeb opens what every process has.
+func (c *collector) openWeb() (err error) {
+	mux := http.NewServeMux()
+	if c.page != nil {
+		mux.Handle("/", c.page)
+	}
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{Registry: c.metrics}))
+	c.web, err = listener.Open(listener.Config{Address: c.cfg.Web, Key: "web", Handler: mux, Logger: c.deps.Logger})
+	return err
+}
