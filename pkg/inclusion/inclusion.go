@@ -142,21 +142,7 @@ func (a *Answer) block(p *terms.Program, program wire.Hash) (*ledger.Block, erro
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	var sealed ledger.Sealed
-	if err := codec.Decode(a.Block, &sealed, ledger.MaxBodyLen); err != nil {
-		return nil, err
-	}
-	if err := ledger.VerifyQuorum(p, program, ledger.TypeBlock, &sealed); err != nil {
-		return nil, err
-	}
-	block, err := ledger.DecodeBlock(sealed.Payload)
-	if err != nil {
-		return nil, err
-	}
-	if block.Program != program {
-		return nil, errors.New("its block belongs to another program")
-	}
-	return block, nil
+	return ledger.OpenBlock(p, program, a.Block)
 }
 
 func (a *Answer) covers(block *ledger.Block, want Promised) error {

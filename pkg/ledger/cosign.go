@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 
 	"rawstone/pkg/codec"
@@ -68,4 +69,24 @@ func VerifyQuorum(p *terms.Program, program wire.Hash, t Type, s *Sealed) error 
 		return fmt.Errorf("cosigned by %d validators, should be at least %d", len(s.Cosignatures), p.Quorum)
 	}
 	return nil
+}
+
+// OpenBlock returns the block in the body of an entry of TypeBlock, once the program's quorum stands for it. A body that is none, a quorum
+// that is not there and another program's block are refused.
+func OpenBlock(p *terms.Program, program wire.Hash, body []byte) (*Block, error) {
+	var sealed Sealed
+	if err := codec.Decode(body, &sealed, MaxBodyLen); err != nil {
+		return nil, err
+	}
+	if err := VerifyQuorum(p, program, TypeBlock, &sealed); err != nil {
+		return nil, err
+	}
+	b, err := DecodeBlock(sealed.Payload)
+	if err != nil {
+		return nil, err
+	}
+	if b.Program != program {
+		return nil, errors.New("its block belongs to another program")
+	}
+	return b, nil
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 
-	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -96,19 +95,9 @@ func (n *Notice) open(p *terms.Program, program wire.Hash) (*Opened, error) {
 	if err := n.Validate(); err != nil {
 		return nil, err
 	}
-	var sealed ledger.Sealed
-	if err := codec.Decode(n.Block, &sealed, ledger.MaxBodyLen); err != nil {
-		return nil, err
-	}
-	if err := ledger.VerifyQuorum(p, program, ledger.TypeBlock, &sealed); err != nil {
-		return nil, err
-	}
-	block, err := ledger.DecodeBlock(sealed.Payload)
+	block, err := ledger.OpenBlock(p, program, n.Block)
 	if err != nil {
 		return nil, err
-	}
-	if block.Program != program {
-		return nil, errors.New("its block belongs to another program")
 	}
 	chain := n.Before
 	for _, d := range n.Documents {
