@@ -1,7 +1,10 @@
 package seal
 
 import (
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"rawstone/agent/internal/spool"
 	"rawstone/pkg/wire"
@@ -62,4 +65,55 @@ func must2[A, B any](_ A, _ B, err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// TestNoRoomForAClaim: each claim is noted in the journal before the spool takes it. One that the spool has no room for is made anew, so
+// that its entry must say that it never left, without the agent being started again.
+func TestNoRoomForAClaim(t *testing.T) {
+	room := &noRoom{}
+	w := newWorld(t, func(cfg *Config) {
+		cfg.EveryDays = 1
+		room.Spool, cfg.Spool = cfg.Spool, room
+	})
+	w.start()
+	w.settle()
+	w.drive(50_000)
+	room.times = 2
+	for n := room.times; n > 0; n-- {
+		for room.times == n {
+			if wait, err := w.sealer.turn(w.t.Context()); err == nil {
+				w.now = w.now.Add(wait)
+			}
+		}
+	}
+	w.exchange()
+	never, accepted := 0, 0
+	for _, e := range must(w.journal.List(0)) {
+		switch {
+		case e.Kind != string(wire.KindClaim):
+		case strings.HasPrefix(e.Outcome, "never left the car"):
+			never++
+		case strings.HasPrefix(e.Outcome, "accepted"):
+			accepted++
+		default:
+			t.Errorf("an entry ended with %q", e.Outcome)
+		}
+	}
+	if never != 2 || accepted != 1 {
+		t.Errorf("%d entries never left and %d are accepted, want 2 and 1", never, accepted)
+	}
+}
+
+// noRoom is a spool on a disk that is full for some claims.
+type noRoom struct {
+	Spool
+	times int
+}
+
+func (s *noRoom) Put(kind wire.Kind, b []byte, created, due time.Time) (wire.Hash, []wire.Hash, error) {
+	if kind == wire.KindClaim && s.times > 0 {
+		s.times--
+		return wire.Hash{}, nil, syscall.ENOSPC
+	}
+	return s.Spool.Put(kind, b, created, due)
 }

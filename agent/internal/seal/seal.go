@@ -163,6 +163,7 @@ type Sealer struct {
 
 	work     sync.Mutex // held while sealing or acting on a receipt
 	warnings cut.Warnings
+	stranded []wire.Hash // claims with an entry in the journal that the spool did not take; guarded by work
 
 	mu    sync.Mutex // guards what follows
 	phase Phase
