@@ -16,9 +16,6 @@ import (
 // claim cuts, proves and spools the next claim where one is due, first of what a swapped ECU left behind. It returns when a refused
 // claim may be made anew. The caller holds work.
 func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
-	if err := s.ashore(); err != nil {
-		return retry, err
-	}
 	if len(s.cfg.Spool.IDs(wire.KindClaim)) > 0 {
 		s.setPhase(PhaseWaiting)
 		return retry, nil
@@ -60,23 +57,12 @@ func (s *Sealer) seal(ctx context.Context, ecu wire.KeyID, sp cut.Span, provers 
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindClaim, body, now, due)
 	if err != nil {
-		s.stranded = append(s.stranded, id)
+		s.stranded[id] = true
 		return err
 	}
 	s.metrics.sealed.WithLabelValues(string(wire.KindClaim)).Inc()
 	s.setPhase(PhaseWaiting)
 	return s.dropped(dropped)
-}
-
-// ashore ends the entries of claims that the spool did not take: they are made anew, with proofs and so an identifier of their own.
-func (s *Sealer) ashore() error {
-	for len(s.stranded) > 0 {
-		if err := s.cfg.Journal.End(s.stranded[0], s.cfg.Clock.Now(), "never left the car: there was no room to keep it, and it was made anew"); err != nil {
-			return err
-		}
-		s.stranded = s.stranded[1:]
-	}
-	return nil
 }
 
 // next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a
@@ -123,6 +109,18 @@ func (s *Sealer) dropped(ids []wire.Hash) error {
 		if err := s.cfg.Journal.End(id, s.cfg.Clock.Now(), "dropped: the buffer was full and this was its oldest report"); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// unstrand ends the journal's entries of what the spool had no room for, once nothing fails any more: a claim was made anew with proofs,
+// and so an identifier, of its own, and a report that was not tried again gave way to a later dispatch's.
+func (s *Sealer) unstrand() error {
+	for id := range s.stranded {
+		if err := s.cfg.Journal.End(id, s.cfg.Clock.Now(), "never left the car: there was no room to keep it"); err != nil {
+			return err
+		}
+		delete(s.stranded, id)
 	}
 	return nil
 }

@@ -1,11 +1,13 @@
 package seal
 
 import (
+	"maps"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/spool"
 	"rawstone/pkg/wire"
 )
@@ -67,52 +69,59 @@ func must2[A, B any](_ A, _ B, err error) {
 	}
 }
 
-// TestNoRoomForAClaim: each claim is noted in the journal before the spool takes it. One that the spool has no room for is made anew, so
-// that its entry must say that it never left, without the agent being started again.
-func TestNoRoomForAClaim(t *testing.T) {
+// TestNoRoom: what leaves is noted in the journal before the spool takes it. What the spool has no room for is made anew, a claim with
+// another identifier and a report under a later dispatch, so that its entry must say that it never left, without the agent being started
+// again.
+func TestNoRoom(t *testing.T) {
 	room := &noRoom{}
 	w := newWorld(t, func(cfg *Config) {
-		cfg.EveryDays = 1
+		every(1)(cfg)
+		cfg.Families = wire.FamilyHours
 		room.Spool, cfg.Spool = cfg.Spool, room
 	})
 	w.start()
 	w.settle()
-	w.drive(50_000)
-	room.times = 2
-	for n := room.times; n > 0; n-- {
-		for room.times == n {
-			if wait, err := w.sealer.turn(w.t.Context()); err == nil {
-				w.now = w.now.Add(wait)
+	room.full = true
+	for range 2 { // a day, and the next
+		w.drive(50_000)
+		for failed := 0; failed < 2; { // what fails is tried again
+			wait, err := w.sealer.turn(w.t.Context())
+			if w.now = w.now.Add(wait); err != nil {
+				failed++
 			}
 		}
 	}
+	room.full = false
+	w.setDay(w.ecu.day + 1)
 	w.exchange()
-	never, accepted := 0, 0
+	never, accepted := make(map[string]int), make(map[string]int)
 	for _, e := range must(w.journal.List(0)) {
 		switch {
-		case e.Kind != string(wire.KindClaim):
+		case e.Kind == journal.KindNote:
 		case strings.HasPrefix(e.Outcome, "never left the car"):
-			never++
+			never[e.Kind]++
 		case strings.HasPrefix(e.Outcome, "accepted"):
-			accepted++
+			accepted[e.Kind]++
 		default:
-			t.Errorf("an entry ended with %q", e.Outcome)
+			t.Errorf("an entry of a %s ended with %q", e.Kind, e.Outcome)
 		}
 	}
-	if never != 2 || accepted != 1 {
-		t.Errorf("%d entries never left and %d are accepted, want 2 and 1", never, accepted)
+	if want := map[string]int{"claim": 4, "report": 1}; !maps.Equal(never, want) {
+		t.Errorf("never left: %v, want %v", never, want)
+	}
+	if want := map[string]int{"claim": 2, "report": 1}; !maps.Equal(accepted, want) {
+		t.Errorf("accepted: %v, want %v", accepted, want)
 	}
 }
 
-// noRoom is a spool on a disk that is full for some claims.
+// noRoom is a spool on a disk that is full at times.
 type noRoom struct {
 	Spool
-	times int
+	full bool
 }
 
 func (s *noRoom) Put(kind wire.Kind, b []byte, created, due time.Time) (wire.Hash, []wire.Hash, error) {
-	if kind == wire.KindClaim && s.times > 0 {
-		s.times--
+	if s.full {
 		return wire.Hash{}, nil, syscall.ENOSPC
 	}
 	return s.Spool.Put(kind, b, created, due)

@@ -90,7 +90,9 @@ func (s *Sealer) spoolReport(sealed []byte, boundary uint32, st archive.State) e
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindReport, sealed, now, due)
 	if err != nil {
+		s.stranded[id] = true
 		return err
 	}
+	delete(s.stranded, id)
 	return s.dropped(dropped)
 }

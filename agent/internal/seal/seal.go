@@ -163,7 +163,7 @@ type Sealer struct {
 
 	work     sync.Mutex // held while sealing or acting on a receipt
 	warnings cut.Warnings
-	stranded []wire.Hash // claims with an entry in the journal that the spool did not take; guarded by work
+	stranded map[wire.Hash]bool // submissions with an entry in the journal that the spool had no room for; guarded by work
 
 	mu    sync.Mutex // guards what follows
 	phase Phase
@@ -187,7 +187,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting}
+	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), stranded: make(map[wire.Hash]bool), phase: PhaseStarting}
 	if s.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
@@ -281,6 +281,9 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	reporting := s.report(ctx)
 	retry, claiming := s.claim(ctx)
 	if err := errors.Join(reporting, claiming); err != nil {
+		return 0, err
+	}
+	if err := s.unstrand(); err != nil {
 		return 0, err
 	}
 	// A snapshot or a receipt wakes the sealer earlier; a new day may make a snapshot of an ECU that runs ahead usable.
