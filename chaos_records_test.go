@@ -15,6 +15,7 @@ import (
 	"rawstone/pkg/attest"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -144,7 +145,7 @@ func (c *campaign) credits(cfg []string) (credits []ledgerCredit, err error) {
 	if err != nil {
 		return nil, err
 	}
-	open, err := ledger.ReadOpenings(bytes.NewReader(b))
+	open, err := opening.Read(bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ import (
 	"rawstone/collector/internal/role"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 	"rawstone/pkg/terms"
 )
 
@@ -397,7 +398,7 @@ func (c *cluster) audit() (report audit.Report, byAccount map[string]held) {
 			c.t.Fatalf("the audit fails: %v\n%s", err, out)
 		}
 	}
-	openings, err := ledger.ReadOpenings(bytes.NewReader(c.read("openings.json")))
+	openings, err := opening.Read(bytes.NewReader(c.read("openings.json")))
 	c.must(err)
 	root, err := terms.LoadRoot(c.path("program/root.pub"))
 	c.must(err)

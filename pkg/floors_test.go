@@ -26,7 +26,7 @@ func floors() map[string]int {
 			"collector/internal/postgres", "collector/internal/role", "collector/internal/sqlite", "pkg/capturetest", "firmware-sim/internal/fleet/internal/bar", "collector/internal/deadletter", "pkg/codec", "pkg/command", "pkg/config", "pkg/dp", "pkg/durable", "pkg/keyfile", "pkg/vectortest",
 		},
 		1: {"collector/internal/backup/internal/manifest", "pkg/claim/internal/file", "agent/internal/decode/capture", "agent/internal/decode/tally", "agent/internal/device", "pkg/can/dbc/internal/program", "pkg/can/isotp", "pkg/can/j1939", "pkg/can/link", "pkg/can/obd", "pkg/wire"},
-		2: {"collector/internal/broker/internal/connection", "collector/internal/queue", "collector/internal/session", "agent/internal/archive/internal/record", "agent/internal/blob", "firmware-sim/internal/fleet/internal/session", "agent/internal/flash/internal/witness", "agent/internal/odometer/event", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/enroll", "pkg/reward", "pkg/terms", "pkg/tlog"},
+		2: {"collector/internal/broker/internal/connection", "collector/internal/queue", "collector/internal/session", "agent/internal/archive/internal/record", "agent/internal/blob", "firmware-sim/internal/fleet/internal/session", "agent/internal/flash/internal/witness", "agent/internal/odometer/event", "pkg/account", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/enroll", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/certificate", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/program",
 			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
@@ -34,7 +34,7 @@ func floors() map[string]int {
 		},
 		4: {
 			"agent/internal/bus", "agent/internal/cut", "agent/internal/identity", "agent/internal/odometer", "agent/internal/report", "agent/internal/vehicle", "agent/internal/verdict",
-			"collector/internal/admission", "collector/internal/balance", "collector/internal/inbox", "collector/internal/opening", "collector/internal/outbox", "collector/internal/panel", "collector/internal/peer", "collector/internal/summary", "firmware-sim/internal/fleet/internal/roster", "pkg/audit/internal/accounts", "pkg/inclusion", "pkg/notice",
+			"collector/internal/admission", "collector/internal/balance", "collector/internal/inbox", "collector/internal/opening", "collector/internal/outbox", "collector/internal/panel", "collector/internal/peer", "collector/internal/summary", "firmware-sim/internal/fleet/internal/roster", "pkg/audit/internal/accounts", "pkg/inclusion", "pkg/notice", "pkg/opening",
 		},
 		5: {
 			"firmware-sim/internal/fleet/internal/enrolment", "firmware-sim/internal/fleet/internal/player",

@@ -19,6 +19,7 @@ import (
 
 	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
@@ -38,7 +39,7 @@ type author struct {
 
 	replay   *Replay
 	entries  []*ledger.Entry
-	openings *ledger.Openings
+	openings *opening.Set
 	accounts map[string][32]byte
 	ecus     map[string]wire.PublicKey
 	weights  map[string]map[uint32]uint64
@@ -66,7 +67,7 @@ var timing = terms.Timing{GenesisS: 100, DayS: 40, DropS: 10}
 
 func newAuthor(t testing.TB, validators int, quorum uint8) *author {
 	t.Helper()
-	a := &author{t: t, openings: new(ledger.Openings), accounts: make(map[string][32]byte), ecus: make(map[string]wire.PublicKey), weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
+	a := &author{t: t, openings: new(opening.Set), accounts: make(map[string][32]byte), ecus: make(map[string]wire.PublicKey), weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
 	var rootPub, policyPub, receiptPub, boardPub wire.PublicKey
 	a.root, rootPub = newKey(t)
 	a.policy, policyPub = newKey(t)
@@ -396,7 +397,7 @@ func TestAudit(t *testing.T) {
 	if _, err := Audit(t.Context(), Config{Dir: dir, Root: other}); err == nil {
 		t.Error("an audit under another root is accepted")
 	}
-	if _, err := Audit(t.Context(), Config{Dir: dir, Root: a.rootKey(), Openings: new(ledger.Openings)}); err == nil || !strings.Contains(err.Error(), "entry 3: binding has no opening") {
+	if _, err := Audit(t.Context(), Config{Dir: dir, Root: a.rootKey(), Openings: new(opening.Set)}); err == nil || !strings.Contains(err.Error(), "entry 3: binding has no opening") {
 		t.Errorf("an audit without the openings it was promised: %v", err)
 	}
 	if _, err := Audit(t.Context(), Config{Dir: write(t, a, append(a.entries[:10:10], a.entries[11:]...)), Root: a.rootKey()}); err == nil || !strings.Contains(err.Error(), "entry 11: its number should be 10") {

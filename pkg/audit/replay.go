@@ -29,7 +29,7 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// An Opener tells what blinded entries hide; it answers false for what it does not know. *ledger.Openings is one.
+// An Opener tells what blinded entries hide; it answers false for what it does not know. *opening.Set is one.
 type Opener = accounts.Opener
 
 // A Replay is the state after a prefix of a log. It is used by one goroutine at a time.

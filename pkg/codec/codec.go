@@ -6,6 +6,7 @@ package codec
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
@@ -63,4 +64,14 @@ func Decode(b []byte, v any, limit int) error {
 		return fmt.Errorf("cannot decode %T: not in deterministic form (RFC 8949 §4.2.1)", v)
 	}
 	return nil
+}
+
+// Blind returns the hash that stands for an opening where it must not be seen: SHA-256 over a tag and its encoding, whose first field is a
+// random salt of 32 bytes, for else it could be guessed.
+func Blind(tag string, opening any) ([sha256.Size]byte, error) {
+	b, err := Encode(opening)
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	return sha256.Sum256(append([]byte(tag), b...)), nil
 }

@@ -34,7 +34,7 @@ func (e *Entry) Sealed() (*Sealed, error) {
 		return nil, fmt.Errorf("cannot read entry: type %d has no cosignatures", e.Type)
 	}
 	var s Sealed
-	return &s, e.decodeBody(e.Type, &s)
+	return &s, e.DecodeBody(e.Type, &s)
 }
 
 // cosigned is what a cosignature is over. The program keeps a key that serves two programs from speaking for one in the other.

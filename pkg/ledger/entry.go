@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -14,15 +13,21 @@ type Type uint8
 
 // The types of entries.
 const (
-	TypeProgram  Type = iota + 1 // the signed program document, first of all entries
-	TypeCharter                  // a signed data charter
-	TypePolicy                   // a signed policy
-	TypeBinding                  // a Binding: an ECU key bound to a vehicle and an account
-	TypeCredit                   // a Credit
-	TypeLeaves                   // the set of a day's leaves, before any seed that orders them
-	TypeDay                      // the order of a day's leaves and its weights root
-	TypeBlock                    // the block of one drop
-	TypeHandover                 // a Handover: a key's binding closed
+	TypeProgram    Type = iota + 1 // the signed program document, first of all entries
+	TypeCharter                    // a signed data charter
+	TypePolicy                     // a signed policy
+	TypeBinding                    // a Binding: an ECU key bound to a vehicle and an account
+	TypeCredit                     // a Credit
+	TypeLeaves                     // the set of a day's leaves, before any seed that orders them
+	TypeDay                        // the order of a day's leaves and its weights root
+	TypeBlock                      // the block of one drop
+	TypeHandover                   // a Handover: a key's binding closed
+	TypeAccount                    // an account.Change: an account opened, activated or given another key
+	TypeGrant                      // an account.Grant: crystals given
+	TypeBox                        // an account.Box: a mine box asked for; the next block opens it
+	TypeOffers                     // signed cultivation.Offers: tasks, boxes with their odds, catalogue
+	TypeRedemption                 // an account.Redemption: stones used
+	TypeWitness                    // a signed Witness: who the validators are from a day on
 )
 
 // MaxBodyLen bounds the body of an entry in bytes.
@@ -50,7 +55,7 @@ func DecodeEntry(b []byte) (*Entry, error) {
 	if err := codec.Decode(b, &e, MaxBodyLen+32); err != nil {
 		return nil, err
 	}
-	if e.Type < TypeProgram || e.Type > TypeHandover {
+	if e.Type < TypeProgram || e.Type > TypeWitness {
 		return nil, fmt.Errorf("cannot accept entry: unknown type %d", e.Type)
 	}
 	if len(e.Body) > MaxBodyLen {
@@ -117,15 +122,12 @@ type HandoverOpening struct {
 func (o *HandoverOpening) Blind() (wire.Hash, error) { return blind("rawstone/handover/v1", o) }
 
 func blind(tag string, opening any) (wire.Hash, error) {
-	b, err := codec.Encode(opening)
-	if err != nil {
-		return wire.Hash{}, err
-	}
-	return wire.Hash(sha256.Sum256(append([]byte(tag), b...))), nil
+	h, err := codec.Blind(tag, opening)
+	return h, err
 }
 
-// decodeBody reads the body of an entry of the wanted type into v.
-func (e *Entry) decodeBody(want Type, v any) error {
+// DecodeBody reads the body of an entry of the wanted type into v, a pointer to a struct whose fields have integer keys.
+func (e *Entry) DecodeBody(want Type, v any) error {
 	if e.Type != want {
 		return errors.New("cannot read entry: it is of another type")
 	}
@@ -133,10 +135,10 @@ func (e *Entry) decodeBody(want Type, v any) error {
 }
 
 // Credit reads the body of an entry of TypeCredit.
-func (e *Entry) Credit() (c Credit, err error) { return c, e.decodeBody(TypeCredit, &c) }
+func (e *Entry) Credit() (c Credit, err error) { return c, e.DecodeBody(TypeCredit, &c) }
 
 // Binding reads the body of an entry of TypeBinding.
-func (e *Entry) Binding() (b Binding, err error) { return b, e.decodeBody(TypeBinding, &b) }
+func (e *Entry) Binding() (b Binding, err error) { return b, e.DecodeBody(TypeBinding, &b) }
 
 // Handover reads the body of an entry of TypeHandover.
-func (e *Entry) Handover() (h Handover, err error) { return h, e.decodeBody(TypeHandover, &h) }
+func (e *Entry) Handover() (h Handover, err error) { return h, e.DecodeBody(TypeHandover, &h) }

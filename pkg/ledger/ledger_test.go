@@ -362,7 +362,7 @@ func TestHandover(t *testing.T) {
 	if _, err := e.Sealed(); err == nil {
 		t.Error("a binding has cosignatures")
 	}
-	if b, err = (&Entry{Type: TypeHandover + 1}).Encode(); err != nil {
+	if b, err = (&Entry{Type: TypeWitness + 1}).Encode(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := DecodeEntry(b); err == nil || !strings.Contains(err.Error(), "unknown type 10") {

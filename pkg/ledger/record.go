@@ -57,7 +57,8 @@ type Block struct {
 	Time int64 `cbor:"1,keyasint"`
 	// Previous is the hash of the previous block's payload, zeros in the first.
 	Previous wire.Hash `cbor:"2,keyasint"`
-	// Program is the program document's identifier; Policies chains the identifiers of all charters and policies logged so far.
+	// Program is the program document's identifier; Policies chains the identifiers of all charters, policies and
+	// witness changes logged so far.
 	Program  wire.Hash `cbor:"3,keyasint"`
 	Policies wire.Hash `cbor:"4,keyasint"`
 	// Day is the program day of Time; Root, Count and Weight are those of its Day entry.
@@ -82,6 +83,13 @@ type Block struct {
 	// Size and LogRoot are the log's checkpoint over all entries before this one.
 	Size    uint64    `cbor:"18,keyasint"`
 	LogRoot wire.Hash `cbor:"19,keyasint"`
+	// Cultivated is all that mine boxes have given, in milli-stones, Boxes how many requests they have opened: this block's seed opens all
+	// that were logged since the block before it. Reserved is the worst case of those that are not open, 0 in every block so far. Redeemed is
+	// all that was redeemed before this block, in milli-stones.
+	Cultivated uint64 `cbor:"20,keyasint,omitempty"`
+	Boxes      uint64 `cbor:"21,keyasint,omitempty"`
+	Reserved   uint64 `cbor:"22,keyasint,omitempty"`
+	Redeemed   uint64 `cbor:"23,keyasint,omitempty"`
 }
 
 // record is a payload that validators cosign.
@@ -174,7 +182,8 @@ func DecodeBlock(b []byte) (*Block, error) { k := new(Block); return k, decodePa
 // String is what messages call the type.
 func (t Type) String() string {
 	names := [...]string{TypeProgram: "program", TypeCharter: "charter", TypePolicy: "policy", TypeBinding: "binding", TypeCredit: "credit",
-		TypeLeaves: "leaves", TypeDay: "day", TypeBlock: "block", TypeHandover: "hand-over"}
+		TypeLeaves: "leaves", TypeDay: "day", TypeBlock: "block", TypeHandover: "hand-over",
+		TypeAccount: "account", TypeGrant: "grant", TypeBox: "box", TypeOffers: "offers", TypeRedemption: "redemption", TypeWitness: "witness"}
 	if t == 0 || int(t) >= len(names) {
 		return fmt.Sprintf("type %d", uint8(t))
 	}
@@ -189,7 +198,7 @@ func PayloadHash(t Type, payload []byte) wire.Hash {
 	return sha256.Sum256(append([]byte(t.tag()), payload...))
 }
 
-// ChainPolicy returns the Policies hash of a block after one more charter or policy entry; it starts from zeros.
+// ChainPolicy returns the Policies hash of a block after one more charter, policy or witness entry; it starts from zeros.
 func ChainPolicy(chain wire.Hash, body []byte) wire.Hash {
 	id := wire.ID(body)
 	return sha256.Sum256(append(append([]byte("rawstone/policies/v1"), chain[:]...), id[:]...))

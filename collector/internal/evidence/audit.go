@@ -8,6 +8,7 @@ import (
 
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
 )
@@ -28,7 +29,7 @@ func Audit(ctx context.Context, dir, rootPath, openingsPath string) (audit.Repor
 			return audit.Report{}, fmt.Errorf("cannot read openings: %w; `collector openings` writes them", err)
 		}
 		defer f.Close()
-		opened, err := ledger.ReadOpenings(f)
+		opened, err := opening.Read(f)
 		if err != nil {
 			return audit.Report{}, fmt.Errorf("cannot use openings %s: %w", openingsPath, err)
 		}

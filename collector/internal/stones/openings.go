@@ -9,10 +9,11 @@ import (
 
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 )
 
 // Openings returns what the auditor is given.
-func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
+func Openings(ctx context.Context, db *store.DB) (*opening.Set, error) {
 	var from store.Openings
 	err := db.View(ctx, func(tx *store.Tx) (err error) {
 		from, err = tx.Openings(ctx)
@@ -21,7 +22,7 @@ func Openings(ctx context.Context, db *store.DB) (*ledger.Openings, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := new(ledger.Openings)
+	o := new(opening.Set)
 	for _, a := range from.Accounts {
 		o.AddAccount(a.ID, a.Secret)
 	}

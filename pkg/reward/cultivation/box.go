@@ -23,11 +23,11 @@ const (
 // A Prize is what a mine box holds: at most one of the three; the zero Prize is nothing.
 type Prize struct {
 	// Milli is in milli-stones, at most reward.CultivatedSupply.
-	Milli uint64
+	Milli uint64 `cbor:"0,keyasint,omitempty"`
 	// Crystals come back to the account.
-	Crystals uint32
+	Crystals uint32 `cbor:"1,keyasint,omitempty"`
 	// Goods is the identifier of an item of the catalogue.
-	Goods string
+	Goods string `cbor:"2,keyasint,omitempty"`
 }
 
 func (p Prize) validate() error {
@@ -48,8 +48,8 @@ func (p Prize) validate() error {
 
 // Odds are the chance of a prize, in parts of Certain; at least 1.
 type Odds struct {
-	Parts uint32
-	Prize Prize
+	Parts uint32 `cbor:"0,keyasint"`
+	Prize Prize  `cbor:"1,keyasint"`
 }
 
 // A Box is a mine box: what opening it costs and holds, for owners and for everybody else. NewBox makes one; the zero Box holds nothing.

@@ -1,5 +1,5 @@
-// Package cultivation holds the rules by which crystals become stones: what tasks may grant, mine boxes with published odds, and the pool
-// that boxes are paid from. Section 7 of the design is its specification.
+// Package cultivation holds the rules by which crystals become stones: what tasks may grant, mine boxes with published odds, the pool
+// that boxes are paid from, and the signed offers that announce them all. Section 7 of the design is its specification.
 //
 // Everything is a pure function of integers and bytes. The invariants, held by tests: the odds of a box add up exactly, and a result
 // follows from them, the next block's seed and the request's number alone; those who are not owners never win stones; what the pool has

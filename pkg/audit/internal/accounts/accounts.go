@@ -19,7 +19,7 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// An Opener tells what blinded entries hide; it answers false for what it does not know. *ledger.Openings is one.
+// An Opener tells what blinded entries hide; it answers false for what it does not know. *opening.Set is one.
 type Opener interface {
 	// Credit, Binding and Handover return the opening of the entry of that number.
 	Credit(number uint64) (ledger.CreditOpening, bool)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -12,7 +13,7 @@ import (
 // TestKeepsOnlyWhatMayCount credits two accounts on different days: what is refused changes nothing, and what counts no more is forgotten.
 // Everything else of the package is tested with the replay.
 func TestKeepsOnlyWhatMayCount(t *testing.T) {
-	open := new(ledger.Openings)
+	open := new(opening.Set)
 	a := New(open)
 	number := uint64(0)
 	apply := func(commit func(), err error) {

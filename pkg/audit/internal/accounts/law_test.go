@@ -6,6 +6,7 @@ import (
 	"pgregory.net/rapid"
 
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -39,7 +40,7 @@ func (l *line) head() int {
 func TestLawOfSegments(t *testing.T) {
 	accepted := make(map[string]int)
 	rapid.Check(t, func(t *rapid.T) {
-		open := new(ledger.Openings)
+		open := new(opening.Set)
 		a := New(open)
 		accounts := []string{"anna", "ben", "chen"}
 		for i, name := range accounts {

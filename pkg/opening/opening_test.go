@@ -1,21 +1,26 @@
-package ledger
+package opening
 
 import (
 	"bytes"
 	"strings"
 	"testing"
 
+	"rawstone/pkg/account"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
-func openings() *Openings {
-	o := new(Openings)
+func openings() *Set {
+	o := new(Set)
 	o.AddAccount("anna", [32]byte{1})
 	o.AddAccount("ben", [32]byte{2})
-	o.AddCredit(7, CreditOpening{Salt: [32]byte{3}, Account: "anna", ECU: wire.KeyID{4}, ToSeq: 1 << 63, Kind: terms.KindMileage})
-	o.AddBinding(3, BindingOpening{Salt: [32]byte{5}, Vehicle: "CAR1", Account: "anna", ECU: wire.PublicKey{6}, Head: wire.Head{Seq: 8, Day: 9}})
-	o.AddHandover(9, HandoverOpening{Salt: [32]byte{6}, ECU: wire.KeyID{4}, Cut: 1<<63 + 1, Revoked: true})
+	o.AddCredit(7, ledger.CreditOpening{Salt: [32]byte{3}, Account: "anna", ECU: wire.KeyID{4}, ToSeq: 1 << 63, Kind: terms.KindMileage})
+	o.AddBinding(3, ledger.BindingOpening{Salt: [32]byte{5}, Vehicle: "CAR1", Account: "anna", ECU: wire.PublicKey{6}, Head: wire.Head{Seq: 8, Day: 9}})
+	o.AddHandover(9, ledger.HandoverOpening{Salt: [32]byte{6}, ECU: wire.KeyID{4}, Cut: 1<<63 + 1, Revoked: true})
+	o.AddChange(10, account.ChangeOpening{Salt: [32]byte{7}, Account: "anna", Activated: 4})
+	o.AddGrant(11, account.GrantOpening{Salt: [32]byte{8}, Account: "anna", Task: "survey"})
+	o.AddRequest(12, account.RequestOpening{Salt: [32]byte{9}, Account: "anna", Request: []byte{1}})
 	return o
 }
 
@@ -27,7 +32,7 @@ func TestOldOpenings(t *testing.T) {
 	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") {
 		t.Fatalf("%v: %s", err, text.String())
 	}
-	if _, err := ReadOpenings(&text); err != nil {
+	if _, err := Read(&text); err != nil {
 		t.Error(err)
 	}
 }
@@ -38,7 +43,7 @@ func TestOpenings(t *testing.T) {
 	if err := o.Write(&text); err != nil {
 		t.Fatal(err)
 	}
-	again, err := ReadOpenings(bytes.NewReader(text.Bytes()))
+	again, err := Read(bytes.NewReader(text.Bytes()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,20 +89,20 @@ func TestOpenings(t *testing.T) {
 		if bad == good {
 			t.Fatalf("%s: nothing was changed", name)
 		}
-		if _, err := ReadOpenings(strings.NewReader(bad)); err == nil {
+		if _, err := Read(strings.NewReader(bad)); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}
 }
 
-func FuzzReadOpenings(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	var text bytes.Buffer
 	if err := openings().Write(&text); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(text.Bytes())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := ReadOpenings(bytes.NewReader(b))
+		o, err := Read(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
@@ -105,7 +110,7 @@ func FuzzReadOpenings(f *testing.F) {
 		if err := o.Write(&one); err != nil {
 			t.Fatal(err)
 		}
-		again, err := ReadOpenings(bytes.NewReader(one.Bytes()))
+		again, err := Read(bytes.NewReader(one.Bytes()))
 		if err != nil {
 			t.Fatal(err)
 		}

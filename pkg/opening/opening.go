@@ -1,0 +1,211 @@
+// Package opening is what validators, the auditor and owners are given beside the log: what its blinded entries hide, and the secrets that
+// accounts' pseudonyms are made from.
+//
+// The file is JSON with bytes in hexadecimal; an entry's opening in it is the deterministic CBOR that its blind hashes. Unknown keys, other
+// forms and what stands twice are refused. Openings are secret: they tell who earned what. Whether one is that of its entry is for whoever
+// replays the log.
+package opening
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"rawstone/pkg/account"
+	"rawstone/pkg/codec"
+	"rawstone/pkg/ledger"
+)
+
+const (
+	maxSetLen     = 1 << 30 // of a file
+	maxOpeningLen = 1 << 10
+)
+
+// A Set holds openings by the numbers of their entries, and secrets by accounts. The zero value is empty.
+type Set struct {
+	secrets  map[string][32]byte
+	credits  map[uint64]ledger.CreditOpening
+	bindings map[uint64]ledger.BindingOpening
+	handed   map[uint64]ledger.HandoverOpening
+	changes  map[uint64]account.ChangeOpening
+	grants   map[uint64]account.GrantOpening
+	requests map[uint64]account.RequestOpening
+}
+
+// AddAccount adds an account's secret, which its pseudonyms are made from.
+func (s *Set) AddAccount(id string, secret [32]byte) { put(&s.secrets, id, secret) }
+
+// AddCredit adds the opening of the credit of that number.
+func (s *Set) AddCredit(number uint64, o ledger.CreditOpening) { put(&s.credits, number, o) }
+
+// AddBinding adds the opening of the binding of that number.
+func (s *Set) AddBinding(number uint64, o ledger.BindingOpening) { put(&s.bindings, number, o) }
+
+// AddHandover adds the opening of the hand-over of that number.
+func (s *Set) AddHandover(number uint64, o ledger.HandoverOpening) { put(&s.handed, number, o) }
+
+// AddChange adds the opening of the change of an account of that number.
+func (s *Set) AddChange(number uint64, o account.ChangeOpening) { put(&s.changes, number, o) }
+
+// AddGrant adds the opening of the grant of that number.
+func (s *Set) AddGrant(number uint64, o account.GrantOpening) { put(&s.grants, number, o) }
+
+// AddRequest adds the opening of the box or redemption of that number.
+func (s *Set) AddRequest(number uint64, o account.RequestOpening) { put(&s.requests, number, o) }
+
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[k] = v
+}
+
+func get[K comparable, V any](m map[K]V, k K) (V, bool) {
+	v, ok := m[k]
+	return v, ok
+}
+
+// Credit, Binding, Handover, Change, Grant and Request return the opening of the entry of that number, and whether there is one.
+func (s *Set) Credit(number uint64) (ledger.CreditOpening, bool) { return get(s.credits, number) }
+
+// Binding returns the opening of the binding of that number.
+func (s *Set) Binding(number uint64) (ledger.BindingOpening, bool) { return get(s.bindings, number) }
+
+// Handover returns the opening of the hand-over of that number.
+func (s *Set) Handover(number uint64) (ledger.HandoverOpening, bool) { return get(s.handed, number) }
+
+// Change returns the opening of the change of an account of that number.
+func (s *Set) Change(number uint64) (account.ChangeOpening, bool) { return get(s.changes, number) }
+
+// Grant returns the opening of the grant of that number.
+func (s *Set) Grant(number uint64) (account.GrantOpening, bool) { return get(s.grants, number) }
+
+// Request returns the opening of the box or redemption of that number.
+func (s *Set) Request(number uint64) (account.RequestOpening, bool) { return get(s.requests, number) }
+
+// Secret returns an account's secret, and whether there is one.
+func (s *Set) Secret(id string) ([32]byte, bool) { return get(s.secrets, id) }
+
+type (
+	file struct {
+		Accounts []openedAccount `json:"accounts"`
+		Credits  []openedEntry   `json:"credits"`
+		Bindings []openedEntry   `json:"bindings"`
+		// Files of logs without these leave them out.
+		Handovers []openedEntry `json:"handovers,omitempty"`
+		Changes   []openedEntry `json:"changes,omitempty"`
+		Grants    []openedEntry `json:"grants,omitempty"`
+		Requests  []openedEntry `json:"requests,omitempty"`
+	}
+	openedAccount struct {
+		ID     string `json:"id"`
+		Secret string `json:"secret"`
+	}
+	openedEntry struct {
+		Number  uint64 `json:"number"`
+		Opening string `json:"opening"`
+	}
+)
+
+// A table is one kind of openings on its way between a Set and a file.
+type table struct {
+	name   string
+	list   *[]openedEntry
+	encode func() ([]openedEntry, error)
+	decode func(string, []openedEntry) error
+}
+
+func (s *Set) tables(f *file) []table {
+	return []table{
+		tableOf("credit", &f.Credits, &s.credits), tableOf("binding", &f.Bindings, &s.bindings), tableOf("hand-over", &f.Handovers, &s.handed),
+		tableOf("change", &f.Changes, &s.changes), tableOf("grant", &f.Grants, &s.grants), tableOf("request", &f.Requests, &s.requests),
+	}
+}
+
+func tableOf[V any](name string, list *[]openedEntry, m *map[uint64]V) table {
+	return table{name, list, func() ([]openedEntry, error) { return encode(*m) }, func(what string, e []openedEntry) error { return decode(what, m, e) }}
+}
+
+// Write writes the openings as JSON.
+func (s *Set) Write(w io.Writer) error {
+	var f file
+	for _, id := range slices.Sorted(maps.Keys(s.secrets)) {
+		secret := s.secrets[id]
+		f.Accounts = append(f.Accounts, openedAccount{id, hex.EncodeToString(secret[:])})
+	}
+	for _, t := range s.tables(&f) {
+		var err error
+		if *t.list, err = t.encode(); err != nil {
+			return err
+		}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", " ")
+	if err := enc.Encode(f); err != nil {
+		return fmt.Errorf("cannot write openings: %w", err)
+	}
+	return nil
+}
+
+func encode[V any](m map[uint64]V) (out []openedEntry, err error) {
+	for _, n := range slices.Sorted(maps.Keys(m)) {
+		b, err := codec.Encode(m[n])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, openedEntry{n, hex.EncodeToString(b)})
+	}
+	return out, nil
+}
+
+func decode[V any](what string, m *map[uint64]V, entries []openedEntry) error {
+	for _, e := range entries {
+		var v V
+		b, err := hex.DecodeString(e.Opening)
+		if err == nil {
+			err = codec.Decode(b, &v, maxOpeningLen)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot read openings: %s %d: %w", what, e.Number, err)
+		}
+		if _, twice := (*m)[e.Number]; twice {
+			return fmt.Errorf("cannot read openings: %s %d stands twice", what, e.Number)
+		}
+		put(m, e.Number, v)
+	}
+	return nil
+}
+
+// Read reads what Write wrote, at most 1 GiB.
+func Read(r io.Reader) (*Set, error) {
+	var f file
+	dec := json.NewDecoder(io.LimitReader(r, maxSetLen))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return nil, fmt.Errorf("cannot read openings: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("cannot read openings: something follows them")
+	}
+	s := new(Set)
+	for _, a := range f.Accounts {
+		secret, err := hex.DecodeString(a.Secret)
+		if err != nil || len(secret) != 32 {
+			return nil, fmt.Errorf("cannot read openings: the secret of account %q is not 32 bytes in hexadecimal", a.ID)
+		}
+		if _, twice := s.secrets[a.ID]; twice {
+			return nil, fmt.Errorf("cannot read openings: account %q stands twice", a.ID)
+		}
+		s.AddAccount(a.ID, [32]byte(secret))
+	}
+	for _, t := range s.tables(&f) {
+		if err := t.decode(t.name, *t.list); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
