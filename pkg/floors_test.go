@@ -29,7 +29,7 @@ func floors() map[string]int {
 		2: {"collector/internal/broker/internal/connection", "collector/internal/queue", "collector/internal/session", "agent/internal/archive/internal/record", "agent/internal/blob", "firmware-sim/internal/fleet/internal/session", "agent/internal/flash/internal/witness", "agent/internal/odometer/event", "pkg/account", "pkg/attest", "pkg/can/dbc", "pkg/claim", "pkg/enroll", "pkg/reward", "pkg/terms", "pkg/tlog"},
 		3: {
 			"agent/internal/archive", "agent/internal/budget", "agent/internal/bus/internal/drive", "agent/internal/certificate", "agent/internal/dispatch", "agent/internal/flash", "agent/internal/program",
-			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/signalmap",
+			"agent/internal/odometer/state", "agent/internal/poll", "agent/internal/resend", "agent/internal/snapshot", "agent/internal/signalmap",
 			"collector/internal/admin", "collector/internal/blob", "collector/internal/ca", "collector/internal/certificate", "collector/internal/database", "collector/internal/listener", "collector/internal/schema", "collector/internal/watch", "firmware-sim/internal/fleet/internal/chain", "pkg/ceremony", "pkg/ledger", "pkg/reward/cultivation",
 		},
 		4: {

@@ -365,7 +365,7 @@ func TestHandover(t *testing.T) {
 	if b, err = (&Entry{Type: TypeWitness + 1}).Encode(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := DecodeEntry(b); err == nil || !strings.Contains(err.Error(), "unknown type 10") {
+	if _, err := DecodeEntry(b); err == nil || !strings.Contains(err.Error(), "unknown type 16") {
 		t.Errorf("a type beyond the last: %v", err)
 	}
 }

@@ -57,12 +57,12 @@ func (s *Sealer) seal(ctx context.Context, ecu wire.KeyID, sp cut.Span, provers 
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindClaim, body, now, due)
 	if err != nil {
-		s.stranded[id] = true
+		s.stranded = append(s.stranded, id)
 		return err
 	}
 	s.metrics.sealed.WithLabelValues(string(wire.KindClaim)).Inc()
 	s.setPhase(PhaseWaiting)
-	return s.dropped(dropped)
+	return s.end(dropped, droppedOutcome)
 }
 
 // next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a
@@ -103,24 +103,18 @@ func (s *Sealer) await(lacking []*terms.Policy) (waits bool, err error) {
 	return waits, err
 }
 
-// dropped notes in the journal what went from the spool to make room.
-func (s *Sealer) dropped(ids []wire.Hash) error {
-	for _, id := range ids {
-		if err := s.cfg.Journal.End(id, s.cfg.Clock.Now(), "dropped: the buffer was full and this was its oldest report"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// Outcomes of what never left.
+const (
+	droppedOutcome  = "dropped: the buffer was full and this was its oldest report"
+	strandedOutcome = "never left the car: there was no room to keep it"
+)
 
-// unstrand ends the journal's entries of what the spool had no room for, once nothing fails any more: a claim was made anew with proofs,
-// and so an identifier, of its own, and a report that was not tried again gave way to a later dispatch's.
-func (s *Sealer) unstrand() error {
-	for id := range s.stranded {
-		if err := s.cfg.Journal.End(id, s.cfg.Clock.Now(), "never left the car: there was no room to keep it"); err != nil {
+// end writes one outcome for several submissions.
+func (s *Sealer) end(ids []wire.Hash, outcome string) error {
+	for _, id := range ids {
+		if err := s.cfg.Journal.End(id, s.cfg.Clock.Now(), outcome); err != nil {
 			return err
 		}
-		delete(s.stranded, id)
 	}
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"rawstone/agent/internal/archive"
-	"rawstone/pkg/attest"
-	"rawstone/pkg/claim"
+	"rawstone/agent/internal/snapshot"
+	"rawstone/agent/internal/verdict"
 )
 
 // Deliver takes one message from the ECU as it came over the bus. When it returns nil the snapshot is on flash. Errors: bytes that
@@ -17,7 +17,7 @@ func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := s.accept(b)
+	m, err := snapshot.Open(s.pub, s.cfg.Program, b)
 	if err != nil {
 		s.metrics.refused.Inc()
 		return fmt.Errorf("cannot accept snapshot: %w", err)
@@ -46,28 +46,12 @@ func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 	return nil
 }
 
-func (s *Sealer) accept(b []byte) (*attest.Message, error) {
-	m, err := attest.DecodeMessage(b)
-	if err != nil {
-		return nil, err
-	}
-	if err := attest.Verify(s.pub, s.cfg.Program, m.Snapshot); err != nil {
-		return nil, err
-	}
-	if claim.Commit(m.Opening) != m.Snapshot.Commitment {
-		return nil, errors.New("its opening does not match its commitment")
-	}
-	return m, nil
-}
-
 // tellSalt notes in the journal, once for each ECU, that it used a salt twice.
 func (s *Sealer) tellSalt() error {
 	if s.archive.State().SaltTold {
 		return nil
 	}
-	const note = "The attestation ECU used a random number twice. Such snapshots could tell more than they should and are not used, " +
-		"so their distance may not be credited; have the ECU checked."
-	if err := s.cfg.Journal.Note(s.cfg.Clock.Now(), note); err != nil {
+	if err := s.cfg.Journal.Note(s.cfg.Clock.Now(), verdict.SaltNote); err != nil {
 		return err
 	}
 	return s.archive.Commit(func(st *archive.State) { st.SaltTold = true })

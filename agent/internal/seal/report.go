@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"slices"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
@@ -90,9 +91,9 @@ func (s *Sealer) spoolReport(sealed []byte, boundary uint32, st archive.State) e
 	}
 	_, dropped, err := s.cfg.Spool.Put(wire.KindReport, sealed, now, due)
 	if err != nil {
-		s.stranded[id] = true
+		s.stranded = append(s.stranded, id)
 		return err
 	}
-	delete(s.stranded, id)
-	return s.dropped(dropped)
+	s.stranded = slices.DeleteFunc(s.stranded, func(other wire.Hash) bool { return other == id })
+	return s.end(dropped, droppedOutcome)
 }

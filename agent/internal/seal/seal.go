@@ -163,7 +163,7 @@ type Sealer struct {
 
 	work     sync.Mutex // held while sealing or acting on a receipt
 	warnings cut.Warnings
-	stranded map[wire.Hash]bool // submissions with an entry in the journal that the spool had no room for; guarded by work
+	stranded []wire.Hash // submissions with an entry in the journal that the spool had no room for; guarded by work
 
 	mu    sync.Mutex // guards what follows
 	phase Phase
@@ -187,7 +187,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), stranded: make(map[wire.Hash]bool), phase: PhaseStarting}
+	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting}
 	if s.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
@@ -283,9 +283,11 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	if err := errors.Join(reporting, claiming); err != nil {
 		return 0, err
 	}
-	if err := s.unstrand(); err != nil {
+	// A claim was made anew, under another identifier; a report that was not tried again gave way to a later dispatch's.
+	if err := s.end(s.stranded, strandedOutcome); err != nil {
 		return 0, err
 	}
+	s.stranded = nil
 	// A snapshot or a receipt wakes the sealer earlier; a new day may make a snapshot of an ECU that runs ahead usable.
 	now := s.cfg.Clock.Now()
 	next := s.cfg.Clock.DayStart(s.cfg.Clock.Today() + 1)

@@ -135,3 +135,7 @@ func Remedy(r wire.Reason) string {
 	}
 	return "" // for no reason of package wire
 }
+
+// SaltNote is what the driver is told of an ECU that used a salt twice.
+const SaltNote = "The attestation ECU used a random number twice. Such snapshots could tell more than they should and are not used, " +
+	"so their distance may not be credited; have the ECU checked."
