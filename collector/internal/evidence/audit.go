@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"rawstone/pkg/audit"
-	"rawstone/pkg/ledger"
 	"rawstone/pkg/opening"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
