@@ -21,7 +21,7 @@ func (a *agent) openRules(p *program.Program) error {
 		return err
 	}
 	a.book, err = rulebook.Open(rulebook.Config{
-		Dir: a.path(rulesDir), Blobs: keys, Environment: a.cfg.Environment, Program: p.Program, ProgramID: p.ProgramID, Charter: p.Charter,
+		Dir: a.path(rulesDir), Blobs: keys, Environment: a.cfg.Environment, Root: p.Root, Program: p.Program, ProgramID: p.ProgramID, Charter: p.Charter,
 		AgentVersion: Version, Kinds: a.cfg.ClaimKinds, NewsEvery: a.cfg.NewsEvery, Now: a.deps.Now, Changed: func() { a.sealer.Wake() },
 		Logger: a.deps.Logger, Registerer: a.metrics,
 	})
@@ -45,7 +45,7 @@ func (a *agent) openSealing(p *program.Program) (err error) {
 	}
 	a.proofs, err = inclusion.New(inclusion.Config{
 		Archive: a.sealer.Archive(), URL: a.cfg.CollectorURL, TLS: a.identity.TLS(), Ready: a.identity.Ready, Program: p.Program, ProgramID: p.ProgramID,
-		Now: a.deps.Now, Tell: a.alert, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax, Logger: a.deps.Logger, Registerer: a.metrics,
+		Validators: a.book.Validators, Now: a.deps.Now, Tell: a.alert, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax, Logger: a.deps.Logger, Registerer: a.metrics,
 	})
 	return err
 }

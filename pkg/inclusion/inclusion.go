@@ -8,6 +8,9 @@
 // kilometres, day, ECU key, snapshot and kind that it was promised, or not at all. What chains the block to the program is the
 // cosignatures: they are over the program's identifier.
 //
+// The validators of the block are those of its day, as far as the car has heard. What it cannot judge yet proves nothing and is no
+// evidence either: ErrUndecided.
+//
 // The package decides nothing about when to ask and what follows. It refuses an answer whole when anything in it does not hold.
 package inclusion
 
@@ -124,10 +127,26 @@ type Promised struct {
 	Kinds []string
 }
 
+// Heard is what a car has heard of who the validators are; the zero value is that of a car which has heard nothing.
+type Heard struct {
+	// Changes are the changes of validators by rising serials, Day is the program day of the newest block that gave them: all that begin
+	// by then are among them, or are replaced by one of them.
+	Changes []*ledger.Witness
+	Day     uint32
+}
+
+// ErrUndecided says that an answer can be neither accepted nor called false by what the car has heard of changes of validators: ask again
+// later.
+var ErrUndecided = errors.New("who the validators of its block's day are is not known: ask again later")
+
 // Verify checks that every promised credit is in the tree of a cosigned block of the program, and returns that block's drop. Further
 // credits of the answer are of no account.
-func (a *Answer) Verify(p *terms.Program, program wire.Hash, want Promised) (drop uint64, err error) {
-	block, err := a.block(p, program)
+//
+// The error wraps ErrUndecided for a block of a day before the validators that the car has heard to be in force took over, since the keys
+// of those before may be in anybody's hands by now, and for one of a day after Heard.Day that those validators do not stand for: others
+// may have taken over since.
+func (a *Answer) Verify(p *terms.Program, program wire.Hash, heard Heard, want Promised) (drop uint64, err error) {
+	block, err := a.block(p, program, heard)
 	if err == nil {
 		err = a.covers(block, want)
 	}
@@ -138,11 +157,28 @@ func (a *Answer) Verify(p *terms.Program, program wire.Hash, want Promised) (dro
 }
 
 // block returns the answer's block, once a quorum stands for it.
-func (a *Answer) block(p *terms.Program, program wire.Hash) (*ledger.Block, error) {
+func (a *Answer) block(p *terms.Program, program wire.Hash, heard Heard) (*ledger.Block, error) {
 	if err := a.Validate(); err != nil {
 		return nil, err
 	}
-	return ledger.OpenBlock(p, program, a.Block)
+	sealed, err := (&ledger.Entry{Type: ledger.TypeBlock, Body: a.Block}).Sealed()
+	if err != nil {
+		return nil, err
+	}
+	claimed, err := ledger.DecodeBlock(sealed.Payload)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range heard.Changes {
+		if c.FromDay <= heard.Day && claimed.Day < c.FromDay {
+			return nil, fmt.Errorf("its block is of day %d, and other validators took over on day %d: %w", claimed.Day, c.FromDay, ErrUndecided)
+		}
+	}
+	block, err := ledger.OpenBlock(ledger.On(p, heard.Changes, claimed.Day), program, a.Block)
+	if err != nil && claimed.Program == program && claimed.Day > heard.Day {
+		return nil, fmt.Errorf("its block is of day %d, and the newest that was heard of is of day %d: %w (%w)", claimed.Day, heard.Day, ErrUndecided, err)
+	}
+	return block, err
 }
 
 func (a *Answer) covers(block *ledger.Block, want Promised) error {

@@ -19,18 +19,18 @@ func TestVerify(t *testing.T) {
 	for size := 7; size <= len(w.entries); size++ {
 		b := must(w.answer(size).Encode())
 		a := must(Decode(b))
-		if drop, err := a.Verify(w.program, w.id, w.promised()); err != nil || drop != 7 {
+		if drop, err := a.Verify(w.program, w.id, Heard{}, w.promised()); err != nil || drop != 7 {
 			t.Errorf("a tree of %d: drop %d, %v", size, drop, err)
 		}
 	}
 	// The collector may prove more than the receipt promises: a kind that was credited later.
 	want := w.promised()
 	want.Credits, want.Kinds = want.Credits[:1], want.Kinds[:1]
-	if _, err := w.answer(9).Verify(w.program, w.id, want); err != nil {
+	if _, err := w.answer(9).Verify(w.program, w.id, Heard{}, want); err != nil {
 		t.Error(err)
 	}
 	want.Kinds = []string{""} // the car has forgotten the policy
-	if _, err := w.answer(9).Verify(w.program, w.id, want); err != nil {
+	if _, err := w.answer(9).Verify(w.program, w.id, Heard{}, want); err != nil {
 		t.Error(err)
 	}
 }
@@ -104,11 +104,11 @@ func TestAttacks(t *testing.T) {
 		}, "belongs to another program"},
 	} {
 		a := w.answer(11)
-		if _, err := a.Verify(w.program, w.id, w.promised()); err != nil {
+		if _, err := a.Verify(w.program, w.id, Heard{}, w.promised()); err != nil {
 			t.Fatal(err)
 		}
 		c.attack(a)
-		if _, err := a.Verify(w.program, w.id, w.promised()); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := a.Verify(w.program, w.id, Heard{}, w.promised()); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}
 	}
@@ -125,7 +125,7 @@ func TestAttacks(t *testing.T) {
 	} {
 		want := w.promised()
 		change(&want)
-		if _, err := w.answer(11).Verify(w.program, w.id, want); err == nil {
+		if _, err := w.answer(11).Verify(w.program, w.id, Heard{}, want); err == nil {
 			t.Errorf("promised %s: accepted", name)
 		}
 	}
@@ -185,7 +185,7 @@ func FuzzDecode(f *testing.F) {
 		if again, err := a.Encode(); err != nil || !bytes.Equal(again, b) {
 			t.Errorf("%x is accepted and encoded as %x, %v", b, again, err)
 		}
-		if _, err := a.Verify(w.program, w.id, Promised{ECU: w.ecu, ToSeq: toSeq + 1, Credits: []wire.Credit{{Policy: 1, Km: 40, Effective: 22}}, Kinds: []string{""}}); err == nil {
+		if _, err := a.Verify(w.program, w.id, Heard{}, Promised{ECU: w.ecu, ToSeq: toSeq + 1, Credits: []wire.Credit{{Policy: 1, Km: 40, Effective: 22}}, Kinds: []string{""}}); err == nil {
 			t.Error("a credit that was never logged is proven")
 		}
 	})

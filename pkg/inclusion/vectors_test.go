@@ -114,7 +114,7 @@ func TestInclusionVectors(t *testing.T) {
 	verify := func(b []byte) error {
 		a, err := Decode(b)
 		if err == nil {
-			_, err = a.Verify(program, id, want)
+			_, err = a.Verify(program, id, Heard{}, want)
 		}
 		return err
 	}

@@ -37,7 +37,7 @@ func TestOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := n.Open(w.program, w.id)
+		o, err := n.Open(w.root, w.program, w.id)
 		if err != nil {
 			t.Errorf("without the first %d documents: %v", left, err)
 			continue
@@ -48,7 +48,7 @@ func TestOpen(t *testing.T) {
 	}
 	// A charter that was logged between policies is checked and given over.
 	later := append(slices.Clone(log), w.charter(2), w.seal(w.policy(9, terms.KindSafe, 40, 50)))
-	if o, err := w.notice(1, later...).Open(w.program, w.id); err != nil || len(o.Policies) != 5 {
+	if o, err := w.notice(1, later...).Open(w.root, w.program, w.id); err != nil || len(o.Policies) != 5 {
 		t.Errorf("a charter between policies: %v", err)
 	}
 }
@@ -97,7 +97,7 @@ func TestAttacks(t *testing.T) {
 		}, "does not match"},
 		"block changed under its cosignatures": {func(n *Notice) {
 			s := opened(n.Block)
-			n.Documents = n.Documents[:3] // the stop goes, and the chain with it
+			n.Documents = n.Documents[:2] // the stop goes, and the chain with it
 			s.Payload = must(ledger.EncodePayload(w.block(chain(log[:3]...))))
 			n.Block = must(s.Encode())
 		}, "does not match"},
@@ -126,11 +126,11 @@ func TestAttacks(t *testing.T) {
 	} {
 		n := w.notice(1, log...)
 		n.Documents = slices.Clone(n.Documents)
-		if _, err := n.Open(w.program, w.id); err != nil {
+		if _, err := n.Open(w.root, w.program, w.id); err != nil {
 			t.Fatal(err)
 		}
 		c.attack(n)
-		if _, err := n.Open(w.program, w.id); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := n.Open(w.root, w.program, w.id); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}
 	}
@@ -165,7 +165,7 @@ func TestLoggedWrongly(t *testing.T) {
 		"a policy with a trailing byte":   {append(slices.Clone(good), append(w.seal(foreign), 0)), "document 4"},
 		"a binding, which is no document": {append(slices.Clone(good), must(codec.Encode(ledger.Binding{}))), "document 4"},
 	} {
-		if _, err := w.notice(1, c.documents...).Open(w.program, w.id); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := w.notice(1, c.documents...).Open(w.root, w.program, w.id); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q in it", name, err, c.want)
 		}
 	}
@@ -223,24 +223,24 @@ func (w *world) many(n int, kind string) (documents [][]byte) {
 func TestNew(t *testing.T) {
 	w := newWorld(t)
 	log := w.log()
-	n, err := New(w.program, w.id, w.cosign(w.block(chain(log...)), 0, 1, 2), log, 21)
+	n, err := New(w.root, w.program, w.id, w.cosign(w.block(chain(log...)), 0, 1, 2), log, 21)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(n.Documents) != 4 || n.Before != chain(log[0]) {
 		t.Errorf("%d documents; the charter before the policies should be left out, and nothing else", len(n.Documents))
 	}
-	if _, err := n.Open(w.program, w.id); err != nil {
+	if _, err := n.Open(w.root, w.program, w.id); err != nil {
 		t.Error(err)
 	}
 	// No documents yet: there are blocks before any policy.
-	if n, err = New(w.program, w.id, w.cosign(w.block(wire.Hash{}), 0, 1), nil, 21); err != nil {
+	if n, err = New(w.root, w.program, w.id, w.cosign(w.block(wire.Hash{}), 0, 1), nil, 21); err != nil {
 		t.Fatal(err)
 	}
-	if o, err := n.Open(w.program, w.id); err != nil || len(o.Policies) != 0 {
+	if o, err := n.Open(w.root, w.program, w.id); err != nil || len(o.Policies) != 0 {
 		t.Errorf("no documents: %+v, %v", o, err)
 	}
-	if _, err := New(w.program, w.id, n.Block, [][]byte{must(terms.SealPolicy(vectortest.Key(t, "receipt"), w.policy(1, terms.KindSafe, 1, 2)))}, 1); err == nil {
+	if _, err := New(w.root, w.program, w.id, n.Block, [][]byte{must(terms.SealPolicy(vectortest.Key(t, "receipt"), w.policy(1, terms.KindSafe, 1, 2)))}, 1); err == nil {
 		t.Error("a policy under a wrong key is taken")
 	}
 }
@@ -250,7 +250,7 @@ func TestNewFits(t *testing.T) {
 	w := newWorld(t)
 	log := append([][]byte{w.charter(1)}, w.many(60, terms.KindMileage)...)
 	block := w.cosign(w.block(chain(log...)), 0, 1)
-	n, err := New(w.program, w.id, block, log, 55)
+	n, err := New(w.root, w.program, w.id, block, log, 55)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,32 +260,32 @@ func TestNewFits(t *testing.T) {
 		t.Errorf("%d documents are left out, and one less would fit too", left)
 	}
 	t.Logf("%d of %d policies fit %d bytes", len(n.Documents), len(log)-1, size(t, n))
-	if o, err := n.Open(w.program, w.id); err != nil || o.Policies[len(o.Policies)-1].Serial != 60 {
+	if o, err := n.Open(w.root, w.program, w.id); err != nil || o.Policies[len(o.Policies)-1].Serial != 60 {
 		t.Error(err)
 	}
 	// The first that must stay may be the first that fits, and no later one.
-	if exact, err := New(w.program, w.id, block, log, uint32(left)); err != nil || len(exact.Documents) != len(n.Documents) {
+	if exact, err := New(w.root, w.program, w.id, block, log, uint32(left)); err != nil || len(exact.Documents) != len(n.Documents) {
 		t.Errorf("document %d is the first in force: %v", left, err)
 	}
-	if _, err := New(w.program, w.id, block, log, uint32(left-1)); err == nil {
+	if _, err := New(w.root, w.program, w.id, block, log, uint32(left-1)); err == nil {
 		t.Errorf("document %d is in force and left out", left-1)
 	}
 	// A policy that lasts, logged before all of them, cannot go; nor can a stop that lasts.
 	for name, old := range map[string][]byte{"policy": w.seal(w.policy(0, terms.KindSafe, 1, 1000)), "stop": w.stop(0, terms.KindSafe, 1, 1000)} {
 		stuck := slices.Concat([][]byte{log[0], old}, log[1:])
-		if n, err := New(w.program, w.id, block, stuck, 55); err == nil {
+		if n, err := New(w.root, w.program, w.id, block, stuck, 55); err == nil {
 			t.Errorf("%s in force is left out: %d of %d documents", name, len(n.Documents), len(stuck))
 		} else if !strings.Contains(err.Error(), "document 1 is still in force") {
 			t.Error(err)
 		}
 		// Once a successor has taken over, it can.
 		freed := append(stuck, w.seal(w.policy(61, terms.KindSafe, 50, 1000)))
-		n, err := New(w.program, w.id, w.cosign(w.block(chain(freed...)), 0, 1), freed, 55)
+		n, err := New(w.root, w.program, w.id, w.cosign(w.block(chain(freed...)), 0, 1), freed, 55)
 		if err != nil {
 			t.Errorf("%s with a successor: %v", name, err)
 			continue
 		}
-		if o, err := n.Open(w.program, w.id); err != nil || o.Policies[0].Serial == 0 {
+		if o, err := n.Open(w.root, w.program, w.id); err != nil || o.Policies[0].Serial == 0 {
 			t.Errorf("%s with a successor: %v", name, err)
 		}
 	}
@@ -367,6 +367,11 @@ func FuzzDecode(f *testing.F) {
 	for left := range len(log) + 1 {
 		known[fmt.Sprint(w.notice(left, log...))] = true
 	}
+	for day := range uint32(12) {
+		n := w.on(day, set(inForce(day)), 0, w.changes()...)
+		known[fmt.Sprint(n)] = true
+		f.Add(must(n.Encode()))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, err := Decode(b)
 		if err != nil {
@@ -376,7 +381,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("encodes to %x, %v", again, err)
 		}
-		if _, err := n.Open(w.program, w.id); err == nil && !known[fmt.Sprint(n)] {
+		if _, err := n.Open(w.root, w.program, w.id); err == nil && !known[fmt.Sprint(n)] {
 			t.Error("a notice that nobody made is accepted")
 		}
 	})

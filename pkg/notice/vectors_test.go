@@ -145,7 +145,7 @@ func TestNoticeVectors(t *testing.T) {
 				t.Errorf("%s: another document %d", v.Name, i)
 			}
 		}
-		o, err := n.Open(program, id)
+		o, err := n.Open(wire.PublicKey(want.Root), program, id)
 		if err != nil {
 			t.Errorf("%s: %v", v.Name, err)
 			continue
@@ -157,7 +157,7 @@ func TestNoticeVectors(t *testing.T) {
 	for _, v := range want.Refused {
 		n, err := Decode(v.Bytes)
 		if err == nil {
-			_, err = n.Open(program, id)
+			_, err = n.Open(wire.PublicKey(want.Root), program, id)
 		}
 		if err == nil {
 			t.Errorf("%s: accepted", v.Why)

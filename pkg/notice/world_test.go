@@ -34,6 +34,7 @@ func validator(name string) *ledger.ValidatorKey {
 type world struct {
 	t          testing.TB
 	program    *terms.Program
+	root       wire.PublicKey
 	signed     []byte // the program document
 	id         wire.Hash
 	validators []*ledger.ValidatorKey
@@ -42,7 +43,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	key := func(name string) wire.PublicKey { return public(vectortest.Key(t, name)) }
-	w := &world{t: t, program: &terms.Program{
+	w := &world{t: t, root: key("root"), program: &terms.Program{
 		Version: wire.Version, Name: "vector", Environment: wire.Development,
 		Timing:  terms.Timing{GenesisS: 1_700_000_000, DayS: 20, DropS: 2},
 		Receipt: wire.KeySet{key("receipt")}, Policy: wire.KeySet{key("policy")},

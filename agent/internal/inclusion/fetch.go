@@ -84,6 +84,7 @@ const (
 	outcomeFailed     = "failed"
 	outcomeUnreadable = "unreadable" // the receipt on flash
 	outcomeShort      = "short"      // fewer credits than proofs
+	outcomeUndecided  = "undecided"  // under validators that the car has not heard of
 )
 
 type metrics struct {
@@ -100,7 +101,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "rawstone_agent_receipts_unproven", Help: "Receipts whose credits are not proven to be in the log, when they were last looked at.",
 		}),
 	}
-	for _, o := range []string{outcomeProven, outcomeFalse, outcomeFailed, outcomeUnreadable, outcomeShort, string(inclusion.ReasonNotYet), string(inclusion.ReasonUnknown)} {
+	for _, o := range []string{outcomeProven, outcomeFalse, outcomeFailed, outcomeUnreadable, outcomeShort, outcomeUndecided, string(inclusion.ReasonNotYet), string(inclusion.ReasonUnknown)} {
 		m.requests.WithLabelValues(o)
 	}
 	if r == nil {

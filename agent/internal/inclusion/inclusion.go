@@ -6,6 +6,9 @@
 // beside the receipt as evidence, said and counted. What is asked for is on flash with the receipts, so that a restart, a week without a
 // network or a swap of the ECU change nothing.
 //
+// The block of a proof may be of a day under other validators than those that the car has heard of. Such a proof is neither good nor false:
+// the receipt waits, and is asked about again, for a notice that tells of them.
+//
 // The car never connects for this: Wake tells that it is connected anyway, as it is when a notice of policies or a receipt came, and for a
 // while after that receipts that are older than two drops are asked about, with back-off and jitter. Where the collector does not
 // prove a receipt although it is older than Overdue, the driver is told, once: the collector promised the proof within that time.
@@ -30,6 +33,7 @@ import (
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/https"
 	"rawstone/pkg/inclusion"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -62,6 +66,9 @@ type Config struct {
 	// Program is the verified program document and ProgramID its identifier.
 	Program   *terms.Program
 	ProgramID wire.Hash
+	// Validators returns the changes of validators that the car has heard of and the program day of the block that gave them, as
+	// inclusion.Heard has them.
+	Validators func() (changes []*ledger.Witness, day uint32)
 	// Now is the host's clock.
 	Now func() time.Time
 	// Tell tells the driver, in one sentence.
@@ -76,8 +83,8 @@ type Config struct {
 }
 
 func (c *Config) complete() error {
-	if c.Archive == nil || c.TLS == nil || c.Ready == nil || c.Program == nil || c.Now == nil || c.Tell == nil || c.Logger == nil {
-		return errors.New("no archive, TLS, readiness, program, clock, driver or logger given")
+	if c.Archive == nil || c.TLS == nil || c.Ready == nil || c.Program == nil || c.Validators == nil || c.Now == nil || c.Tell == nil || c.Logger == nil {
+		return errors.New("no archive, TLS, readiness, program, validators, clock, driver or logger given")
 	}
 	for _, d := range []struct {
 		v   *time.Duration
@@ -269,7 +276,11 @@ func (c *Checker) ask(ctx context.Context, r archive.Receipt) (proven bool, afte
 		c.metrics.requests.WithLabelValues(outcomeFailed).Inc()
 		return false, after, err
 	}
-	if err := c.verify(body, r, receipt); err != nil {
+	if err := c.verify(body, r, receipt); errors.Is(err, inclusion.ErrUndecided) {
+		c.metrics.requests.WithLabelValues(outcomeUndecided).Inc()
+		c.cfg.Logger.Info("a proof of a receipt waits for news of the validators", "error", err)
+		return false, 0, nil
+	} else if err != nil {
 		c.metrics.requests.WithLabelValues(outcomeFalse).Inc()
 		return false, 0, c.refute(r, receipt, body, err)
 	}
@@ -292,7 +303,8 @@ func (c *Checker) verify(body []byte, r archive.Receipt, receipt *wire.Receipt) 
 	if len(kinds) != len(receipt.Credits) { // kept by an agent that did not note them
 		kinds = make([]string, len(receipt.Credits))
 	}
-	_, err = a.Verify(c.cfg.Program, c.cfg.ProgramID, inclusion.Promised{ECU: r.ECU, ToSeq: r.Seq, Credits: receipt.Credits, Kinds: kinds})
+	changes, day := c.cfg.Validators()
+	_, err = a.Verify(c.cfg.Program, c.cfg.ProgramID, inclusion.Heard{Changes: changes, Day: day}, inclusion.Promised{ECU: r.ECU, ToSeq: r.Seq, Credits: receipt.Credits, Kinds: kinds})
 	return err
 }
 

@@ -46,6 +46,9 @@ type world struct {
 	id        wire.Hash
 	receipts  *ecdsa.PrivateKey
 	validator *ledger.ValidatorKey
+	changes   []*ledger.Witness // that the car has heard of, in a block of the day heard
+	heard     uint32
+	day       uint32 // of the collector's block
 	now       time.Time
 	told      []string
 	asked     []string                        // identifiers
@@ -94,7 +97,7 @@ func newWorld(t *testing.T) *world {
 	w.archive = must(archive.Open(archive.Config{DB: db, ECU: ecu, Damaged: func(err error) { t.Error(err) }}))
 	w.checker = must(New(Config{
 		Archive: w.archive, URL: server.URL, TLS: server.Client().Transport.(*http.Transport).TLSClientConfig, Ready: func() bool { return w.ready },
-		Program: w.program, ProgramID: w.id, Now: func() time.Time { return w.now }, Tell: func(s string) { w.told = append(w.told, s) },
+		Program: w.program, ProgramID: w.id, Validators: func() ([]*ledger.Witness, uint32) { return w.changes, w.heard }, Now: func() time.Time { return w.now }, Tell: func(s string) { w.told = append(w.told, s) },
 		BackoffMin: time.Nanosecond, BackoffMax: time.Nanosecond, Logger: slog.New(slog.DiscardHandler),
 	}))
 	return w
@@ -133,7 +136,7 @@ func (w *world) proof(o ledger.CreditOpening, km uint32) []byte {
 	body := must(codec.Encode(&ledger.Credit{Blind: must(o.Blind()), Km: km, Effective: 5}))
 	first, second := rfc6962.DefaultHasher.HashLeaf([]byte("first")), rfc6962.DefaultHasher.HashLeaf(must((&ledger.Entry{Number: 1, Type: ledger.TypeCredit, Body: body}).Encode()))
 	block := must(ledger.EncodePayload(&ledger.Block{
-		Drop: 3, Program: w.id, Proofs: []ledger.Proof{{}}, Size: 2, LogRoot: wire.Hash(rfc6962.DefaultHasher.HashChildren(first, second)),
+		Drop: 3, Day: w.day, Program: w.id, Proofs: []ledger.Proof{{}}, Size: 2, LogRoot: wire.Hash(rfc6962.DefaultHasher.HashChildren(first, second)),
 	}))
 	sealed := ledger.Sealed{Payload: block, Cosignatures: []ledger.Cosignature{w.validator.Cosign(0, w.id, ledger.TypeBlock, block)}}
 	a := inclusion.Answer{Version: inclusion.Version, Block: must(sealed.Encode()), Credits: []inclusion.Credit{
@@ -405,6 +408,7 @@ func TestNewRefuses(t *testing.T) {
 	w := newWorld(t)
 	for name, change := range map[string]func(*Config){
 		"zero":      func(c *Config) { *c = Config{} },
+		"alone":     func(c *Config) { c.Validators = nil },
 		"plain":     func(c *Config) { c.URL = "http://127.0.0.1:1" },
 		"negative":  func(c *Config) { c.Window = -1 },
 		"backwards": func(c *Config) { c.BackoffMin, c.BackoffMax = 2, 1 },

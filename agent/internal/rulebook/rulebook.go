@@ -1,9 +1,14 @@
-// Package rulebook holds what this car claims under: the policies of the newest notice that it heard, and the circuits and keys that
-// they name.
+// Package rulebook holds what this car claims under: the policies of the newest notice that it heard, the circuits and keys that they
+// name, and who the program's validators are by the changes that the notice gives.
 //
-// Invariants: only what a quorum of the program's validators stands for is taken; a notice never gives way to one of an older block,
-// so that nobody takes a stop back by repeating what was said before; a notice is on flash, synced, before anything follows from it; and
-// keys are used only where their hashes lead back to a policy. After a restart rules and keys are usable at once, without a network.
+// Invariants: only what a quorum of the program's validators stands for is taken, those of the block's day as the program root has signed
+// them; a notice never gives way to one of an older block, so that nobody takes a stop back by repeating what was said before, nor to one
+// that keeps back a change of validators which has been heard of, so that nobody goes on under keys that were replaced; a notice is on
+// flash, synced, before anything follows from it; and keys are used only where their hashes lead back to a policy. After a restart rules,
+// validators and keys are usable at once, without a network.
+//
+// Whoever holds the keys of validators that were replaced can deceive a car that has not heard of it, with a block of a day to come at
+// that. The first notice that shows the change ends this: what it refutes counts as never heard, however new it says to be.
 //
 // What is fetched, and when, follows from notices alone, which are the same for all cars: whoever serves the files learns nothing of
 // tiers, of claims or of driving. The package refuses keys of a development setup in production. Which policies a claim is made under
@@ -24,6 +29,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/cut"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/notice"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -54,7 +60,9 @@ type Config struct {
 	Blobs Blobs
 	// Environment says whether keys of a development setup may be used.
 	Environment wire.Environment
-	// Program and Charter are the verified documents that the car pins, ProgramID the program's identifier.
+	// Root is the program root's key that the car pins. Program and Charter are the documents verified under it, ProgramID the program's
+	// identifier.
+	Root      wire.PublicKey
 	Program   *terms.Program
 	ProgramID wire.Hash
 	Charter   *terms.Charter
@@ -81,8 +89,8 @@ func (c *Config) complete() error {
 		return errors.New("no directory, files, logger or clock given, or nobody to tell of changes")
 	case c.Environment != wire.Development && c.Environment != wire.Production:
 		return fmt.Errorf("environment %q is neither development nor production", c.Environment)
-	case c.Program == nil || c.Charter == nil || c.Charter.Program != c.ProgramID:
-		return errors.New("no program, or no charter of it, given")
+	case c.Root == wire.PublicKey{} || c.Program == nil || c.Charter == nil || c.Charter.Program != c.ProgramID:
+		return errors.New("no program root, no program, or no charter of it given")
 	case c.BackoffMin < 0 || c.BackoffMax < 0 || c.NewsEvery < 0:
 		return errors.New("a time to wait is negative")
 	}
@@ -169,7 +177,7 @@ func (b *Book) verify(body []byte) (*notice.Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.Open(b.cfg.Program, b.cfg.ProgramID)
+	return n.Open(b.cfg.Root, b.cfg.Program, b.cfg.ProgramID)
 }
 
 // Take verifies a notice and, where it is newer than the one in force, keeps it and goes by it from then on. The error says why it does
@@ -194,8 +202,17 @@ func (b *Book) take(body []byte) (outcome string, err error) {
 		return outcomeRefused, err
 	}
 	have, kept := b.inForce()
+	if have != nil && o.Refutes(have, b.cfg.Program.Timing) {
+		b.log.Warn("the notice in force was made under keys of validators that had been replaced; it counts as never heard", "drop", have.Drop)
+		have = nil
+	}
 	if have != nil && o.Drop < have.Drop {
 		return outcomeOlder, fmt.Errorf("it is of drop %d, and the car has heard that of drop %d", o.Drop, have.Drop)
+	}
+	if have != nil {
+		if err := o.After(have); err != nil {
+			return outcomeRefused, err
+		}
 	}
 	now := b.cfg.Now()
 	// Two notices of one block differ in how many old policies they leave out.
@@ -277,6 +294,17 @@ func (b *Book) Rules() cut.Rules {
 	rules := b.rules(policies)
 	rules.Provable = b.provable
 	return rules
+}
+
+// Validators returns the changes of validators that decide about the day of the newest block that was heard of or about a later one, by
+// rising serials, and that day; nothing where there is no notice.
+func (b *Book) Validators() (changes []*ledger.Witness, day uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opened == nil {
+		return nil, 0
+	}
+	return slices.Clone(b.opened.Changes), b.opened.Day
 }
 
 // Heard returns when the last valid notice came, or the zero time.

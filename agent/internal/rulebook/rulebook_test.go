@@ -292,6 +292,7 @@ func TestOpenRefuses(t *testing.T) {
 		"listener":    func(c *Config) { c.Changed = nil },
 		"clock":       func(c *Config) { c.Now = nil },
 		"environment": func(c *Config) { c.Environment = "" },
+		"root":        func(c *Config) { c.Root = wire.PublicKey{} },
 		"program":     func(c *Config) { c.Program = nil },
 		"charter":     func(c *Config) { c.Charter = nil },
 		"foreign":     func(c *Config) { c.ProgramID[0] ^= 1 },

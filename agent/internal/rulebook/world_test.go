@@ -144,15 +144,17 @@ func (f *flashBlobs) requests() int {
 
 // A world is a program and who signs in it.
 type world struct {
+	root      crypto.Signer
 	program   *terms.Program
 	id        wire.Hash
 	charter   *terms.Charter
 	key       crypto.Signer
 	validator *ledger.ValidatorKey
+	day       uint32 // of blocks
 }
 
 func newWorld(env wire.Environment) *world {
-	w := &world{validator: must(ledger.GenerateValidatorKey("v"))}
+	w := &world{validator: must(ledger.GenerateValidatorKey("v")), day: 9}
 	dir := must(os.MkdirTemp(scratch, "keys"))
 	public := make(map[string]wire.PublicKey)
 	keys := make(map[string]crypto.Signer)
@@ -160,7 +162,7 @@ func newWorld(env wire.Environment) *world {
 		k := must(keyfile.Create(filepath.Join(dir, name)))
 		keys[name], public[name] = k, must(wire.NewPublicKey(k.Public()))
 	}
-	w.key = keys["policy"]
+	w.key, w.root = keys["policy"], keys["root"]
 	w.program = &terms.Program{
 		Version: wire.Version, Name: "test", Environment: env, Timing: terms.Timing{DayS: 86400, DropS: 600},
 		Receipt: wire.KeySet{public["receipt"]}, Policy: wire.KeySet{public["policy"]}, Board: wire.KeySet{public["board"]}, BoardQuorum: 1,
@@ -199,7 +201,7 @@ func (w *world) notice(drop uint64, out int, policies ...[]byte) []byte {
 	if out == len(policies) {
 		n.Before = chain
 	}
-	payload := must(ledger.EncodePayload(&ledger.Block{Drop: drop, Day: 9, Program: w.id, Policies: chain, Proofs: []ledger.Proof{{}}}))
+	payload := must(ledger.EncodePayload(&ledger.Block{Drop: drop, Day: w.day, Program: w.id, Policies: chain, Proofs: []ledger.Proof{{}}}))
 	sealed := ledger.Sealed{Payload: payload, Cosignatures: []ledger.Cosignature{w.validator.Cosign(0, w.id, ledger.TypeBlock, payload)}}
 	n.Block = must(sealed.Encode())
 	return must(n.Encode())
@@ -207,7 +209,7 @@ func (w *world) notice(drop uint64, out int, policies ...[]byte) []byte {
 
 func (w *world) config(dir string, blobs Blobs) Config {
 	return Config{
-		Dir: dir, Blobs: blobs, Environment: w.program.Environment, Program: w.program, ProgramID: w.id, Charter: w.charter, AgentVersion: "1.0.0",
+		Dir: dir, Blobs: blobs, Environment: w.program.Environment, Root: must(wire.NewPublicKey(w.root.Public())), Program: w.program, ProgramID: w.id, Charter: w.charter, AgentVersion: "1.0.0",
 		Now: time.Now, Changed: func() {}, Logger: slog.New(slog.DiscardHandler),
 	}
 }

@@ -1,7 +1,7 @@
-// Package bulletin keeps the retained message on wire.PolicyTopic current: the notice of the newest block and of the charters and policies
-// that it stands on, from the records.
+// Package bulletin keeps the retained message on wire.PolicyTopic current: the notice of the newest block and of the charters, policies and
+// changes of validators that it stands on, from the records.
 //
-// A notice goes out when the process starts, when a block covers a charter or policy that the last one did not, and once a program day,
+// A notice goes out when the process starts, when a block covers such a document that the last one did not, and once a program day,
 // so that vehicles can tell that nobody keeps newer ones from them. While a document waits for its block, what was published stays.
 //
 // The package opens each notice as a vehicle would before it publishes it, and refuses one that a vehicle would refuse. A failure is said
@@ -42,12 +42,14 @@ type Publisher interface {
 	Retain(ctx context.Context, payload []byte) error
 }
 
-// Config configures a Bulletin. All is required but Interval and Retained.
+// Config configures a Bulletin. All is required but Interval, Retained and Root.
 type Config struct {
 	Store     *store.DB
 	Publisher Publisher
 	// Retained returns what vehicles get now, nil when it is nothing; itself nil where nobody else publishes.
-	Retained  func(context.Context) ([]byte, error)
+	Retained func(context.Context) ([]byte, error)
+	// Root is the key of the program root, which signs changes of validators; while it is zero, nothing is published once one is logged.
+	Root      wire.PublicKey
 	Program   *terms.Program
 	ProgramID wire.Hash
 	// Today returns the program day.
@@ -73,7 +75,7 @@ type Bulletin struct {
 // An edition is what a notice is published for.
 type edition struct {
 	day      uint32
-	document uint64 // number of the last charter or policy below the block, or 0: the first entry is neither
+	document uint64 // number of the last charter, policy or change of validators below the block, or 0: the first entry is neither
 }
 
 // New checks the configuration.
@@ -94,7 +96,7 @@ func New(c Config) (*Bulletin, error) {
 			Name: "rawstone_bulletin_failures_total", Help: "Notices of policies that could not be made or published.",
 		}),
 		documents: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "rawstone_bulletin_documents", Help: "Charters and policies behind the notice that was published last: given in it, or left out.",
+			Name: "rawstone_bulletin_documents", Help: "Charters, policies and changes of validators behind the notice that was published last: given in it, or left out.",
 		}, []string{"how"}),
 	}
 	for _, m := range []prometheus.Collector{b.drop, b.count, b.failures, b.documents} {
@@ -201,10 +203,10 @@ func (b *Bulletin) make(block []byte, documents []ledger.Entry) (n *notice.Notic
 	for i, d := range documents {
 		bodies[i] = d.Body
 	}
-	if n, err = notice.New(b.c.Program, b.c.ProgramID, block, bodies, b.c.Today()); err != nil {
+	if n, err = notice.New(b.c.Root, b.c.Program, b.c.ProgramID, block, bodies, b.c.Today()); err != nil {
 		return nil, 0, err
 	}
-	o, err := n.Open(b.c.Program, b.c.ProgramID)
+	o, err := n.Open(b.c.Root, b.c.Program, b.c.ProgramID)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot publish policies that vehicles would refuse: %w", err)
 	}
@@ -224,7 +226,7 @@ func (b *Bulletin) known(ctx context.Context, drop uint64) (bool, error) {
 	if err != nil {
 		return false, nil
 	}
-	o, err := n.Open(b.c.Program, b.c.ProgramID)
+	o, err := n.Open(b.c.Root, b.c.Program, b.c.ProgramID)
 	return err == nil && o.Drop >= drop, nil
 }
 
@@ -242,9 +244,9 @@ func newest(ctx context.Context, tx *store.Tx) (body []byte, number uint64, day 
 	return blocks[0].Body, blocks[0].Number, block.Day, err
 }
 
-// covered returns the number of the last charter or policy, and whether the entry of a number covers all of them.
+// covered returns the number of the last charter, policy or change of validators, and whether the entry of a number covers all of them.
 func covered(ctx context.Context, tx *store.Tx, block uint64) (last uint64, all bool, err error) {
-	for _, t := range []ledger.Type{ledger.TypeCharter, ledger.TypePolicy} {
+	for _, t := range chained() {
 		list, err := tx.LastEntries(ctx, t, 1)
 		if err != nil {
 			return 0, false, err
@@ -256,14 +258,20 @@ func covered(ctx context.Context, tx *store.Tx, block uint64) (last uint64, all 
 	return last, last < block, nil
 }
 
-// logged returns all charters and policies that have a number, in the order of the log.
-func logged(ctx context.Context, tx *store.Tx) ([]ledger.Entry, error) {
-	charters, err := tx.LastEntries(ctx, ledger.TypeCharter, math.MaxInt32)
-	if err != nil {
-		return nil, err
+// logged returns all charters, policies and changes of validators that have a number, in the order of the log.
+func logged(ctx context.Context, tx *store.Tx) (all []ledger.Entry, err error) {
+	for _, t := range chained() {
+		list, err := tx.LastEntries(ctx, t, math.MaxInt32)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
 	}
-	policies, err := tx.LastEntries(ctx, ledger.TypePolicy, math.MaxInt32)
-	all := append(charters, policies...)
 	slices.SortFunc(all, func(a, b ledger.Entry) int { return cmp.Compare(a.Number, b.Number) })
-	return all, err
+	return all, nil
+}
+
+// chained returns the types of the documents that ledger.Block.Policies chains.
+func chained() []ledger.Type {
+	return []ledger.Type{ledger.TypeCharter, ledger.TypePolicy, ledger.TypeWitness}
 }

@@ -30,6 +30,7 @@ import (
 // A rig is records, the keys of a program, and what was published.
 type rig struct {
 	db       *store.DB
+	root     wire.PublicKey
 	program  *terms.Program
 	id       wire.Hash
 	policy   *ecdsa.PrivateKey
@@ -98,7 +99,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) bulletin(t *testing.T) *Bulletin {
 	t.Helper()
 	b, err := New(Config{
-		Store: r.db, Publisher: r, Program: r.program, ProgramID: r.id, Today: func() uint32 { r.mu.Lock(); defer r.mu.Unlock(); return r.today },
+		Store: r.db, Publisher: r, Root: r.root, Program: r.program, ProgramID: r.id, Today: func() uint32 { r.mu.Lock(); defer r.mu.Unlock(); return r.today },
 		Logger: slog.New(slog.NewTextHandler(&r.log, nil)), Registerer: r.reg,
 	})
 	if err != nil {
@@ -119,7 +120,7 @@ func (r *rig) log1(t *testing.T, typ ledger.Type, body []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if typ == ledger.TypeCharter || typ == ledger.TypePolicy {
+	if typ == ledger.TypeCharter || typ == ledger.TypePolicy || typ == ledger.TypeWitness {
 		r.chain = ledger.ChainPolicy(r.chain, body)
 	}
 }
@@ -188,7 +189,7 @@ func (r *rig) step(t *testing.T, b *Bulletin, name string, want ...uint16) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := n.Open(r.program, r.id)
+	o, err := n.Open(r.root, r.program, r.id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func TestWhenNoticesGoOut(t *testing.T) {
 	r.draw(t)
 	r.step(t, late, "and then has it", 1, 2, 3)
 	want := `
-# HELP rawstone_bulletin_documents Charters and policies behind the notice that was published last: given in it, or left out.
+# HELP rawstone_bulletin_documents Charters, policies and changes of validators behind the notice that was published last: given in it, or left out.
 # TYPE rawstone_bulletin_documents gauge
 rawstone_bulletin_documents{how="given"} 4
 rawstone_bulletin_documents{how="left_out"} 1

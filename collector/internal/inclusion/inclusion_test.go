@@ -219,7 +219,7 @@ func (r *rig) proven(what string, a *http.Response, c *car, to uint64) {
 	}
 	answer, err := inclusion.Decode(b)
 	if err == nil {
-		_, err = answer.Verify(r.program, r.id, inclusion.Promised{
+		_, err = answer.Verify(r.program, r.id, inclusion.Heard{}, inclusion.Promised{
 			ECU: c.ecu.ID(), ToSeq: to, Credits: []wire.Credit{{Policy: 1, Km: 40, Effective: 11}, {Policy: 2, Effective: 11}},
 			Kinds: []string{terms.KindMileage, terms.KindSafe},
 		})
