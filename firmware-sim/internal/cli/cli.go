@@ -22,7 +22,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Use:   "firmware-sim",
 		Short: "Play a car and its attestation ECU on a CAN bus",
 	}
-	root.AddCommand(newDrive(), newReplay(), newECU(), newCheckConfig(), newDemo(), newFleet())
+	root.AddCommand(newDrive(), newReplay(), newECU(), newCheckConfig(), newDemo(), newFleet(), newApp())
 	return command.Main(root, args, stdout, stderr)
 }
 
