@@ -2,8 +2,8 @@
 // crystals, asked for a mine box, redeemed stones. It also holds what an owner signs to ask for these.
 //
 // Entries are blinded: the public sees that something happened and how much it weighs, and whoever holds the opening sees whose it is. An
-// owner's request names the program, the account, the document of offers that its owner has seen and a nonce, and is signed with the
-// account's own key, so that nobody, the operator included, can ask in another's name or twice for the same.
+// owner's request names the program, the account, the document of offers that its owner has seen, a nonce and a last day, and is signed with
+// the account's own key, so that nobody, the operator included, can ask in another's name or twice for the same.
 //
 // The package says what entries and requests are and refuses what is none. Whether an account has what it spends is for the packages that
 // replay the ledger. It keeps no state and reads no clock.
@@ -13,6 +13,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"rawstone/pkg/codec"
 	"rawstone/pkg/wire"
@@ -57,15 +58,15 @@ type GrantOpening struct {
 	// Task is the task's identifier in the offers in force on the grant's day.
 	Task string `cbor:"2,keyasint"`
 	// Reference is the hash of what was done: there is one grant for each account, task and reference. For a task that is the use of a
-	// feature it is the blind of the credit of that kind.
+	// feature it is the blind of the credit of that kind, and there is one for each account, kind and credit, whatever the task is called.
 	Reference wire.Hash `cbor:"3,keyasint"`
 }
 
 // Blind returns the hash that hides the opening.
 func (o *GrantOpening) Blind() (wire.Hash, error) { return blind("rawstone/grant/v1", o) }
 
-// A Box is the body of an entry that asks for a mine box. What it holds follows in public from the seed of the next block and the entry's
-// number (see package cultivation).
+// A Box is the body of an entry that asks for a mine box. What it holds follows in public from the entry's number and the seed of the second
+// block after it: the first fixes the entry's place before anybody knows that seed (see package cultivation).
 type Box struct {
 	Blind wire.Hash `cbor:"0,keyasint"`
 	// Day is as in Grant.
@@ -107,18 +108,24 @@ const (
 	contextRedemption = "rawstone/redemption-request/v1"
 )
 
+// MaxUntil is the last program day that a request may name: terms.MaxDay, the last there is.
+const MaxUntil = 1<<31 - 1
+
 // A BoxRequest asks for one mine box.
 type BoxRequest struct {
 	Program wire.Hash `cbor:"0,keyasint"`
 	Account string    `cbor:"1,keyasint"`
-	// Nonce keeps one request from counting twice, and two apart.
+	// Nonce keeps one request from counting twice, and two apart. It is random: zeros are refused.
 	Nonce  [16]byte `cbor:"2,keyasint"`
 	Offers uint16   `cbor:"3,keyasint"`
 	Box    string   `cbor:"4,keyasint"`
+	// Until is the last of the log's days, which Box.Day names, on which the request may be logged, from 1 to MaxUntil. An app sets it to the
+	// day after the log's: whoever reports a failure, has the owner sign again and keeps the first request cannot log both much later.
+	Until uint32 `cbor:"5,keyasint"`
 }
 
 // Validate checks bounds.
-func (r *BoxRequest) Validate() error { return checkNames("request", r.Account, r.Box) }
+func (r *BoxRequest) Validate() error { return checkRequest(r.Nonce, r.Until, r.Account, r.Box) }
 
 // A RedemptionRequest asks for one item of the catalogue at its price.
 type RedemptionRequest struct {
@@ -130,6 +137,8 @@ type RedemptionRequest struct {
 	// Milli and Fen are the item's price as its owner saw it, in milli-stones and in fen (0.01 CNY).
 	Milli uint64 `cbor:"5,keyasint"`
 	Fen   uint64 `cbor:"6,keyasint"`
+	// Until is as in BoxRequest.
+	Until uint32 `cbor:"7,keyasint"`
 }
 
 // Validate checks bounds.
@@ -137,13 +146,23 @@ func (r *RedemptionRequest) Validate() error {
 	if r.Milli == 0 {
 		return errors.New("request redeems no stones")
 	}
-	return checkNames("request", r.Account, r.Item)
+	return checkRequest(r.Nonce, r.Until, r.Account, r.Item)
 }
 
-func checkNames(what string, names ...string) error {
+func checkRequest(nonce [16]byte, until uint32, names ...string) error {
+	if until == 0 || until > MaxUntil {
+		return fmt.Errorf("request is good until day %d, want 1 to %d", until, MaxUntil)
+	}
+	return checkNames(nonce, names...)
+}
+
+func checkNames(nonce [16]byte, names ...string) error {
+	if nonce == [16]byte{} {
+		return errors.New("request has no nonce")
+	}
 	for _, n := range names {
-		if n == "" || len(n) > MaxIDLen {
-			return fmt.Errorf("%s names %q, want 1 to %d bytes", what, n, MaxIDLen)
+		if n == "" || len(n) > MaxIDLen || !utf8.ValidString(n) {
+			return fmt.Errorf("request names %q, want text of 1 to %d bytes", n, MaxIDLen)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/codec"
+	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -29,11 +30,11 @@ func newKey(t testing.TB) (*ecdsa.PrivateKey, wire.PublicKey) {
 }
 
 func box() *BoxRequest {
-	return &BoxRequest{Program: wire.Hash{1}, Account: "anna", Nonce: [16]byte{2}, Offers: 3, Box: "small"}
+	return &BoxRequest{Program: wire.Hash{1}, Account: "anna", Nonce: [16]byte{2}, Offers: 3, Box: "small", Until: 4}
 }
 
 func redemption() *RedemptionRequest {
-	return &RedemptionRequest{Program: wire.Hash{1}, Account: "anna", Nonce: [16]byte{2}, Offers: 3, Item: "mug", Milli: 1000, Fen: 990}
+	return &RedemptionRequest{Program: wire.Hash{1}, Account: "anna", Nonce: [16]byte{2}, Offers: 3, Item: "mug", Milli: 1000, Fen: 990, Until: 4}
 }
 
 // TestRequests opens what was sealed and nothing that was sealed by, for or as something else. The identifier is of what was signed, not
@@ -104,6 +105,11 @@ func TestBounds(t *testing.T) {
 		"no name":      func(b *BoxRequest, r *RedemptionRequest) { b.Box, r.Item = "", "" },
 		"long account": func(b *BoxRequest, r *RedemptionRequest) { b.Account, r.Account = long+"x", long+"x" },
 		"long name":    func(b *BoxRequest, r *RedemptionRequest) { b.Box, r.Item = long+"x", long+"x" },
+		"no text":      func(b *BoxRequest, r *RedemptionRequest) { b.Account, r.Account = "\xff", "\xff" },
+		"no text name": func(b *BoxRequest, r *RedemptionRequest) { b.Box, r.Item = "\xff", "\xff" },
+		"no nonce":     func(b *BoxRequest, r *RedemptionRequest) { b.Nonce, r.Nonce = [16]byte{}, [16]byte{} },
+		"no end":       func(b *BoxRequest, r *RedemptionRequest) { b.Until, r.Until = 0, 0 },
+		"far end":      func(b *BoxRequest, r *RedemptionRequest) { b.Until, r.Until = terms.MaxDay+1, terms.MaxDay+1 },
 	} {
 		b, r := box(), redemption()
 		spoil(b, r)
@@ -113,6 +119,12 @@ func TestBounds(t *testing.T) {
 		if _, err := SealRedemptionRequest(k, r); err == nil {
 			t.Errorf("%s: redemption accepted", name)
 		}
+		if wire.Unmarshal(mustEncode(t, b), new(BoxRequest), MaxRequestLen) == nil {
+			t.Errorf("%s: box read", name)
+		}
+		if wire.Unmarshal(mustEncode(t, r), new(RedemptionRequest), MaxRequestLen) == nil {
+			t.Errorf("%s: redemption read", name)
+		}
 	}
 	r := redemption()
 	r.Milli = 0
@@ -121,10 +133,19 @@ func TestBounds(t *testing.T) {
 	}
 	// The longest request fits the bound.
 	r = redemption()
-	r.Account, r.Item, r.Offers, r.Milli, r.Fen = long, long, 1<<16-1, 1<<64-1, 1<<64-1
+	r.Account, r.Item, r.Offers, r.Milli, r.Fen, r.Until = long, long, 1<<16-1, 1<<64-1, 1<<64-1, terms.MaxDay
 	if b, err := SealRedemptionRequest(k, r); err != nil || len(b) > MaxRequestLen {
 		t.Errorf("the longest request has %d bytes, %v", len(b), err)
 	}
+}
+
+func mustEncode(t *testing.T, m any) []byte {
+	t.Helper()
+	b, err := codec.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // TestBlinds holds that each kind of opening has a tag of its own, and that its blind tells every field apart.

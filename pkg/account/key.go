@@ -23,9 +23,9 @@ type KeyRequest struct {
 	Replaces wire.KeyID     `cbor:"4,keyasint"`
 }
 
-// Validate checks bounds, and that the key is a point.
+// Validate checks bounds, that there is a nonce, and that the key is a point.
 func (r *KeyRequest) Validate() error {
-	if err := checkNames("request", r.Account); err != nil {
+	if err := checkNames(r.Nonce, r.Account); err != nil {
 		return err
 	}
 	if r.Program.IsZero() {

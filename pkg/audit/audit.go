@@ -15,19 +15,24 @@ import (
 type Report struct {
 	// Entries, Policies, Credits and Blocks count entries; Seeds counts the seeds whose VRF proofs were checked.
 	Entries, Policies, Credits, Blocks, Seeds uint64
-	// Supply is what was issued, and Scheduled the emission at the height reached, both in milli-stones. They differ by the carry.
+	// Supply is what mileage has mined, and Scheduled the emission at the height reached, both in milli-stones. They differ by the carry.
 	Supply, Scheduled uint64
+	// Offers, Changes, Grants and Redemptions count entries, and Boxes the mine boxes that blocks have opened. Cultivated is what these held,
+	// and Redeemed what was used, both in milli-stones.
+	Offers, Changes, Grants, Redemptions, Boxes uint64
+	Cultivated, Redeemed                        uint64
 	// Opened says that openings were given; Weights counts the leaves and Draws the blocks that were checked with them.
 	Opened         bool
 	Weights, Draws uint64
-	// Balances holds every account's stones in milli-stones, with openings only.
-	Balances map[string]uint64
+	// Balances holds the stones of every account that has any, drawn and won less redeemed, in milli-stones, and Crystals the same of
+	// crystals; with openings only.
+	Balances, Crystals map[string]uint64
 }
 
 // String is the report in one line.
 func (r Report) String() string {
-	s := fmt.Sprintf("ledger is right: %d entries, %d credits, %d blocks, %s stones issued of %s scheduled, %d seeds",
-		r.Entries, r.Credits, r.Blocks, stones(r.Supply), stones(r.Scheduled), r.Seeds)
+	s := fmt.Sprintf("ledger is right: %d entries, %d credits, %d blocks, %s stones issued of %s scheduled, %d seeds; %d boxes opened, %s stones cultivated, %s redeemed",
+		r.Entries, r.Credits, r.Blocks, stones(r.Supply), stones(r.Scheduled), r.Seeds, r.Boxes, stones(r.Cultivated), stones(r.Redeemed))
 	if r.Opened {
 		return s + fmt.Sprintf("; with openings %d weights and %d draws", r.Weights, r.Draws)
 	}
@@ -42,8 +47,10 @@ func stones(milli uint64) string {
 func (r *Replay) Report() Report {
 	p := r.report
 	p.Supply, p.Scheduled = r.supply, reward.Emission(r.height)
+	p.Policies, p.Offers, p.Changes = uint64(r.documents.Policies()), uint64(len(r.documents.Offers())), uint64(len(r.documents.Changes()))
+	p.Boxes, p.Cultivated, p.Redeemed = r.treasury.Boxes(), r.treasury.Pool().Issued(), r.treasury.Redeemed()
 	if r.opened != nil {
-		p.Balances = r.opened.Balances()
+		p.Balances, p.Crystals = r.opened.Balances(), r.opened.Crystals()
 	}
 	return p
 }

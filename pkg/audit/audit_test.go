@@ -67,6 +67,11 @@ var timing = terms.Timing{GenesisS: 100, DayS: 40, DropS: 10}
 
 func newAuthor(t testing.TB, validators int, quorum uint8) *author {
 	t.Helper()
+	return newAuthorOn(t, validators, quorum, timing)
+}
+
+func newAuthorOn(t testing.TB, validators int, quorum uint8, timing terms.Timing) *author {
+	t.Helper()
 	a := &author{t: t, openings: new(opening.Set), accounts: make(map[string][32]byte), ecus: make(map[string]wire.PublicKey), weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
 	var rootPub, policyPub, receiptPub, boardPub wire.PublicKey
 	a.root, rootPub = newKey(t)
@@ -366,7 +371,7 @@ func TestAudit(t *testing.T) {
 		t.Error(diff)
 	}
 	balances := full.Balances
-	want.Opened, want.Draws, want.Weights, full.Balances = true, 22, 1+2+2+3+3, nil
+	want.Opened, want.Draws, want.Weights, full.Balances, full.Crystals = true, 22, 1+2+2+3+3, nil, nil
 	if diff := cmp.Diff(want, full); diff != "" {
 		t.Error(diff)
 	}

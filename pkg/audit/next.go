@@ -4,8 +4,10 @@ import (
 	"errors"
 	"slices"
 
+	"rawstone/pkg/audit/internal/treasury"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/reward/cultivation"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -21,7 +23,7 @@ type Due struct {
 
 // Due returns the next cosigned entry. Other entries may stand before it.
 func (r *Replay) Due() Due {
-	if r.program == nil {
+	if p, _ := r.Program(); p == nil {
 		return Due{Type: ledger.TypeProgram}
 	}
 	d := Due{ledger.TypeBlock, r.today(), r.drop}
@@ -36,8 +38,30 @@ func (r *Replay) Due() Due {
 // Next returns the number of the next entry.
 func (r *Replay) Next() uint64 { return r.number }
 
-// Program returns the program document and its identifier, or nil before there is one.
-func (r *Replay) Program() (*terms.Program, wire.Hash) { return r.program, r.programID }
+// Program returns the program document and its identifier, or nil before there is one. Its validators are those of the first day.
+func (r *Replay) Program() (*terms.Program, wire.Hash) { return r.documents.Program() }
+
+// Current returns the program with the validators of the log's day: those who are asked for the next entries' proofs and cosignatures,
+// by their indices in its list. There must be a program.
+func (r *Replay) Current() *terms.Program { return r.documents.On(r.today()) }
+
+// Changes returns all changes of the validators, by rising serials and days.
+func (r *Replay) Changes() []*ledger.Witness { return r.documents.Changes() }
+
+// Offers returns all offers in the log, by rising serials. Those in force on a program day are cultivation.InForce of them.
+func (r *Replay) Offers() []*cultivation.Offers { return r.documents.Offers() }
+
+// An Opened says what the mine box that was asked for by the log's entry of that number held.
+type Opened = treasury.Opened
+
+// Opened returns the boxes that the last block opened, in order of numbers.
+func (r *Replay) Opened() []Opened { return slices.Clone(r.treasury.Opened()) }
+
+// Pool returns the pool that mine boxes are paid from: what all boxes opened so far have given, and the worst case of those that wait.
+func (r *Replay) Pool() cultivation.Pool { return r.treasury.Pool() }
+
+// today is the log's day: the program day of the next drop.
+func (r *Replay) today() uint32 { return r.documents.Day(r.drop) }
 
 // Set returns the day's validators that are not out, once its leaves are logged.
 func (r *Replay) Set() (in, withheld []byte) {
@@ -91,31 +115,42 @@ func (r *Replay) NextDay(proofs []ledger.Proof, withheld []byte) (*ledger.Day, e
 
 // NextBlock makes the block that is due. Everything in it but the proofs, ascending, and who withheld one follows from the log.
 func (r *Replay) NextBlock(proofs []ledger.Proof, withheld []byte) (*ledger.Block, error) {
+	b, _, err := r.nextBlock(proofs, withheld)
+	return b, err
+}
+
+// nextBlock makes the block that is due, and the treasury after it.
+func (r *Replay) nextBlock(proofs []ledger.Proof, withheld []byte) (b *ledger.Block, after treasury.Treasury, err error) {
 	if r.Due().Type != ledger.TypeBlock {
-		return nil, errors.New("no block is due")
+		return nil, after, errors.New("no block is due")
 	}
 	seed, err := r.seed(proofs, withheld)
 	if err != nil {
-		return nil, err
+		return nil, after, err
 	}
 	logRoot, err := r.tree.GetRootHash(nil)
 	if err != nil {
-		return nil, err
+		return nil, after, err
 	}
-	b := &ledger.Block{
-		Drop: r.drop, Time: r.program.Timing.DropTime(r.drop).Unix(), Previous: r.previous,
-		Program: r.programID, Policies: r.policies,
+	if after, err = r.treasury.Open(seed); err != nil {
+		return nil, after, err
+	}
+	program, id := r.Program()
+	b = &ledger.Block{
+		Drop: r.drop, Time: program.Timing.DropTime(r.drop).Unix(), Previous: r.previous,
+		Program: id, Policies: r.documents.Chain(),
 		Day: r.leaves.Day, Root: r.day.Root, Count: r.leaves.Count, Weight: r.leaves.Weight,
 		CreditFrom: r.leaves.from, CreditTo: r.leaves.to,
 		Proofs: proofs, Withheld: withheld, Seed: seed,
 		Height: r.height, Carry: r.carry, Supply: r.supply,
 		Size: r.number, LogRoot: wire.Hash(logRoot),
+		Cultivated: after.Pool().Issued(), Boxes: after.Boxes(), Reserved: after.Pool().Reserved(), Redeemed: after.Redeemed(),
 	}
 	if b.Weight > 0 {
 		if b.Units, b.Carry, err = reward.Units(r.height, r.carry); err != nil {
-			return nil, err
+			return nil, after, err
 		}
 		b.Supply += b.Units * reward.Unit
 	}
-	return b, nil
+	return b, after, nil
 }

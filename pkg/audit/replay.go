@@ -1,11 +1,16 @@
 // Package audit replays the ledger from nothing and says whether everything in it follows from what stands before it.
 //
 // A Replay is an incremental state machine: it accepts an entry only when all of it is right, and an entry that it refuses leaves it as
-// it was. A stranger who pins the program root checks the order of entries, every signature on program, charter and policies, emission
-// and supply, the total weight against live credits, every VRF proof and seed, the schedule of drops with none left out, the chain of
-// blocks, the log's checkpoints and the quorum of cosignatures. Who holds the openings checks also whose each credit is, that it is
-// credited once and to the account its key was bound to where it ends, each account's weight of each day, the leaves, their order and
-// root, and every share.
+// it was. A stranger who pins the program root checks the order of entries, every signature on program, charter, policies, offers and
+// changes of the validators, emission and supply, the total weight against live credits, every VRF proof and seed, the schedule of drops
+// with none left out, the chain of blocks, the log's checkpoints and the quorum of the validators of each day; also what every mine box
+// held, that the pool could pay it, and that no more was redeemed than there is. Who holds the openings checks also whose each credit is,
+// that it is credited once and to the account its key was bound to where it ends, each account's weight of each day, the leaves, their
+// order and root, every share, every grant of crystals, that each box and redemption was asked for by its account's owner once and is
+// logged in the days that the owner allowed, and that the account had what it spent.
+//
+// The log's day is that of its next drop. What an operator decides before it is logged, a grant, a box or a redemption, says the log's day
+// of the decision, and may be logged on that day or the next; the offers of that day hold.
 //
 // It proves no claim again: that a credit has a valid proof behind it is for those who hold the claims. It knows no clock, so it cannot
 // tell a log that stops from one whose next drop is not due.
@@ -23,9 +28,10 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 
 	"rawstone/pkg/audit/internal/accounts"
+	"rawstone/pkg/audit/internal/documents"
+	"rawstone/pkg/audit/internal/treasury"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
-	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
@@ -34,19 +40,12 @@ type Opener = accounts.Opener
 
 // A Replay is the state after a prefix of a log. It is used by one goroutine at a time.
 type Replay struct {
-	root   wire.PublicKey
 	opened *accounts.Accounts // nil without openings
 
 	number    uint64 // of the next entry
 	tree      *compact.Range
-	program   *terms.Program
-	programID wire.Hash
-	charter   *terms.Charter
-	serial    uint16 // of the last policy
-	topKm     uint32 // of the highest tier of all mileage policies
-	policies  wire.Hash
-	documents []wire.Hash // identifiers of the contents of the program, charters and policies
-	logged    []logged    // the policies
+	documents *documents.Documents
+	treasury  treasury.Treasury
 
 	live   map[uint32]live // by effective day, as long as it may count
 	drop   uint64          // the next
@@ -56,12 +55,6 @@ type Replay struct {
 	previous              wire.Hash
 	height, carry, supply uint64
 	report                Report
-}
-
-// logged is a policy in the log: the identifier of its content, and its serial.
-type logged struct {
-	id     wire.Hash
-	serial uint16
 }
 
 // live sums the credits with kilometres that take effect on one day.
@@ -80,9 +73,9 @@ func NewReplay(root wire.PublicKey, openings Opener) (*Replay, error) {
 		return nil, fmt.Errorf("cannot replay ledger: the pinned program root is missing or wrong: %w", err)
 	}
 	r := &Replay{
-		root: root,
-		tree: (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0),
-		live: make(map[uint32]live),
+		documents: documents.New(root),
+		tree:      (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0),
+		live:      make(map[uint32]live),
 	}
 	if openings != nil {
 		r.opened, r.report.Opened = accounts.New(openings), true
@@ -116,10 +109,11 @@ func (r *Replay) apply(e *ledger.Entry) error {
 		if commit, err = r.payload(e.Type, s.Payload); err != nil {
 			return err
 		}
-		if err := ledger.VerifyQuorum(r.program, r.programID, e.Type, s); err != nil {
+		_, id := r.Program()
+		if err := ledger.VerifyQuorum(r.Current(), id, e.Type, s); err != nil {
 			return err
 		}
-	} else if commit, err = r.document(e); err != nil {
+	} else if commit, err = r.entry(e); err != nil {
 		return err
 	}
 	if err := r.tree.Append(rfc6962.DefaultHasher.HashLeaf(b), nil); err != nil {
@@ -139,47 +133,6 @@ func (r *Replay) Check(t ledger.Type, payload []byte) error {
 	return nil
 }
 
-// MaxAhead is how many days after the log's day, that of its next drop, a credit may take effect at most.
-const MaxAhead = 2
-
-func (r *Replay) credit(number uint64, c ledger.Credit) (func(), error) {
-	if r.report.Policies == 0 {
-		return nil, errors.New("credit stands before any policy")
-	}
-	if c.Km > r.topKm {
-		return nil, fmt.Errorf("credit is %d km, should be at most %d, the highest tier of the mileage policies", c.Km, r.topKm)
-	}
-	// Nothing takes effect in the past, nor is anything put by for later: a credit is made on the log's day or the next, and counts from
-	// the day after.
-	if day := r.today(); c.Effective < day || c.Effective-day > MaxAhead {
-		return nil, fmt.Errorf("credit takes effect on day %d, should be from %d to %d", c.Effective, day, uint64(day)+MaxAhead)
-	}
-	commit := func() {}
-	if r.opened != nil {
-		var err error
-		if commit, err = r.opened.Credit(number, c); err != nil {
-			return nil, err
-		}
-	}
-	return func() {
-		commit()
-		r.report.Credits++
-		if c.Km == 0 {
-			return
-		}
-		// Bounded: an entry adds at most MaxTierKm, so 2^64 km would take 2^50 entries.
-		l, ok := r.live[c.Effective]
-		if !ok {
-			l.first = number
-		}
-		l.km, l.count = l.km+uint64(c.Km), l.count+1
-		r.live[c.Effective] = l
-	}, nil
-}
-
-// today is the program day of the next drop.
-func (r *Replay) today() uint32 { return r.program.Timing.Day(r.program.Timing.DropTime(r.drop)) }
-
 // weight returns the kilometres and number of the credits logged so far that count on a day, and the number of the first of them.
 func (r *Replay) weight(day uint32) (km, count, first uint64) {
 	first = r.number
@@ -193,7 +146,7 @@ func (r *Replay) weight(day uint32) (km, count, first uint64) {
 
 // payload checks the payload of a cosigned entry as the next one.
 func (r *Replay) payload(t ledger.Type, b []byte) (commit func(), err error) {
-	if r.program == nil {
+	if p, _ := r.Program(); p == nil {
 		return nil, errors.New("it should be the program document")
 	}
 	if due := r.Due(); t != due.Type {
@@ -233,8 +186,9 @@ func (r *Replay) checkLeaves(l *ledger.Leaves, hash wire.Hash) (func(), error) {
 	if l.Count > count {
 		return nil, fmt.Errorf("number of leaves is %d, should be at most %d, the number of live credits", l.Count, count)
 	}
-	if n := len(l.Validators); n < int(r.program.Quorum) || int(l.Validators[n-1]) >= len(r.program.Validators) {
-		return nil, fmt.Errorf("validators of day %d are %v, should be at least %d below %d", day, l.Validators, r.program.Quorum, len(r.program.Validators))
+	p := r.Current()
+	if n := len(l.Validators); n < int(p.Quorum) || int(l.Validators[n-1]) >= len(p.Validators) {
+		return nil, fmt.Errorf("validators of day %d are %v, should be at least %d below %d", day, l.Validators, p.Quorum, len(p.Validators))
 	}
 	commit := func() {}
 	if r.opened != nil {
@@ -269,10 +223,11 @@ func (r *Replay) seed(proofs []ledger.Proof, withheld []byte) (wire.Hash, error)
 			return wire.Hash{}, fmt.Errorf("validator %d gave a proof, should be out until the next day", out)
 		}
 	}
-	if len(proofs) < int(r.program.Quorum) {
-		return wire.Hash{}, fmt.Errorf("seed has %d proofs, should have at least %d", len(proofs), r.program.Quorum)
+	p := r.Current()
+	if len(proofs) < int(p.Quorum) {
+		return wire.Hash{}, fmt.Errorf("seed has %d proofs, should have at least %d", len(proofs), p.Quorum)
 	}
-	return ledger.Seed(r.program.Validators, r.Alpha(), proofs)
+	return ledger.Seed(p.Validators, r.Alpha(), proofs)
 }
 
 func (r *Replay) checkDay(d *ledger.Day) (func(), error) {
@@ -301,7 +256,7 @@ func (r *Replay) checkDay(d *ledger.Day) (func(), error) {
 }
 
 func (r *Replay) checkBlock(b *ledger.Block, hash wire.Hash) (func(), error) {
-	want, err := r.NextBlock(b.Proofs, b.Withheld)
+	want, after, err := r.nextBlock(b.Proofs, b.Withheld)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +272,7 @@ func (r *Replay) checkBlock(b *ledger.Block, hash wire.Hash) (func(), error) {
 	return func() {
 		commit()
 		r.previous, r.leaves.withheld = hash, b.Withheld
-		r.carry, r.supply = b.Carry, b.Supply
+		r.carry, r.supply, r.treasury = b.Carry, b.Supply, after
 		if b.Weight > 0 {
 			r.height++
 		}
@@ -328,6 +283,9 @@ func (r *Replay) checkBlock(b *ledger.Block, hash wire.Hash) (func(), error) {
 		r.report.Blocks++
 		r.report.Seeds++
 		if r.opened != nil {
+			for _, o := range after.Opened() {
+				r.opened.Won(o.Number, o.Prize)
+			}
 			r.report.Draws++
 		}
 	}, nil

@@ -24,7 +24,7 @@ const (
 	TypeHandover                   // a Handover: a key's binding closed
 	TypeAccount                    // an account.Change: an account opened, activated or given another key
 	TypeGrant                      // an account.Grant: crystals given
-	TypeBox                        // an account.Box: a mine box asked for; the next block opens it
+	TypeBox                        // an account.Box: a mine box asked for; the second block after it opens it
 	TypeOffers                     // signed cultivation.Offers: tasks, boxes with their odds, catalogue
 	TypeRedemption                 // an account.Redemption: stones used
 	TypeWitness                    // a signed Witness: who the validators are from a day on

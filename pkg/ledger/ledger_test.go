@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -75,35 +77,67 @@ func TestQuorum(t *testing.T) {
 	}
 }
 
-// TestVRFVectors are the examples 19 to 21 of RFC 9381 (appendix B.4) for ECVRF-EDWARDS25519-SHA512-ELL2.
+// TestVRFVectors are all examples of RFC 9381 (appendix B.4) for ECVRF-EDWARDS25519-SHA512-ELL2. Each is refused with any one bit of
+// its proof, its input or its key flipped.
 func TestVRFVectors(t *testing.T) {
-	for i, v := range []struct{ sk, alpha, pi, beta string }{
-		{"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "",
-			"7d9c633ffeee27349264cf5c667579fc583b4bda63ab71d001f89c10003ab46f14adf9a3cd8b8412d9038531e865c341cafa73589b023d14311c331a9ad15ff2fb37831e00f0acaa6d73bc9997b06501",
-			"9d574bf9b8302ec0fc1e21c3ec5368269527b87b462ce36dab2d14ccf80c53cccf6758f058c5b1c856b116388152bbe509ee3b9ecfe63d93c3b4346c1fbc6c54"},
-		{"4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb", "72",
-			"47b327393ff2dd81336f8a2ef10339112401253b3c714eeda879f12c509072ef055b48372bb82efbdce8e10c8cb9a2f9d60e93908f93df1623ad78a86a028d6bc064dbfc75a6a57379ef855dc6733801",
-			"38561d6b77b71d30eb97a062168ae12b667ce5c28caccdf76bc88e093e4635987cd96814ce55b4689b3dd2947f80e59aac7b7675f8083865b46c89b2ce9cc735"},
-		{"c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7", "af82",
-			"926e895d308f5e328e7aa159c06eddbe56d06846abf5d98c2512235eaa57fdce35b46edfc655bc828d44ad09d1150f31374e7ef73027e14760d42e77341fe05467bb286cc2c9d7fde29120a0b2320d04",
-			"121b7f9b9aaaa29099fc04a94ba52784d44eac976dd1a3cca458733be5cd090a7b5fbd148444f17f8daf1fb55cb04b1ae85a626e30a54b4b0f8abf4a43314a58"},
-	} {
-		sk, err := hex.DecodeString(v.sk)
-		if err != nil {
-			t.Fatal(err)
+	text, err := os.ReadFile("testdata/vrf-rfc9381.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Vectors []struct {
+			Example                 int
+			SK, PK, Alpha, Pi, Beta string
 		}
-		alpha, err := hex.DecodeString(v.alpha)
-		if err != nil {
-			t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &file); err != nil || len(file.Vectors) != 3 {
+		t.Fatalf("%d vectors, %v", len(file.Vectors), err)
+	}
+	for _, v := range file.Vectors {
+		bytesOf := func(s string) []byte {
+			b, err := hex.DecodeString(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
 		}
-		k := &ValidatorKey{name: "rfc", cosign: make([]byte, 64), vrf: []byte(ed25519.NewKeyFromSeed(sk))}
+		alpha := bytesOf(v.Alpha)
+		k := &ValidatorKey{name: "rfc", cosign: make([]byte, 64), vrf: []byte(ed25519.NewKeyFromSeed(bytesOf(v.SK)))}
+		public := k.Public()
+		if got := hex.EncodeToString(public.VRF[:]); got != v.PK {
+			t.Errorf("example %d: public key %s", v.Example, got)
+		}
 		p := k.Prove(0, alpha)
-		if got := hex.EncodeToString(p.Proof[:]); got != v.pi {
-			t.Errorf("vector %d: proof %s", i, got)
+		if got := hex.EncodeToString(p.Proof[:]); got != v.Pi {
+			t.Errorf("example %d: proof %s", v.Example, got)
 		}
-		out, err := VerifyProof(k.Public(), alpha, p)
-		if err != nil || hex.EncodeToString(out) != v.beta || len(out) != sha512.Size {
-			t.Errorf("vector %d: output %x, %v", i, out, err)
+		out, err := VerifyProof(public, alpha, p)
+		if err != nil || hex.EncodeToString(out) != v.Beta || len(out) != sha512.Size {
+			t.Errorf("example %d: output %x, %v", v.Example, out, err)
+		}
+		for bit := range 8 * len(p.Proof) {
+			bad := p
+			bad.Proof[bit/8] ^= 1 << (bit % 8)
+			if _, err := VerifyProof(public, alpha, bad); err == nil {
+				t.Errorf("example %d: accepted with bit %d of the proof flipped", v.Example, bit)
+			}
+		}
+		for bit := range 8 * len(alpha) {
+			bad := bytes.Clone(alpha)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if _, err := VerifyProof(public, bad, p); err == nil {
+				t.Errorf("example %d: accepted with bit %d of the input flipped", v.Example, bit)
+			}
+		}
+		if _, err := VerifyProof(public, append(bytes.Clone(alpha), 0), p); err == nil {
+			t.Errorf("example %d: accepted for a longer input", v.Example)
+		}
+		for bit := range 8 * len(public.VRF) {
+			bad := public
+			bad.VRF[bit/8] ^= 1 << (bit % 8)
+			if _, err := VerifyProof(bad, alpha, p); err == nil {
+				t.Errorf("example %d: accepted with bit %d of the key flipped", v.Example, bit)
+			}
 		}
 	}
 }

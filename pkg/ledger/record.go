@@ -83,9 +83,9 @@ type Block struct {
 	// Size and LogRoot are the log's checkpoint over all entries before this one.
 	Size    uint64    `cbor:"18,keyasint"`
 	LogRoot wire.Hash `cbor:"19,keyasint"`
-	// Cultivated is all that mine boxes have given, in milli-stones, Boxes how many requests they have opened: this block's seed opens all
-	// that were logged since the block before it. Reserved is the worst case of those that are not open, 0 in every block so far. Redeemed is
-	// all that was redeemed before this block, in milli-stones.
+	// Cultivated is all that mine boxes have given, in milli-stones, and Boxes how many were opened: this block's seed opens all that stand
+	// before the block before it and are not open, so none whose asker could know the seed. Reserved is the worst case of those that are
+	// logged since, which the next block opens. Redeemed is all that was redeemed before this block, in milli-stones.
 	Cultivated uint64 `cbor:"20,keyasint,omitempty"`
 	Boxes      uint64 `cbor:"21,keyasint,omitempty"`
 	Reserved   uint64 `cbor:"22,keyasint,omitempty"`

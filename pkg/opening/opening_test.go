@@ -2,6 +2,7 @@ package opening
 
 import (
 	"bytes"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -24,12 +25,12 @@ func openings() *Set {
 	return o
 }
 
-// TestOldOpenings reads a file from before there were hand-overs, which is also how one without any is written.
+// TestOldOpenings reads a file from before there were hand-overs and accounts' own entries, which is also how one without any is written.
 func TestOldOpenings(t *testing.T) {
 	o := openings()
-	o.handed = nil
+	o.handed, o.changes, o.grants, o.requests = nil, nil, nil, nil
 	var text bytes.Buffer
-	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") {
+	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") || strings.Contains(text.String(), "grants") {
 		t.Fatalf("%v: %s", err, text.String())
 	}
 	if _, err := Read(&text); err != nil {
@@ -58,6 +59,17 @@ func TestOpenings(t *testing.T) {
 	h, ok := again.Handover(9)
 	if want, _ := o.Handover(9); !ok || h != want || !h.Revoked {
 		t.Errorf("hand-over is %+v, want %+v", h, want)
+	}
+	for n, got := range map[uint64]any{10: first(again.Change(10)), 11: first(again.Grant(11)), 12: first(again.Request(12))} {
+		want := map[uint64]any{10: first(o.Change(10)), 11: first(o.Grant(11)), 12: first(o.Request(12))}[n]
+		if got == nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("opening %d is %+v, want %+v", n, got, want)
+		}
+	}
+	for _, n := range []uint64{3, 7, 9} {
+		if first(again.Change(n)) != nil || first(again.Grant(n)) != nil || first(again.Request(n)) != nil {
+			t.Errorf("opening %d is read as another kind's", n)
+		}
 	}
 	if _, ok := again.Handover(3); ok {
 		t.Error("a hand-over that is not there is opened")
@@ -93,6 +105,14 @@ func TestOpenings(t *testing.T) {
 			t.Errorf("%s is accepted", name)
 		}
 	}
+}
+
+// first returns an opening, nil when there is none.
+func first(opening any, ok bool) any {
+	if !ok {
+		return nil
+	}
+	return opening
 }
 
 func FuzzRead(f *testing.F) {

@@ -16,6 +16,8 @@ const (
 	Certain = 1_000_000
 	// MaxOdds bounds the prizes of one box.
 	MaxOdds = 64
+	// MaxPrizeCrystals bounds the crystals of one prize: it takes thousands of boxes to come near MaxCrystals, beyond which crystals are lost.
+	MaxPrizeCrystals = 1_000_000
 
 	tagBox = "rawstone/box/v1"
 )
@@ -24,7 +26,7 @@ const (
 type Prize struct {
 	// Milli is in milli-stones, at most reward.CultivatedSupply.
 	Milli uint64 `cbor:"0,keyasint,omitempty"`
-	// Crystals come back to the account.
+	// Crystals come back to the account, at most MaxPrizeCrystals.
 	Crystals uint32 `cbor:"1,keyasint,omitempty"`
 	// Goods is the identifier of an item of the catalogue.
 	Goods string `cbor:"2,keyasint,omitempty"`
@@ -43,6 +45,9 @@ func (p Prize) validate() error {
 	if p.Milli > reward.CultivatedSupply {
 		return fmt.Errorf("a prize of %d milli-stones exceeds the whole pool of %d", p.Milli, uint64(reward.CultivatedSupply))
 	}
+	if p.Crystals > MaxPrizeCrystals {
+		return fmt.Errorf("a prize of %d crystals exceeds %d", p.Crystals, MaxPrizeCrystals)
+	}
 	return nil
 }
 
@@ -58,7 +63,7 @@ type Box struct {
 	owners, others []Odds
 }
 
-// NewBox returns a box that costs crystals, at least 1. It refuses odds that do not add up to Certain exactly, a prize of two kinds, and
+// NewBox returns a box that costs crystals, at least 1. It refuses odds that do not add up to Certain exactly, a prize of two kinds or beyond its bound, and
 // stones for those who are not owners.
 func NewBox(cost uint32, owners, others []Odds) (Box, error) {
 	if cost == 0 {
@@ -110,8 +115,9 @@ func (b Box) Worst(owner bool) (milli uint64) {
 	return milli
 }
 
-// Open returns what the request that is the log's entry of that number holds. The seed is that of the next block, which nobody knows
-// when the request is logged: H(tag ‖ seed ‖ number) is read as a 256-bit big-endian number modulo Certain (bias below 2^-236), and falls
+// Open returns what the request that is the log's entry of that number holds. The seed is that of the second block after it. The first has
+// fixed the request's number before anybody knows the second's seed, whose proofs may be known before it is final; a box opened by the
+// first could be logged, or moved to another number, by whoever holds them. H(tag ‖ seed ‖ number) is read as a 256-bit big-endian number modulo Certain (bias below 2^-236), and falls
 // into one of the table's parts, laid out in the table's order.
 func (b Box) Open(seed wire.Hash, number uint64, owner bool) Prize {
 	var text [len(tagBox) + len(seed) + 8]byte

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"rawstone/pkg/reward"
@@ -85,8 +86,8 @@ func (o *Offers) Validate() error {
 	if err := wire.CheckVersion(o.Version); err != nil {
 		return err
 	}
-	if o.FromDay > terms.MaxDay || o.Program.IsZero() {
-		return errors.New("offers lack their program or a day within bounds")
+	if o.Serial == 0 || o.FromDay > terms.MaxDay || o.Program.IsZero() {
+		return errors.New("offers lack their program, a serial or a day within bounds")
 	}
 	if len(o.Tasks) > MaxOffered || len(o.Boxes) > MaxOffered || len(o.Catalogue) > MaxOffered {
 		return fmt.Errorf("offers have more than %d tasks, boxes or items", MaxOffered)
@@ -100,7 +101,7 @@ func (o *Offers) Validate() error {
 			return fmt.Errorf("item %q costs more than there is: %d milli-stones and %d fen", i.ID, i.Milli, i.Fen)
 		}
 	}
-	tasks := make(map[string]bool)
+	tasks, kinds := make(map[string]bool), make(map[string]bool)
 	for _, t := range o.Tasks {
 		if err := name(tasks, "task", t.ID, t.Title); err != nil {
 			return err
@@ -111,6 +112,10 @@ func (o *Offers) Validate() error {
 		if t.Kind != "" && (terms.CheckKind(t.Kind) != nil || !strings.HasPrefix(t.Kind, terms.KindFeature)) {
 			return fmt.Errorf("task %q is proven by kind %q, want feature/NAME", t.ID, t.Kind)
 		}
+		if t.Kind != "" && kinds[t.Kind] {
+			return fmt.Errorf("task %q is proven by kind %q, as another task is: one credit would pay twice", t.ID, t.Kind)
+		}
+		kinds[t.Kind] = true
 	}
 	boxes := make(map[string]bool)
 	for _, b := range o.Boxes {
@@ -121,10 +126,15 @@ func (o *Offers) Validate() error {
 			return fmt.Errorf("box %q: %w", b.ID, err)
 		}
 		for _, odds := range [][]Odds{b.Owners, b.Others} {
+			back := uint64(0) // crystals in parts: at most Certain times 2^32
 			for _, x := range odds {
 				if x.Prize.Goods != "" && !items[x.Prize.Goods] {
 					return fmt.Errorf("box %q holds %q, which the catalogue lacks", b.ID, x.Prize.Goods)
 				}
+				back += uint64(x.Parts) * uint64(x.Prize.Crystals)
+			}
+			if back >= Certain*uint64(b.Cost) {
+				return fmt.Errorf("box %q gives back %d millionths of a crystal on average, should be fewer than its cost of %d crystals: it would pay for itself for ever", b.ID, back, b.Cost)
 			}
 		}
 	}
@@ -138,11 +148,16 @@ func name(seen map[string]bool, what, id, title string) error {
 		return fmt.Errorf("%s is called %q, want 1 to 64 lower-case letters, digits and hyphens", what, id)
 	case seen[id]:
 		return fmt.Errorf("%s %q stands twice", what, id)
-	case title == "" || len(title) > MaxTitleLen || !utf8.ValidString(title):
-		return fmt.Errorf("%s %q has no title of 1 to %d bytes", what, id, MaxTitleLen)
+	case title == "" || len(title) > MaxTitleLen || !utf8.ValidString(title) || strings.ContainsFunc(title, hidden):
+		return fmt.Errorf("%s %q has no title of 1 to %d bytes without control characters", what, id, MaxTitleLen)
 	}
 	seen[id] = true
 	return nil
+}
+
+// hidden says whether a character shows nothing itself and may change how others are read, as directional formatting does.
+func hidden(r rune) bool {
+	return unicode.Is(unicode.C, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
 }
 
 // Task returns the task of that name, nil when there is none.
@@ -191,7 +206,11 @@ func SealOffers(key crypto.Signer, o *Offers) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wire.Seal(key, contextOffers, b)
+	signed, err := wire.Seal(key, contextOffers, b)
+	if err == nil && len(signed) > maxOffersLen {
+		err = fmt.Errorf("cannot sign offers: %d bytes, at most %d allowed: offer less", len(signed), maxOffersLen)
+	}
+	return signed, err
 }
 
 // DecodeOffers reads offers that nobody has signed yet.

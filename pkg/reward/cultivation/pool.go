@@ -2,7 +2,7 @@
 // that boxes are paid from, and the signed offers that announce them all. Section 7 of the design is its specification.
 //
 // Everything is a pure function of integers and bytes. The invariants, held by tests: the odds of a box add up exactly, and a result
-// follows from them, the next block's seed and the request's number alone; those who are not owners never win stones; what the pool has
+// follows from them, a later block's seed and the request's number alone; those who are not owners never win stones; what the pool has
 // issued, reserved and left adds up to its supply, whatever the order of boxes, so that it is never below zero. An amount that is not
 // there, or that exceeds its bound, is refused.
 //

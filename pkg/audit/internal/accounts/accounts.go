@@ -1,5 +1,6 @@
 // Package accounts is the part of an audit that only who holds the openings can do: whose each credit is, that it is credited once and to
-// the account its key is bound to, each account's weight of each day, the leaves, their order and root, and every share.
+// the account its key is bound to, each account's weight of each day, the leaves, their order and root, and every share; that crystals are
+// granted once and within the limits offered, and that an account asked itself, under its own key, for what it spends, and has it.
 //
 // A key's bindings are segments of its sequence numbers that do not overlap. A credit lies in one of them, by its end, and is its account's;
 // a hand-over ends a segment, and what a key counts beyond the end, or after its revocation, is nobody's.
@@ -12,7 +13,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	"rawstone/pkg/account"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
@@ -21,10 +24,14 @@ import (
 
 // An Opener tells what blinded entries hide; it answers false for what it does not know. *opening.Set is one.
 type Opener interface {
-	// Credit, Binding and Handover return the opening of the entry of that number.
+	// These return the opening of the entry of that number.
 	Credit(number uint64) (ledger.CreditOpening, bool)
 	Binding(number uint64) (ledger.BindingOpening, bool)
 	Handover(number uint64) (ledger.HandoverOpening, bool)
+	Change(number uint64) (account.ChangeOpening, bool)
+	Grant(number uint64) (account.GrantOpening, bool)
+	// Request returns the opening of a box or a redemption.
+	Request(number uint64) (account.RequestOpening, bool)
 	// Secret returns an account's secret, which its pseudonyms are made from.
 	Secret(account string) ([32]byte, bool)
 }
@@ -38,10 +45,15 @@ type Accounts struct {
 	// weights holds kilometres by account and effective day, as long as they may count.
 	weights map[string]map[uint32]uint64
 	// leaves are the current day's, accounts by pseudonym, and the leaves in the order of the draw, with their line, once the day has one.
-	owners  map[wire.Hash]string
-	leaves  []reward.Leaf
-	line    reward.Line
-	balance map[string]uint64
+	owners map[wire.Hash]string
+	leaves []reward.Leaf
+	line   reward.Line
+	// holdings are by account; it has one as soon as there is something to say of it beside its mileage.
+	holdings map[string]*holding
+	features map[wire.Hash]feature // credits of feature policies by their blinds
+	granted  map[occasion]struct{}
+	requests map[wire.Hash]struct{} // identifiers of all that were accepted
+	boxes    map[uint64]string      // the accounts of the boxes that wait, by number
 }
 
 // A span is what may be credited once for each kind: it ends at a key's snapshot. A span that was credited for one kind may be
@@ -54,7 +66,8 @@ type span struct {
 // New starts before the first entry.
 func New(o Opener) *Accounts {
 	return &Accounts{opener: o, keys: make(map[wire.KeyID]*key), fitted: make(map[string]wire.KeyID),
-		credited: make(map[span][]string), weights: make(map[string]map[uint32]uint64), balance: make(map[string]uint64)}
+		credited: make(map[span][]string), weights: make(map[string]map[uint32]uint64), holdings: make(map[string]*holding),
+		features: make(map[wire.Hash]feature), granted: make(map[occasion]struct{}), requests: make(map[wire.Hash]struct{}), boxes: make(map[uint64]string)}
 }
 
 // Credit checks the credit that is the entry of that number.
@@ -91,6 +104,9 @@ func (o *Accounts) Credit(number uint64, c ledger.Credit) (func(), error) {
 	return func() {
 		o.credited[once] = append(kinds, op.Kind)
 		to.head = max(to.head, op.ToSeq)
+		if strings.HasPrefix(op.Kind, terms.KindFeature) {
+			o.features[c.Blind] = feature{op.Account, op.Kind}
+		}
 		if c.Km > 0 {
 			w := o.weights[op.Account]
 			if w == nil {
@@ -171,10 +187,7 @@ func (o *Accounts) Draw(b *ledger.Block) (func(), error) {
 	}
 	return func() {
 		for _, w := range wins {
-			o.balance[o.owners[o.leaves[w.Index].Pseudonym]] += w.Units * reward.Unit
+			o.holding(o.owners[o.leaves[w.Index].Pseudonym]).milli += w.Units * reward.Unit
 		}
 	}, nil
 }
-
-// Balances returns every account's stones in milli-stones.
-func (o *Accounts) Balances() map[string]uint64 { return maps.Clone(o.balance) }

@@ -6,6 +6,7 @@ import (
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/opening"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/reward/cultivation"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -66,5 +67,23 @@ func TestKeepsOnlyWhatMayCount(t *testing.T) {
 	apply(a.Leaves(leaves(5 + reward.WindowDays + 1)))
 	if len(a.weights) != 0 {
 		t.Errorf("%v are kept that count no more", a.weights)
+	}
+}
+
+// TestCrystalsBeyondTheBound holds that a prize fills an account's crystals up to the bound and no further, and that goods are kept.
+func TestCrystalsBeyondTheBound(t *testing.T) {
+	a := New(new(opening.Set))
+	for i, c := range []struct{ has, want cultivation.Crystals }{{0, 7}, {cultivation.MaxCrystals - 8, cultivation.MaxCrystals - 1}, {cultivation.MaxCrystals - 3, cultivation.MaxCrystals}, {cultivation.MaxCrystals, cultivation.MaxCrystals}} {
+		a.boxes[uint64(i)] = "anna"
+		a.holding("anna").crystals = c.has
+		a.Won(uint64(i), cultivation.Prize{Crystals: 7})
+		if got := a.Crystals()["anna"]; got != uint64(c.want) {
+			t.Errorf("7 on top of %d make %d, want %d", c.has, got, c.want)
+		}
+	}
+	a.boxes[9] = "ben"
+	a.Won(9, cultivation.Prize{Goods: "mug"})
+	if got := a.Goods("ben"); len(got) != 1 || got[0] != "mug" || len(a.Goods("anna")) != 0 || len(a.boxes) != 0 {
+		t.Errorf("ben has %v, anna %v, and %d boxes wait", got, a.Goods("anna"), len(a.boxes))
 	}
 }

@@ -60,6 +60,7 @@ func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
 		}
 		k.segments = append(k.segments, segment{vehicle: op.Vehicle, account: op.Account, from: op.Head.Seq, head: op.Head.Seq})
 		o.fitted[op.Vehicle] = id
+		o.holding(op.Account).cars++
 	}, nil
 }
 
@@ -95,6 +96,7 @@ func (o *Accounts) Handover(number uint64, h ledger.Handover) (func(), error) {
 	return func() {
 		if !last.closed {
 			delete(o.fitted, last.vehicle)
+			o.holding(last.account).cars--
 		}
 		if op.Revoked {
 			k.revoked = true
