@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -15,6 +16,11 @@ import (
 // than the reader's checkpoint covers. It reads as many tiles as the tree is high, and believes them: whether they are right is for
 // whoever has the root of that tree to check.
 func (r *Reader) Inclusion(number, size uint64) ([]wire.Hash, error) {
+	return r.InclusionContext(context.Background(), number, size)
+}
+
+// InclusionContext is Inclusion for a log that is not at hand.
+func (r *Reader) InclusionContext(ctx context.Context, number, size uint64) ([]wire.Hash, error) {
 	if number >= size || size > r.checkpoint.Size {
 		return nil, fmt.Errorf("cannot prove entry %d in a tree of %d: the log holds %d", number, size, r.checkpoint.Size)
 	}
@@ -24,7 +30,7 @@ func (r *Reader) Inclusion(number, size uint64) ([]wire.Hash, error) {
 	}
 	hashes := make([][]byte, len(nodes.IDs))
 	for i, id := range nodes.IDs {
-		if hashes[i], err = r.node(id); err != nil {
+		if hashes[i], err = r.node(ctx, id); err != nil {
 			return nil, err
 		}
 	}
@@ -39,13 +45,13 @@ func (r *Reader) Inclusion(number, size uint64) ([]wire.Hash, error) {
 }
 
 // node returns the hash of a perfect subtree from the tile that holds the nodes at or beneath it.
-func (r *Reader) node(id compact.NodeID) ([]byte, error) {
+func (r *Reader) node(ctx context.Context, id compact.NodeID) ([]byte, error) {
 	level, height := uint64(id.Level/layout.TileHeight), id.Level%layout.TileHeight
 	first := id.Index << height // on the tile's own level
 	index := first / layout.TileWidth
 	path := func(p uint8) string { return layout.TilePath(level, index, p) }
 	partial := layout.PartialTileSize(level, index, r.checkpoint.Size)
-	tile, err := readTile(r.dir, path, partial, maxTileLen)
+	tile, err := readTile(ctx, r.source, path, partial, maxTileLen)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -24,24 +22,28 @@ const (
 	maxTileLen   = layout.TileWidth * len(wire.Hash{})
 )
 
-// A Reader reads a log directory, which a Log may write to at the same time, as of the checkpoint at its opening.
+// A Reader reads a log, which a Log may write to at the same time, as of the checkpoint at its opening.
 type Reader struct {
-	dir        string
+	source     Source
 	checkpoint Checkpoint
 }
 
-// OpenReader opens a log directory and checks that its checkpoint is signed by the verifier key, a note verifier text as the program
-// document names it.
+// OpenReader is NewReader on a Dir.
 func OpenReader(dir, verifier string) (*Reader, error) {
+	return NewReader(context.Background(), Dir(dir), verifier)
+}
+
+// NewReader opens a log and checks that its checkpoint is signed by the verifier key, a note verifier text as the program document names it.
+func NewReader(ctx context.Context, s Source, verifier string) (*Reader, error) {
 	v, err := note.NewVerifier(verifier)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use log key: %w", err)
 	}
-	c, err := readCheckpoint(dir, v)
+	c, err := readCheckpoint(ctx, s, v)
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{dir, c}, nil
+	return &Reader{s, c}, nil
 }
 
 // ErrEmpty says that a directory holds no log, or one without an entry.
@@ -52,7 +54,7 @@ var ErrEmpty = errors.New("it holds no entry")
 func First(dir string) ([]byte, error) {
 	// Whatever the log's size, some prefix of the first bundle is there.
 	for p := range layout.EntryBundleWidth {
-		b, err := readFile(dir, layout.EntriesPath(0, uint8(p)), maxBundleLen)
+		b, err := Dir(dir).Read(context.Background(), layout.EntriesPath(0, uint8(p)), maxBundleLen)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -87,14 +89,17 @@ var errStop = errors.New("stopped")
 func (r *Reader) each(ctx context.Context, yield func([]byte) bool) error {
 	size := r.checkpoint.Size
 	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
-	check := checker{dir: r.dir, size: size}
+	read := func(path func(uint8) string, partial uint8, limit int) ([]byte, error) {
+		return readTile(ctx, r.source, path, partial, limit)
+	}
+	check := checker{read: read, size: size}
 	for bundle := uint64(0); bundle*layout.EntryBundleWidth < size; bundle++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		path := func(p uint8) string { return layout.EntriesPath(bundle, p) }
 		partial := layout.PartialTileSize(0, bundle, size)
-		rest, err := readTile(r.dir, path, partial, maxBundleLen)
+		rest, err := read(path, partial, maxBundleLen)
 		if err != nil {
 			return err
 		}
@@ -118,18 +123,18 @@ func (r *Reader) each(ctx context.Context, yield func([]byte) bool) error {
 	if size > 0 {
 		var err error
 		if root, err = tree.GetRootHash(nil); err != nil {
-			return fmt.Errorf("cannot hash log %s: %w", r.dir, err)
+			return fmt.Errorf("cannot hash log %s: %w", r.source, err)
 		}
 	}
 	if !bytes.Equal(root, r.checkpoint.Root[:]) {
-		return fmt.Errorf("cannot accept log %s: its %d entries have root %x, its checkpoint says %s", r.dir, size, root, r.checkpoint.Root)
+		return fmt.Errorf("cannot accept log %s: its %d entries have root %x, its checkpoint says %s", r.source, size, root, r.checkpoint.Root)
 	}
 	return nil
 }
 
 // checker compares the nodes that tiles store, those on every eighth level, with the recomputed ones.
 type checker struct {
-	dir  string
+	read func(path func(uint8) string, partial uint8, limit int) ([]byte, error)
 	size uint64
 	now  []storedTile // by tile level, the tile that is being filled
 	err  error
@@ -154,7 +159,7 @@ func (c *checker) node(id compact.NodeID, hash []byte) {
 	if t.hashes == nil || t.index != index {
 		path := func(p uint8) string { return layout.TilePath(level, index, p) }
 		partial := layout.PartialTileSize(level, index, c.size)
-		b, err := readTile(c.dir, path, partial, maxTileLen)
+		b, err := c.read(path, partial, maxTileLen)
 		if err != nil {
 			c.err = err
 			return
@@ -183,31 +188,4 @@ func split(bundle []byte) (entry, rest []byte, err error) {
 		return nil, nil, errors.New("the file ends in the middle of it")
 	}
 	return bundle[2 : 2+n], bundle[2+n:], nil
-}
-
-// readTile reads a partial file, or the full one that has replaced it when the log has grown since.
-func readTile(dir string, path func(uint8) string, partial uint8, limit int) ([]byte, error) {
-	b, err := readFile(dir, path(partial), limit)
-	if partial != 0 && errors.Is(err, fs.ErrNotExist) {
-		if full, err := readFile(dir, path(0), limit); err == nil {
-			return full, nil
-		}
-	}
-	return b, err
-}
-
-func readFile(dir, name string, limit int) ([]byte, error) {
-	path := filepath.Join(dir, name)
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read log file %s: %w", name, err)
-	}
-	if info.Size() > int64(limit) {
-		return nil, fmt.Errorf("cannot read log file %s: %d bytes, at most %d allowed", name, info.Size(), limit)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read log file %s: %w", name, err)
-	}
-	return b, nil
 }

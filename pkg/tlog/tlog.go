@@ -133,7 +133,9 @@ func (l *Log) Size() uint64 {
 }
 
 // Checkpoint returns the published checkpoint, its signature checked.
-func (l *Log) Checkpoint() (Checkpoint, error) { return readCheckpoint(l.dir, l.verifier) }
+func (l *Log) Checkpoint() (Checkpoint, error) {
+	return readCheckpoint(context.Background(), Dir(l.dir), l.verifier)
+}
 
 // Append appends the entries in order, the first as number from, and returns when they are durable and a published checkpoint covers
 // them. When from is not the log's size, or an entry is longer than MaxEntryLen, nothing is appended. After an error in the middle every
@@ -225,19 +227,18 @@ func (l *Log) Close() error {
 	return errors.Join(err, l.lock.Close())
 }
 
-// readCheckpoint reads and verifies a directory's checkpoint.
-func readCheckpoint(dir string, v note.Verifier) (c Checkpoint, err error) {
-	path := filepath.Join(dir, layout.CheckpointPath)
-	b, err := os.ReadFile(path)
+// readCheckpoint reads and verifies a log's checkpoint.
+func readCheckpoint(ctx context.Context, s Source, v note.Verifier) (c Checkpoint, err error) {
+	b, err := s.Read(ctx, layout.CheckpointPath, MaxCheckpointLen)
 	if err != nil {
-		return c, fmt.Errorf("cannot read checkpoint: %w", err)
+		return c, err
 	}
 	p, _, _, err := flog.ParseCheckpoint(b, v.Name(), v)
 	if err != nil {
-		return c, fmt.Errorf("cannot accept checkpoint %s: it is not signed by %s: %w", path, v.Name(), err)
+		return c, fmt.Errorf("cannot accept checkpoint of log %s: it is not signed by %s: %w", s, v.Name(), err)
 	}
 	if len(p.Hash) != len(c.Root) {
-		return c, fmt.Errorf("cannot accept checkpoint %s: root of %d bytes, want %d", path, len(p.Hash), len(c.Root))
+		return c, fmt.Errorf("cannot accept checkpoint of log %s: root of %d bytes, want %d", s, len(p.Hash), len(c.Root))
 	}
 	return Checkpoint{Size: p.Size, Root: wire.Hash(p.Hash)}, nil
 }

@@ -1,0 +1,198 @@
+// Package auditor replays a ledger from files or from a server, as a stranger, or with the openings and the archived claims that an auditor
+// is given.
+//
+// A directory and a server are read alike: every byte that counts is held against the log's signed checkpoint, so that a flipped bit, a missing
+// tile and a file that ends early are found and named wherever the log lies. With archived claims each credit needs one that proves it
+// (package proof). The package writes nothing and needs no collector.
+package auditor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"rawstone/pkg/audit"
+	"rawstone/pkg/audit/proof"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/opening"
+	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
+	"rawstone/pkg/tlog/remote"
+	"rawstone/pkg/wire"
+)
+
+// Config says what to audit and with what.
+type Config struct {
+	// Ledger is a log's directory, or the URL (http or https) below which a server hands it out.
+	Ledger string
+	// Root is the file that pins the program root.
+	Root string
+	// Openings is the file that `collector openings` wrote; empty for a stranger's audit.
+	Openings string
+	// Claims is a directory that `collector claim export` wrote; empty leaves the claims unchecked. They need openings, and the directories
+	// of the verifying keys that the ledger's policies name.
+	Claims string
+	Keys   []string
+	// Day, when not 0, asks for the balances at the end of that program day as well; it needs openings.
+	Day uint32
+}
+
+// Report says what was checked.
+type Report struct {
+	audit.Report
+	// ClaimsChecked says that archived claims were given; Proven counts the credits that one proves.
+	ClaimsChecked bool
+	Proven        uint64
+	// AtDay are every account's stones in milli-stones after the last drop of Config.Day, nil while the log has not come so far.
+	AtDay map[string]uint64
+}
+
+// String is the report in one line.
+func (r Report) String() string {
+	if !r.ClaimsChecked {
+		return r.Report.String()
+	}
+	return fmt.Sprintf("%s; the claims behind %d credits hold", r.Report, r.Proven)
+}
+
+// Audit replays a ledger from nothing. The report says how far it came also when there is an error.
+func Audit(ctx context.Context, c Config) (Report, error) {
+	source, err := open(c.Ledger)
+	if err != nil {
+		return Report{}, err
+	}
+	return auditFrom(ctx, source, c)
+}
+
+// open returns the log in a directory or on a server.
+func open(location string) (tlog.Source, error) {
+	if strings.HasPrefix(location, "http://") || strings.HasPrefix(location, "https://") {
+		return remote.New(remote.Config{URL: location})
+	}
+	if _, err := os.Stat(location); err != nil {
+		return nil, fmt.Errorf("cannot audit ledger: %w; %s", err, whichLedger)
+	}
+	return tlog.Dir(location), nil
+}
+
+const whichLedger = "name the directory ledger below the collector's state_dir, or a copy of it"
+
+func auditFrom(ctx context.Context, source tlog.Source, c Config) (r Report, err error) {
+	root, err := terms.LoadRoot(c.Root)
+	if err != nil {
+		return r, err
+	}
+	var openings audit.Opener
+	var claims *claims
+	if c.Openings != "" {
+		set, err := readOpenings(c.Openings)
+		if err != nil {
+			return r, err
+		}
+		openings = set
+		if c.Claims != "" {
+			if claims, err = openClaims(c, root, set); err != nil {
+				return r, err
+			}
+		}
+	} else if c.Claims != "" {
+		return r, errors.New("cannot check claims without openings: they say which claim is behind a credit; `collector openings` writes them")
+	}
+	replay, err := audit.NewReplay(root, openings)
+	if err != nil {
+		return r, err
+	}
+	err = read(ctx, source, root, func(e *ledger.Entry) error {
+		if c.Day != 0 && r.AtDay == nil && replay.Due().Day > c.Day {
+			r.AtDay = replay.Report().Balances
+		}
+		if err := replay.Apply(e); err != nil || claims == nil {
+			return err
+		}
+		return claims.add(ctx, e)
+	})
+	if err == nil && claims != nil {
+		err = claims.flush(ctx)
+	}
+	if r.Report = replay.Report(); err == nil && c.Day != 0 && r.AtDay == nil && replay.Due().Day > c.Day {
+		r.AtDay = r.Balances
+	}
+	if claims != nil {
+		r.ClaimsChecked, r.Proven = true, claims.proven
+	}
+	if _, here := source.(tlog.Dir); here && errors.Is(err, tlog.ErrEmpty) {
+		err = fmt.Errorf("%w; %s", err, whichLedger)
+	}
+	return r, err
+}
+
+func readOpenings(path string) (*opening.Set, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read openings: %w; `collector openings` writes them", err)
+	}
+	defer f.Close()
+	set, err := opening.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use openings %s: %w", path, err)
+	}
+	return set, nil
+}
+
+// read calls fn with each entry of a log under the key that its own program document names, which root must have signed. The log is as fn saw
+// it only when read returns nil.
+func read(ctx context.Context, source tlog.Source, root wire.PublicKey, fn func(*ledger.Entry) error) error {
+	b, err := tlog.FirstOf(ctx, source)
+	if err != nil {
+		return err
+	}
+	first, err := ledger.DecodeEntry(b)
+	if err != nil {
+		return fmt.Errorf("cannot read entry 0 of log %s: %w", source, err)
+	}
+	program, _, err := terms.OpenProgram(root, first.Body)
+	if err != nil {
+		return fmt.Errorf("cannot accept entry 0: %w", err)
+	}
+	reader, err := tlog.NewReader(ctx, source, program.LogKey)
+	if err != nil {
+		return err
+	}
+	number := uint64(0)
+	for b, err := range reader.Entries(ctx) {
+		if err != nil {
+			return err
+		}
+		e, err := ledger.DecodeEntry(b)
+		if err != nil {
+			return fmt.Errorf("cannot read entry %d: %w", number, err)
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+		number++
+	}
+	return nil
+}
+
+// openClaims makes the check of the archived claims.
+func openClaims(c Config, root wire.PublicKey, openings *opening.Set) (*claims, error) {
+	if len(c.Keys) == 0 {
+		return nil, errors.New("cannot check claims without verifying keys: give the directories with the keys and lock files that the ledger's policies name")
+	}
+	verifiers, err := proof.Keys(c.Keys...)
+	if err != nil {
+		return nil, err
+	}
+	checker, err := proof.New(proof.Config{Root: root, Openings: openings, Verifier: verifiers})
+	if err != nil {
+		return nil, err
+	}
+	kept, err := openArchive(c.Claims)
+	if err != nil {
+		return nil, err
+	}
+	return &claims{checker: checker, openings: openings, kept: kept}, nil
+}
