@@ -151,7 +151,7 @@ type bench struct {
 func newBench(t *testing.T, bin string) *bench {
 	t.Helper()
 	b := &bench{world: &world{dir: t.TempDir(), now: time.Now}, bin: bin}
-	source := b.write(t, "program.yaml", fmt.Sprintf("name: bench\nday_s: 86400\ndrop_s: 600\ncharter: %q\npolicies: [%q]\n", config("charter.yaml"), config("policies/mileage.yaml")))
+	source := b.write(t, "program.yaml", fmt.Sprintf("name: bench\nday_s: 86400\ndrop_s: 600\nvalidators: [operator]\ncharter: %q\npolicies: [%q]\n", config("charter.yaml"), config("policies/mileage.yaml")))
 	if _, err := collector.Init(source, b.path("program"), b.now); err != nil {
 		t.Fatal(err)
 	}
@@ -170,14 +170,18 @@ func (b *bench) serve(t *testing.T, urls string) (stop func()) {
 	}
 	config := b.write(t, "collector.yaml", fmt.Sprintf("environment: development\nstate_dir: %s\n%sprogram:\n  root: program/root.pub\n  file: program/program.cose\n"+
 		"  charter: program/charter.cose\n  policies: [program/policies/1.cose]\n  claim_keys: program/claim\n  ecu_ca: ca/ecu-ca.pem\n"+
-		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
+		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n%s"+
 		"vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}\nmqtt: {listen: 127.0.0.1:%d}\n"+
-		"https: {listen: 127.0.0.1:%d, certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n", state, records, freePort(t), freePort(t)))
+		"https: {listen: 127.0.0.1:%d, certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n", state, records, b.validator(t, "bench", "program"), freePort(t), freePort(t)))
 	if urls != "" {
 		if out, err := exec.Command(filepath.Join(b.bin, "collector"), "migrate", "--config", config).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
+	if err := os.RemoveAll(b.path("validator-bench")); err != nil { // other records are another ledger
+		t.Fatal(err)
+	}
+	stopValidator := b.validate(t, "bench")
 	cmd := exec.Command(filepath.Join(b.bin, "collector"), "serve", "--config", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	log, err := cmd.StderrPipe()
@@ -214,6 +218,7 @@ func (b *bench) serve(t *testing.T, urls string) (stop func()) {
 		if err := <-done; err != nil {
 			t.Errorf("the collector ended with %v: %s", err, last)
 		}
+		stopValidator()
 	}
 }
 

@@ -87,10 +87,12 @@ func TestChaosMachines(t *testing.T) {
 		}
 		c.prepare()
 		c.collector.stop(t)
+		c.validator.stop(t)
 		return
 	}
 	c.vehicles = []string{"CAR1"}
 	c.attach()
+	c.validator.start(t)
 	c.collector.start(t)
 	c.play()
 	c.settle()
@@ -108,6 +110,7 @@ type campaign struct {
 	vehicles     []string
 	services     []*service
 	collector    *service
+	validator    *service
 	cars, agents []*service
 	disks        []*smallDisk
 	proxies      []*faultyProxy
@@ -159,6 +162,7 @@ func (c *campaign) torment() {
 	}
 	add(c.form.agentKills, func() { c.kill("kill -9 of an agent", c.agents[c.rng.IntN(len(c.agents))]) })
 	add(c.form.collectorKills, func() { c.kill("kill -9 of the collector", c.collector) })
+	add(c.form.collectorKills, func() { c.kill("kill -9 of the validator", c.validator) })
 	add(c.form.restarts, func() {
 		c.faults["collector and broker restarted"]++
 		c.collector.stop(c.t)
@@ -257,7 +261,7 @@ func (c *campaign) judge() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for _, s := range append(slices.Clone(c.agents), c.collector) {
+	for _, s := range append(slices.Clone(c.agents), c.collector, c.validator) {
 		s.stop(c.t)
 	}
 	r := reckon(c.policies, cars, credits)

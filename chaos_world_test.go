@@ -183,17 +183,25 @@ func (c *campaign) prepare() {
 	t := c.t
 	mqtt, https := "127.0.0.1:"+strconv.Itoa(freePort(t)), "127.0.0.1:"+strconv.Itoa(freePort(t))
 	// A drop a day: a machine that needs longer for a drop than there is between two falls behind for good.
-	source := c.write("program.yaml", fmt.Sprintf("name: chaos\nday_s: %[1]d\ndrop_s: %[1]d\noffset_s: 28800\nboard_keys: 3\nboard_quorum: 2\ncharter: %[2]q\npolicies: [%[3]q, %[4]q]\n",
+	source := c.write("program.yaml", fmt.Sprintf("name: chaos\nday_s: %[1]d\ndrop_s: %[1]d\noffset_s: 28800\nvalidators: [operator]\nboard_keys: 3\nboard_quorum: 2\ncharter: %[2]q\npolicies: [%[3]q, %[4]q]\n",
 		c.form.dayS, config("demo/charter.yaml"), config("policies/mileage.yaml"), config("policies/safe.yaml")))
 	c.must("collector", "init", "--source", source, "--dir", c.path("program"))
 	c.must("collector", "ca", "init", "--dir", c.path("ca"))
+	seat := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	const internal = "internal: {ca: ca/internal-ca.pem, certificate: nodes/NODE.pem, key: nodes/NODE.key}\n"
+	for node, roles := range map[string]string{"collector": "broker,ingest,settle,web", "validator": "validator"} {
+		c.must("collector", "ca", "node", "--dir", c.path("ca"), "--name", node, "--role", roles, "--host", "127.0.0.1", "--out", c.path("nodes"))
+	}
+	c.write("validator.yaml", "environment: development\nstate_dir: validator\nroot: program/root.pub\nkey: program/validator-operator.key\nclaim_keys: [program/claim]\n"+
+		"listen: "+seat+"\nweb: 127.0.0.1:0\n"+strings.ReplaceAll(internal, "NODE", "validator"))
 	// Machines reach each other's host as 10.0.2.2.
 	c.must("collector", "ca", "server", "--dir", c.path("ca"), "--host", "127.0.0.1,10.0.2.2", "--out", c.path("ca/server.pem"), "--out-key", c.path("ca/server.key"))
 	const documents = "  root: program/root.pub\n  file: program/program.cose\n"
 	const charter = "  charter: program/charter.cose\n"
 	c.write("collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+charter+
 		"  policies: [program/policies/1.cose, program/policies/2.cose]\n  claim_keys: program/claim\n  ecu_ca: ca/ecu-ca.pem\n"+
-		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
+		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n"+
+		"validators: [{name: chaos/operator, url: \"https://"+seat+"\"}]\n"+strings.ReplaceAll(internal, "NODE", "collector")+
 		"vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}\n"+
 		"mqtt: {listen: "+mqtt+"}\nhttps: {listen: "+https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
 	if err := os.CopyFS(c.path("vehicles"), os.DirFS(config("vehicles"))); err != nil { // so that the world can move to another machine
@@ -232,6 +240,7 @@ func (c *campaign) prepare() {
 		c.disks = append(c.disks, newSmallDisk(c, id))
 	}
 	c.attach()
+	c.validator.start(t)
 	c.collector.start(t)
 	for _, id := range c.vehicles {
 		until(t, time.Minute, "enrolment of "+id, func() bool {
@@ -243,6 +252,7 @@ func (c *campaign) prepare() {
 
 // attach names the processes of the world that is in dir.
 func (c *campaign) attach() {
+	c.validator = c.service("validator", "collector", "validator", "--config", c.path("validator.yaml"))
 	c.collector = c.service("collector", "collector", "serve", "--config", c.path("collector.yaml"))
 	for i, id := range c.vehicles {
 		c.cars = append(c.cars, c.service(id+"-car", "firmware-sim", "drive", "--config", c.path(id+"/sim.yaml")))

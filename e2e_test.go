@@ -100,12 +100,19 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	}
 }
 
+// childRoles are the processes that are killed, in the order in which they are stopped.
+func childRoles() []string { return []string{"agent", "collector", "validator-e2e"} }
+
 func lossTest(t *testing.T, days, kills int) {
 	const dayS = 2
 	w := newWorld(t, dayS, time.Now, drivenCar(busURL(t)), "")
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	stopCar := start(t, func(ctx context.Context) error { return sim.Run(ctx, w.car(t), sim.Deps{Logger: logger}) })
-	children := map[string]*childProcess{"collector": startChild(t, w, "collector"), "agent": startChild(t, w, "agent")}
+	w.stopValidator()
+	children := make(map[string]*childProcess)
+	for _, role := range childRoles() {
+		children[role] = startChild(t, w, role)
+	}
 	defer func() {
 		if t.Failed() {
 			km, n := w.credited(t)
@@ -117,7 +124,7 @@ func lossTest(t *testing.T, days, kills int) {
 	}()
 	for i := range kills {
 		time.Sleep(time.Duration(100+rand.IntN(1900)) * time.Millisecond)
-		role := []string{"agent", "collector"}[rand.IntN(2)]
+		role := childRoles()[rand.IntN(3)]
 		t.Logf("kill %d: %s", i+1, role)
 		children[role].kill(t)
 		children[role] = startChild(t, w, role)
@@ -137,7 +144,7 @@ func lossTest(t *testing.T, days, kills int) {
 	}
 	until(t, 5*time.Minute, fmt.Sprintf("credit of %d km", due), func() bool { km, _ := w.credited(t); return km >= due })
 	time.Sleep(2 * time.Second) // what is credited twice would come now
-	for _, role := range []string{"agent", "collector"} {
+	for _, role := range childRoles() {
 		children[role].stop(t)
 	}
 	stopCar()

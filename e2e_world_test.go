@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,6 +47,13 @@ func child(role, path string) error {
 	defer stop()
 	os.NewFile(3, "ready").Close() // from here on it can be told to stop
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if strings.HasPrefix(role, "validator") {
+		cfg, err := collector.LoadValidator(path)
+		if err != nil {
+			return err
+		}
+		return collector.RunValidator(ctx, cfg, collector.ValidatorDeps{Logger: logger})
+	}
 	if role == "collector" {
 		cfg, err := collector.Load(path)
 		if err != nil {
@@ -66,6 +74,8 @@ type world struct {
 	now func() time.Time
 	// mqtt and https are where the collector listens.
 	mqtt, https string
+	// stopValidator ends the program's validator, which runs in this process.
+	stopValidator func()
 }
 
 // car is what the simulated car and the agent's reading side are configured with.
@@ -127,7 +137,7 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	if broker == "" {
 		broker = w.mqtt
 	}
-	source := w.write(t, "program.yaml", fmt.Sprintf("name: e2e\nday_s: %d\ndrop_s: %d\ncharter: %q\npolicies: [%q]\n",
+	source := w.write(t, "program.yaml", fmt.Sprintf("name: e2e\nday_s: %d\ndrop_s: %d\nvalidators: [operator]\ncharter: %q\npolicies: [%q]\n",
 		dayS, max(dayS/144, 1), config("charter.yaml"), config("policies/mileage.yaml")))
 	if _, err := collector.Init(source, w.path("program"), now); err != nil {
 		t.Fatal(err)
@@ -140,8 +150,8 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	const authority = "vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}\n"
 	w.write(t, "collector.yaml", "environment: development\nstate_dir: collector\nprogram:\n"+documents+charter+
 		"  policies: [program/policies/1.cose]\n  claim_keys: program/claim\n  ecu_ca: ca/ecu-ca.pem\n"+
-		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n  validator_key: program/validator.key\n"+
-		authority+"mqtt: {listen: "+w.mqtt+"}\nhttps: {listen: "+w.https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
+		"  receipt_key: program/receipt.key\n  log_key: program/log.key\n"+
+		w.validator(t, "e2e", "program")+authority+"mqtt: {listen: "+w.mqtt+"}\nhttps: {listen: "+w.https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n")
 	w.write(t, "sim.yaml", "program:\n"+documents+"state: ecu\nhistory: true\n"+c.sim)
 	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+charter+
 		"collector_url: https://"+w.https+"\ncollector_ca: ca/server-ca.pem\nnews_every: 1s\nbuses:\n"+c.buses+"\nvehicle_map: "+c.vehicle+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
@@ -161,8 +171,47 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.stopValidator = w.validate(t, "e2e")
 	w.enroll(t, token)
 	return w
+}
+
+// validator writes the configuration of the only validator of a program, validator-NAME.yaml, and returns what the collector's says of it.
+// The program is in dir.
+func (w *world) validator(t *testing.T, name, dir string) string {
+	t.Helper()
+	at := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	if _, err := os.Stat(w.path("nodes")); err != nil {
+		for node, roles := range map[string][]string{"collector": {"broker", "ingest", "settle", "web"}, "validator": {"validator"}} {
+			if err := collector.CertifyNode(w.path("ca"), node, roles, []string{"127.0.0.1"}, w.path("nodes"), w.now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const internal = "internal: {ca: ca/internal-ca.pem, certificate: nodes/NODE.pem, key: nodes/NODE.key}\n"
+	w.write(t, "validator-"+name+".yaml", "environment: development\nstate_dir: validator-"+name+"\nroot: "+dir+"/root.pub\nkey: "+dir+"/validator-operator.key\nclaim_keys: ["+dir+"/claim]\n"+
+		"listen: "+at+"\nweb: 127.0.0.1:0\n"+strings.ReplaceAll(internal, "NODE", "validator"))
+	return "validators: [{name: " + name + "/operator, url: \"https://" + at + "\"}]\n" + strings.ReplaceAll(internal, "NODE", "collector")
+}
+
+// validate runs a program's validator in this process until the test ends or stop is called.
+func (w *world) validate(t *testing.T, name string) (stop func()) {
+	t.Helper()
+	cfg, err := collector.LoadValidator(w.path("validator-" + name + ".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	ready := make(chan struct{})
+	stop = start(t, func(ctx context.Context) error {
+		return collector.RunValidator(ctx, cfg, collector.ValidatorDeps{Logger: logger, Now: w.now, OnReady: func(string, string) { close(ready) }})
+	})
+	select {
+	case <-ready:
+	case <-time.After(time.Minute):
+		t.Fatal("the validator is not ready within a minute")
+	}
+	return stop
 }
 
 // enroll gives the vehicle its device key and certificate from a collector that runs for just that.

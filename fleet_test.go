@@ -20,14 +20,15 @@ import (
 // A convoy is the fleet's program and the collector's, built for a test, with a collector to drive for.
 type convoy struct {
 	*world
-	bin string
+	bin      string
+	programs map[string]string // by the names of their collectors
 }
 
 func newConvoy(t *testing.T) *convoy {
 	t.Helper()
 	c := &convoy{&world{
 		dir: t.TempDir(), now: time.Now, mqtt: "127.0.0.1:" + strconv.Itoa(freePort(t)), https: "127.0.0.1:" + strconv.Itoa(freePort(t)),
-	}, t.TempDir()}
+	}, t.TempDir(), make(map[string]string)}
 	build := exec.Command("go", "build", "-o", c.bin+"/", "./collector", "./firmware-sim")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -42,13 +43,14 @@ func newConvoy(t *testing.T) *convoy {
 // begin begins a program of short days and writes the configuration of a collector for it.
 func (c *convoy) begin(t *testing.T, program, collectorName string) {
 	t.Helper()
-	source := c.write(t, program+".yaml", fmt.Sprintf("name: %s\nday_s: 3600\ndrop_s: 2\ncharter: %q\npolicies: [%q]\n", program, config("charter.yaml"), config("policies/mileage.yaml")))
+	source := c.write(t, program+".yaml", fmt.Sprintf("name: %s\nday_s: 3600\ndrop_s: 2\nvalidators: [operator]\ncharter: %q\npolicies: [%q]\n", program, config("charter.yaml"), config("policies/mileage.yaml")))
 	if _, err := collector.Init(source, c.path(program), c.now); err != nil {
 		t.Fatal(err)
 	}
+	c.programs[collectorName] = program
 	c.write(t, collectorName+".yaml", strings.ReplaceAll("environment: development\nstate_dir: "+collectorName+"\nprogram:\n  root: PROGRAM/root.pub\n  file: PROGRAM/program.cose\n"+
 		"  charter: PROGRAM/charter.cose\n  policies: [PROGRAM/policies/1.cose]\n  claim_keys: PROGRAM/claim\n  ecu_ca: ca/ecu-ca.pem\n"+
-		"  receipt_key: PROGRAM/receipt.key\n  log_key: PROGRAM/log.key\n  validator_key: PROGRAM/validator.key\n"+
+		"  receipt_key: PROGRAM/receipt.key\n  log_key: PROGRAM/log.key\n"+c.validator(t, program, program)+
 		"vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}\nmqtt: {listen: "+c.mqtt+"}\n"+
 		"https: {listen: "+c.https+", certificate: ca/server.pem, key: ca/server.key}\nweb: 127.0.0.1:0\n", "PROGRAM", program))
 }
@@ -59,9 +61,10 @@ func (c *convoy) serve(t *testing.T, name string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopValidator := c.validate(t, c.programs[name])
 	ready := make(chan struct{})
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	stop = start(t, func(ctx context.Context) error {
+	stopCollector := start(t, func(ctx context.Context) error {
 		return collector.Run(ctx, cfg, collector.Deps{Logger: logger, OnReady: func(collector.Addresses) { close(ready) }})
 	})
 	select {
@@ -69,7 +72,7 @@ func (c *convoy) serve(t *testing.T, name string) (stop func()) {
 	case <-time.After(time.Minute):
 		t.Fatal("the collector is not ready within a minute")
 	}
-	return stop
+	return func() { stopCollector(); stopValidator() }
 }
 
 // command returns the fleet's command.

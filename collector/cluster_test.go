@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -81,6 +82,8 @@ func TestCluster(t *testing.T) {
 	for _, name := range []string{"i1", "i2", "i3"} {
 		c.start(name, "ingest", name+".yaml")
 	}
+	c.live["validator"] = c.run("validator", "collector", "validator", "--config", "validator.yaml")
+	c.says("validator", "validator ready")
 	c.start("settle", "settle", "settle.yaml")
 	c.start("web", "web", "web.yaml")
 	for _, name := range []string{"b1", "b2", "b3", "i1", "i2", "i3", "settle", "web"} {
@@ -136,7 +139,7 @@ func TestCluster(t *testing.T) {
 			t.Fatalf("the ledger has %d credits of %d", report.Credits, all)
 		}
 	}
-	for _, name := range []string{"i1", "i3", "standby", "web", "b1", "b2", "b3", again} {
+	for _, name := range []string{"i1", "i3", "standby", "web", "b1", "b2", "b3", again, "validator"} {
 		if name != leader {
 			c.stop(name)
 		}
@@ -176,20 +179,25 @@ func newCluster(t *testing.T) *cluster {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	source, err := filepath.Abs("../configs/demo/program.yaml")
+	// One validator is enough here: four are package daemon's test.
+	demo, err := filepath.Abs("../configs/demo")
 	c.must(err)
-	c.collector("init", "--source", source, "--dir", "program")
+	source, err := os.ReadFile(demo + "/program.yaml")
+	c.must(err)
+	source = []byte(strings.NewReplacer("[operator, auditor, bank, owners]", "[operator]", "quorum: 3", "quorum: 1", "charter.yaml", demo+"/charter.yaml", "../policies", demo+"/../policies", "../offers", demo+"/../offers").Replace(string(source)))
+	c.must(os.WriteFile(c.path("program.yaml"), source, 0o600))
+	c.collector("init", "--source", "program.yaml", "--dir", "program")
 	c.collector("ca", "init", "--dir", "ca")
 	c.collector("ca", "server", "--dir", "ca", "--host", "127.0.0.1", "--out", "server.pem", "--out-key", "server.key")
-	for name, role := range map[string]string{"b1": "broker", "b2": "broker", "b3": "broker", "i1": "ingest", "i2": "ingest", "i3": "ingest", "probe": "ingest", "web": "web"} {
+	for name, role := range map[string]string{"b1": "broker", "b2": "broker", "b3": "broker", "i1": "ingest", "i2": "ingest", "i3": "ingest", "probe": "ingest", "web": "web", "settle": "settle", "operator": "validator"} {
 		args := []string{"ca", "node", "--dir", "ca", "--name", name, "--role", role, "--out", "nodes"}
-		if role == "broker" {
+		if role == "broker" || role == "validator" {
 			args = append(args, "--host", "127.0.0.1")
 		}
 		c.collector(args...)
 	}
 	c.must(os.WriteFile(c.path("records.url"), []byte(pg.URL()+"\n"), 0o600))
-	for _, name := range []string{"b1", "b2", "b3", "ingest", "settle", "web"} {
+	for _, name := range []string{"b1", "b2", "b3", "ingest", "settle", "web", "validator"} {
 		c.config(name, name)
 	}
 	for _, name := range []string{"i1", "i2", "i3"} {
@@ -229,6 +237,11 @@ func (c *cluster) config(from, to string, replace ...string) {
 			replace = append(replace, at, c.addr[at])
 		}
 	}
+	if c.addr["10.0.0.4:9443"] == "" {
+		c.addr["10.0.0.4:9443"] = c.quiet()
+	}
+	text = regexp.MustCompile(`(?m)^  - \{name: rawstone/(auditor|bank|owners), .*\n`).ReplaceAll(text, nil)
+	replace = append(replace, "10.0.0.4:9443", c.addr["10.0.0.4:9443"], "rawstone/operator", "demo/operator", "127.0.0.1:8090", "127.0.0.1:0")
 	for n := range 6 {
 		replace = append(replace, fmt.Sprint("127.0.0.1:808", n+1), "127.0.0.1:0")
 	}

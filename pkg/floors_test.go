@@ -51,7 +51,7 @@ func floors() map[string]int {
 		// The daemons wire the rooms; the command lines start the daemons.
 		7:  {"agent/daemon", "collector/internal/api", "collector/internal/announce", "collector/internal/backup", "collector/internal/evidence/auditor", "collector/internal/gallery", "collector/internal/genesis", "collector/internal/overview", "collector/internal/program", "collector/internal/registry", "collector/internal/validator/seat", "firmware-sim/daemon"},
 		8:  {"agent/internal/cli", "collector/internal/cli/audit", "collector/internal/cli/fleet", "collector/internal/cli/letters", "collector/internal/api/service", "collector/internal/cli/owner", "collector/internal/equity", "collector/internal/cli/rite", "collector/internal/cli/simulate", "collector/internal/setting", "collector/internal/validator/daemon", "firmware-sim/internal/cli"},
-		9:  {"agent", "collector/daemon", "collector/internal/cli/publish", "collector/internal/cli/validator", "firmware-sim"},
+		9:  {"agent", "collector/daemon", "collector/internal/cli/publish", "collector/internal/cli/validator", "collector/internal/keep", "firmware-sim"},
 		10: {"collector/internal/cli"},
 		11: {"collector"},
 	} {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"rawstone/collector/internal/evidence"
+	"rawstone/collector/internal/evidence/auditor"
 	"rawstone/collector/internal/genesis"
 	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/registry"
@@ -72,7 +72,8 @@ func WriteOpenings(ctx context.Context, cfg *Config, path string) error {
 	return stones.Write(ctx, records, path)
 }
 
-// Audit replays a ledger from nothing: evidence.Audit.
+// Audit replays a ledger from nothing: auditor.Audit.
 func Audit(ctx context.Context, dir, root, openings string) (audit.Report, error) {
-	return evidence.Audit(ctx, dir, root, openings)
+	r, err := auditor.Audit(ctx, auditor.Config{Ledger: dir, Root: root, Openings: openings})
+	return r.Report, err
 }

@@ -19,6 +19,7 @@ import (
 
 	"rawstone/collector/internal/backup"
 	"rawstone/collector/internal/firewall"
+	"rawstone/collector/internal/keep"
 	"rawstone/collector/internal/program"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/wire"
@@ -81,13 +82,13 @@ func (w *world) until(t *testing.T, cfg *Config, r *running, want func(audit.Rep
 	}
 }
 
-func (w *world) options(dir string) BackupOptions {
-	return BackupOptions{Dir: w.path(dir), Logger: slog.New(slog.DiscardHandler), Now: time.Now}
+func (w *world) options(dir string) keep.Options {
+	return keep.Options{Dir: w.path(dir), Logger: slog.New(slog.DiscardHandler), Now: time.Now}
 }
 
-func (w *world) backUp(t *testing.T, cfg *Config, dir string) *BackupSummary {
+func (w *world) backUp(t *testing.T, cfg *Config, dir string) *keep.Summary {
 	t.Helper()
-	m, err := Backup(t.Context(), cfg, w.options(dir))
+	m, err := keep.Backup(t.Context(), cfg, w.options(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func (w *world) backUp(t *testing.T, cfg *Config, dir string) *BackupSummary {
 // elsewhere returns a configuration of which everything is to be in another directory.
 func (w *world) elsewhere(t *testing.T, dir string, replace ...string) *Config {
 	t.Helper()
-	there := &world{dir: w.path(dir), id: w.id}
+	there := &world{dir: w.path(dir), id: w.id, url: w.url}
 	if err := os.MkdirAll(there.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +108,8 @@ func (w *world) elsewhere(t *testing.T, dir string, replace ...string) *Config {
 // goesOn starts a restored collector and waits until it has drawn twice more.
 func (w *world) goesOn(t *testing.T, cfg *Config, now func() time.Time, least audit.Report) {
 	t.Helper()
+	// A validator that has followed the ledger further than the backup goes would rightly refuse.
+	cfg.Validators[0].URL, _ = w.validator(t, "operator", "127.0.0.1:0")
 	r := startAt(t, cfg, now)
 	w.until(t, cfg, r, func(got audit.Report) bool { return got.Blocks > least.Blocks+1 && got.Credits >= least.Credits })
 	r.end(t)
@@ -116,7 +119,7 @@ func (w *world) goesOn(t *testing.T, cfg *Config, now func() time.Time, least au
 func TestBackup(t *testing.T) {
 	w := newWorld(t)
 	cfg := w.load(t)
-	if _, err := Backup(t.Context(), cfg, w.options("early")); err == nil || !strings.Contains(err.Error(), "a collector that never ran") {
+	if _, err := keep.Backup(t.Context(), cfg, w.options("early")); err == nil || !strings.Contains(err.Error(), "a collector that never ran") {
 		t.Errorf("nothing to back up: %v", err)
 	}
 	if _, err := os.Stat(w.path("early")); !errors.Is(err, fs.ErrNotExist) {
@@ -142,7 +145,7 @@ func TestBackup(t *testing.T) {
 			added <- i
 		}
 	})
-	var last *BackupSummary
+	var last *keep.Summary
 	for i := range 4 {
 		for range 10 {
 			<-added
@@ -150,7 +153,7 @@ func TestBackup(t *testing.T) {
 		dir := fmt.Sprintf("backup%d", i)
 		last = w.backUp(t, cfg, dir)
 		there := w.elsewhere(t, fmt.Sprintf("there%d", i))
-		if _, err := Restore(t.Context(), there, w.options(dir)); err != nil {
+		if _, err := keep.Restore(t.Context(), there, w.options(dir)); err != nil {
 			t.Fatal(err)
 		}
 		report, err := w.audited(t, there)
@@ -181,7 +184,7 @@ func TestBackup(t *testing.T) {
 
 	// Records that are behind the ledger: nobody makes such a backup, so it is put together.
 	forged := w.forge(t, "backup3", func() { w.write(t, "forged/records.db", readFile(t, w.path("backup0/records.db"))) })
-	_, err = Restore(t.Context(), w.elsewhere(t, "behind"), forged)
+	_, err = keep.Restore(t.Context(), w.elsewhere(t, "behind"), forged)
 	if err == nil || !strings.Contains(err.Error(), "and the records only ") || !strings.Contains(err.Error(), "does not tell, for they are blinded: ") || !strings.Contains(err.Error(), " of type binding") {
 		t.Errorf("records behind the ledger: %v", err)
 	}
@@ -193,55 +196,34 @@ func TestBackup(t *testing.T) {
 	if now.Entries <= last.Records {
 		t.Fatalf("the collector had %d entries in the end and %d at its backup", now.Entries, last.Records)
 	}
-	_, err = Restore(t.Context(), there, o)
+	_, err = keep.Restore(t.Context(), there, o)
 	if want := fmt.Sprintf("so that %d are missing", now.Entries-last.Records); !errors.Is(err, backup.ErrBehind) || !strings.Contains(err.Error(), want) {
 		t.Errorf("a newer checkpoint: %v, want %s", err, want)
 	}
 	w.write(t, "behind/mine", []byte("a\n"))
 	o.Checkpoint = w.path("behind/mine")
-	if _, err := Restore(t.Context(), there, o); err == nil || !strings.Contains(err.Error(), "it is not one of this ledger") {
+	if _, err := keep.Restore(t.Context(), there, o); err == nil || !strings.Contains(err.Error(), "it is not one of this ledger") {
 		t.Errorf("no checkpoint: %v", err)
 	}
-	// What the validator has signed.
-	if err := os.Mkdir(there.StateDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	o.Checkpoint = ""
-	newer := readFile(t, w.path("state/validator.json"))
-	w.write(t, "behind/state/validator.json", newer)
-	if _, err := Restore(t.Context(), there, o); !errors.Is(err, backup.ErrBehind) || !strings.Contains(err.Error(), "the validator has signed") {
-		t.Errorf("a validator that is ahead: %v", err)
-	}
-	if got := readFile(t, w.path("behind/state/validator.json")); string(got) != string(newer) {
-		t.Error("the validator's file was exchanged")
-	}
-	left, err := os.ReadDir(there.StateDir)
-	if err != nil || len(left) != 1 {
-		t.Errorf("a refused restore left %v, %v", left, err)
-	}
-	w.write(t, "behind/state/validator.json", readFile(t, w.path("there0/state/validator.json")))
 	o.Checkpoint = w.path("backup2/ledger/checkpoint")
-	if _, err := Restore(t.Context(), there, o); err != nil {
+	if _, err := keep.Restore(t.Context(), there, o); err != nil {
 		t.Error(err)
-	}
-	if got, want := readFile(t, w.path("behind/state/validator.json")), readFile(t, w.path("there3/state/validator.json")); string(got) != string(want) {
-		t.Errorf("the validator remembers %s, want %s", got, want)
 	}
 	before, err := w.audited(t, there)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.goesOn(t, there, aMinuteOn, before)
-	if _, err := Restore(t.Context(), there, o); err == nil || !strings.Contains(err.Error(), "exists; stop the collector") {
+	if _, err := keep.Restore(t.Context(), there, o); err == nil || !strings.Contains(err.Error(), "exists; stop the collector") {
 		t.Errorf("into a place that is taken: %v", err)
 	}
-	if _, err := Backup(t.Context(), cfg, w.options("backup0")); err == nil || !strings.Contains(err.Error(), "is not empty; it holds a backup") {
+	if _, err := keep.Backup(t.Context(), cfg, w.options("backup0")); err == nil || !strings.Contains(err.Error(), "is not empty; it holds a backup") {
 		t.Errorf("over another backup: %v", err)
 	}
 }
 
 // forge changes a copy of a backup so that its manifest is right.
-func (w *world) forge(t *testing.T, dir string, change func()) BackupOptions {
+func (w *world) forge(t *testing.T, dir string, change func()) keep.Options {
 	t.Helper()
 	if err := os.CopyFS(w.path("forged"), os.DirFS(w.path(dir))); err != nil {
 		t.Fatal(err)
@@ -310,7 +292,7 @@ func TestBackupDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Restore(t.Context(), there, w.options("backup")); err == nil || !strings.Contains(err.Error(), name) {
+			if _, err := keep.Restore(t.Context(), there, w.options("backup")); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("%s %s: %v", name, what, err)
 			}
 			if err := os.WriteFile(path, good, 0o600); err != nil {
@@ -321,7 +303,7 @@ func TestBackupDamage(t *testing.T) {
 	if left, err := os.ReadDir(w.path("there")); err != nil || len(left) != 1 {
 		t.Errorf("refused restores left %v, %v", left, err)
 	}
-	if _, err := Restore(t.Context(), there, w.options("backup")); err != nil {
+	if _, err := keep.Restore(t.Context(), there, w.options("backup")); err != nil {
 		t.Error(err)
 	}
 }
@@ -356,7 +338,7 @@ func TestRestoreCutShort(t *testing.T) {
 	for n, step := 0, 6; ; n += step {
 		places++
 		there := w.elsewhere(t, fmt.Sprintf("there%d", places))
-		_, err := Restore(&countdown{t.Context(), n}, there, w.options("backup"))
+		_, err := keep.Restore(&countdown{t.Context(), n}, there, w.options("backup"))
 		if err == nil {
 			break
 		}
@@ -378,7 +360,7 @@ func TestRestoreCutShort(t *testing.T) {
 				t.Errorf("%d: half restored, and not said: %v", n, err)
 			}
 		}
-		if _, err := Restore(t.Context(), there, w.options("backup")); err != nil {
+		if _, err := keep.Restore(t.Context(), there, w.options("backup")); err != nil {
 			t.Fatalf("%d again: %v", n, err)
 		}
 		if got, err := w.audited(t, there); err != nil || got.Entries != before.Entries {
@@ -399,24 +381,24 @@ func TestRestoreCutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	contains(t, fmt.Sprint(backup.Unfinished(there.StateDir)), "before it changed anything")
-	if _, err := Restore(t.Context(), there, w.options("backup")); err != nil {
+	if _, err := keep.Restore(t.Context(), there, w.options("backup")); err != nil {
 		t.Error(err)
 	}
 	w.goesOn(t, there, time.Now, before)
 
 	// Another backup than the one that was being restored.
 	there = w.elsewhere(t, "mixed")
-	if _, err := Restore(&countdown{t.Context(), 1 << 30}, there, w.options("backup")); err != nil {
+	if _, err := keep.Restore(&countdown{t.Context(), 1 << 30}, there, w.options("backup")); err != nil {
 		t.Fatal(err)
 	}
 	w.backUp(t, cfg, "second")
 	third := w.elsewhere(t, "third")
 	for n := 0; backup.Unfinished(third.StateDir) == nil; n++ {
-		if _, err := Restore(&countdown{t.Context(), n}, third, w.options("backup")); err == nil {
+		if _, err := keep.Restore(&countdown{t.Context(), n}, third, w.options("backup")); err == nil {
 			t.Fatal("was never cut short")
 		}
 	}
-	if _, err := Restore(t.Context(), third, w.options("second")); err == nil || !strings.Contains(err.Error(), "another backup than") {
+	if _, err := keep.Restore(t.Context(), third, w.options("second")); err == nil || !strings.Contains(err.Error(), "another backup than") {
 		t.Errorf("two backups in one place: %v", err)
 	}
 }
@@ -431,7 +413,7 @@ func TestBackupPlaces(t *testing.T) {
 	w.backUp(t, cfg, "backup")
 	restore := func(cfg *Config, want string) {
 		t.Helper()
-		if _, err := Restore(t.Context(), cfg, w.options("backup")); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := keep.Restore(t.Context(), cfg, w.options("backup")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 		if _, err := os.Stat(cfg.StateDir); !errors.Is(err, fs.ErrNotExist) {
@@ -450,7 +432,7 @@ func TestBackupPlaces(t *testing.T) {
 	there.Environment = wire.Production
 	restore(there, "production")
 	there.Environment = wire.Development
-	if _, err := Restore(t.Context(), there, w.options("backup")); err != nil {
+	if _, err := keep.Restore(t.Context(), there, w.options("backup")); err != nil {
 		t.Error(err)
 	}
 	w.write(t, "u", []byte("postgres://db.example/rawstone?sslmode=verify-full\n"))
@@ -464,7 +446,7 @@ func TestBackupNamesAll(t *testing.T) {
 	var c Config
 	not := map[string]bool{ // what names no file, or one that belongs to the machine or is in the state directory
 		"Environment": true, "StateDir": true, "Records.Postgres.URLFile": true, "MQTT.Listen": true, "HTTPS.Listen": true, "Bridge.URL": true, "Web": true,
-		"Ledger": true, "Cluster.Node": true, "Cluster.Listen": true, "Cluster.Routes": true, "Cluster.Clients": true, "Queue.Servers": true,
+		"Ledger": true, "Cluster.Node": true, "Cluster.Listen": true, "Cluster.Routes": true, "Cluster.Clients": true, "Queue.Servers": true, "Validators.Name": true, "Validators.URL": true, "API.Listen": true, "API.Issuer": true, "API.Audience": true,
 	}
 	want := make(map[string]bool)
 	var fill func(v reflect.Value, name string)
@@ -522,7 +504,7 @@ func TestBackupPostgreSQL(t *testing.T) {
 	w.until(t, cfg, r, func(got audit.Report) bool { return got.Credits == 1 && got.Blocks > 0 })
 	o := w.options("backup")
 	o.Programs = w.path("none")
-	if _, err := Backup(t.Context(), cfg, o); err == nil || !strings.Contains(err.Error(), "cannot find PostgreSQL's program pg_dump: install") {
+	if _, err := keep.Backup(t.Context(), cfg, o); err == nil || !strings.Contains(err.Error(), "cannot find PostgreSQL's program pg_dump: install") {
 		t.Errorf("no pg_dump: %v", err)
 	}
 	m := w.backUp(t, cfg, "backup")
@@ -531,14 +513,14 @@ func TestBackupPostgreSQL(t *testing.T) {
 		t.Errorf("dump: %v, %v", info, err)
 	}
 	full := w.elsewhere(t, "full", records("records.url")...)
-	if _, err := Restore(t.Context(), full, w.options("backup")); err == nil || !strings.Contains(err.Error(), "give an empty database") {
+	if _, err := keep.Restore(t.Context(), full, w.options("backup")); err == nil || !strings.Contains(err.Error(), "give an empty database") {
 		t.Errorf("into a database that is in use: %v", err)
 	}
 	// The restore that is cut short before and after the records are loaded.
 	there := w.elsewhere(t, "there", records("fresh.url")...)
 	cuts := 0
 	for n := 0; ; n++ {
-		_, err := Restore(&countdown{t.Context(), n}, there, w.options("backup"))
+		_, err := keep.Restore(&countdown{t.Context(), n}, there, w.options("backup"))
 		if err == nil {
 			break
 		}

@@ -17,6 +17,11 @@ func InitCA(dir string, hosts []string, now time.Time) error {
 	return ca.IssueServer(dir, hosts, filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"), now)
 }
 
+// CertifyNode makes the key and certificate of a process with some roles, as `collector ca node` does.
+func CertifyNode(dir, name string, roles, hosts []string, out string, now time.Time) error {
+	return ca.IssueNode(dir, name, roles, hosts, out, now)
+}
+
 // CertifyECU writes a certificate for the ECU whose identity a file holds, as `collector ca ecu` does.
 func CertifyECU(dir, identity, out string, now time.Time) error {
 	id, err := registry.ReadIdentity(identity)

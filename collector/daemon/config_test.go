@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/collector/internal/peer"
 	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/role"
 	"rawstone/collector/internal/setting"
@@ -23,16 +24,23 @@ func TestDemoConfig(t *testing.T) {
 		Environment: wire.Development, StateDir: demo("collector"), Ledger: demo("collector/ledger"), Roles: role.All, Web: "127.0.0.1:8088",
 		MQTT:     setting.MQTT{Listen: "127.0.0.1:18830", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key")},
 		Vehicles: setting.Vehicles{CACertificate: demo("ca/vehicle-ca.pem"), CAKey: demo("ca/vehicle-ca.key"), TokenDays: 30},
-		Intake:   setting.Intake{RefusalsPerVehicleDay: 100},
+		Intake:   setting.Intake{RefusalsPerVehicleDay: 100}, API: setting.API{LeewayS: 10},
 		HTTPS: setting.HTTPS{
 			Listen: "127.0.0.1:18443", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key"),
 		},
 		Program: program.Config{
 			Root: demo("program/root.pub"), File: demo("program/program.cose"), Charter: demo("program/charter.cose"),
-			Policies: []string{demo("program/policies/1.cose"), demo("program/policies/2.cose")}, ClaimKeys: demo("program/claim"),
+			Policies: []string{demo("program/policies/1.cose"), demo("program/policies/2.cose"), demo("program/policies/3.cose")}, ClaimKeys: demo("program/claim"),
+			Offers:     []string{demo("program/offers/1.cose")},
 			ECUCA:      demo("ca/ecu-ca.pem"),
-			ReceiptKey: demo("program/receipt.key"), LogKey: demo("program/log.key"), ValidatorKey: demo("program/validator.key"),
+			ReceiptKey: demo("program/receipt.key"), LogKey: demo("program/log.key"),
 		},
+		Validators: []setting.Validator{
+			{Name: "demo/operator", URL: "https://127.0.0.1:19441"}, {Name: "demo/auditor", URL: "https://127.0.0.1:19442"},
+			{Name: "demo/bank", URL: "https://127.0.0.1:19443"}, {Name: "demo/owners", URL: "https://127.0.0.1:19444"},
+		},
+		API:      setting.API{Listen: "127.0.0.1:18444", JWKS: demo("app/jwks.json"), Issuer: "https://accounts.example", Audience: "rawstone", LeewayS: 10},
+		Internal: peer.Config{CA: demo("ca/internal-ca.pem"), Certificate: demo("nodes/collector.pem"), Key: demo("nodes/collector.key")},
 	}
 	if d := cmp.Diff(want, c); d != "" {
 		t.Error(d)
@@ -57,7 +65,6 @@ program:
   charter: ""
   policies: [a.cose, ""]
   receipt_key: receipt.key
-  validator_key: validator.key
 vehicles: {ca_key: vehicle-ca.key, token_days: 366}
 mqtt:
   listen: :8883
@@ -79,16 +86,17 @@ bridge: {url: "tcp://127.0.0.1:1883", ca: ca.pem, key: bridge.key}
 		file + ": program.ecu_ca: must be set",
 		file + ": program.log_key: must be set",
 		file + ": state_dir: must be set",
+		file + ": validators: must say where the program's validators are",
 		file + ": vehicles.ca_certificate: must be set",
 		file + `:1:14: environment: "staging" is neither development nor production`,
 		file + ":5:12: program.charter: must be set",
 		file + ":6:22: program.policies[1]: must be set",
-		file + ":9:48: vehicles.token_days: 366 is not from 1 to 365",
-		file + ":11:3: mqtt: certificate and key go together",
-		file + `:11:11: mqtt.listen: ":8883" is not IP:port`,
-		file + `:13:6: web: "example.org:80" is not a loopback IP:port`,
-		file + `:14:17: https.listen: "localhost:1" is not IP:port`,
-		file + `:15:15: bridge.url: "tcp://127.0.0.1:1883" is not ssl://HOST:PORT`,
+		file + ":8:48: vehicles.token_days: 366 is not from 1 to 365",
+		file + ":10:3: mqtt: certificate and key go together",
+		file + `:10:11: mqtt.listen: ":8883" is not IP:port`,
+		file + `:12:6: web: "example.org:80" is not a loopback IP:port`,
+		file + `:13:17: https.listen: "localhost:1" is not IP:port`,
+		file + `:14:15: bridge.url: "tcp://127.0.0.1:1883" is not ssl://HOST:PORT`,
 	}
 	got := strings.Split(err.Error(), "\n")
 	if len(got) != len(want) {

@@ -25,6 +25,7 @@ import (
 
 	"rawstone/collector/internal/admin"
 	"rawstone/collector/internal/analytics"
+	"rawstone/collector/internal/api/service"
 	"rawstone/collector/internal/bridge"
 	"rawstone/collector/internal/broker"
 	"rawstone/collector/internal/bulletin"
@@ -32,6 +33,7 @@ import (
 	"rawstone/collector/internal/certificate"
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/deadletter"
+	"rawstone/collector/internal/feed"
 	"rawstone/collector/internal/ingest"
 	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/peer"
@@ -46,12 +48,8 @@ import (
 	"rawstone/pkg/tlog"
 )
 
-// Files below the state directory.
 const (
-	queueDir = "queue"
-)
-
-const (
+	queueDir         = "queue" // below the state directory
 	estimateInterval = 2 * time.Second
 	blobPatience     = 5 * time.Minute // 1 MB over a slow link
 )
@@ -76,7 +74,7 @@ type Deps struct {
 }
 
 // Addresses are where a running collector can be reached; empty for what is not among its roles.
-type Addresses struct{ MQTT, Web, HTTPS string }
+type Addresses struct{ MQTT, Web, HTTPS, API string }
 
 func (d *Deps) complete() error {
 	if d.Logger == nil {
@@ -114,9 +112,10 @@ type collector struct {
 	intake *ingest.Intake
 
 	// settle
-	lock    *database.Lock
-	log     *tlog.Log
-	settler *settle.Settler
+	lock       *database.Lock
+	log        *tlog.Log
+	validators map[string]*feed.Client
+	settler    *settle.Settler
 
 	// web
 	estimator *analytics.Estimator
@@ -124,6 +123,7 @@ type collector struct {
 	httpsPair *certificate.Pair
 	https     *listener.Listener
 	page      http.Handler
+	accounts  *service.Service // nil without an address for it
 
 	web *listener.Listener // the dashboard's, or that of metrics alone
 }
@@ -161,6 +161,10 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 		at.HTTPS = c.https.Addr()
 		said = append(said, "https", "https://"+at.HTTPS)
 	}
+	if c.accounts != nil {
+		at.API = c.accounts.Addr()
+		said = append(said, "api", "https://"+at.API)
+	}
 	said = append(said, "roles", cfg.Roles.String())
 	deps.Logger.Info("collector ready", said...)
 	if deps.OnReady != nil {
@@ -184,8 +188,14 @@ func (c *collector) parts() []func(context.Context) error {
 	if c.settler != nil {
 		parts = append(parts, c.settler.Run, func(ctx context.Context) error { return records.Watch(ctx, c.lock) })
 	}
+	for _, v := range c.validators {
+		parts = append(parts, quiet(v.Run))
+	}
 	if c.https != nil {
 		parts = append(parts, c.https.Run, func(ctx context.Context) error { c.estimator.Run(ctx, estimateInterval, c.deps.Logger); return nil })
+	}
+	if c.accounts != nil {
+		parts = append(parts, c.accounts.Run)
 	}
 	return parts
 }
@@ -206,7 +216,7 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 		}
 	}
 	if roles.Has(role.Settle) {
-		if err := c.program.OpenLedgerKeys(&c.cfg.Program); err != nil {
+		if err := c.program.OpenLedgerKey(&c.cfg.Program); err != nil {
 			return err
 		}
 	}
@@ -229,6 +239,7 @@ func (c *collector) open(ctx, life context.Context) (err error) {
 		{role.Ingest, c.openIntake},
 		{role.Broker, c.openBulletin},
 		{role.Web, c.openNews},
+		{role.Web, c.openAccounts},
 		{role.Web, c.openDashboard},
 	} {
 		if roles.Any(part.role) {
@@ -284,6 +295,9 @@ func (c *collector) close() error {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}
+	}
+	if c.accounts != nil {
+		errs = append(errs, c.accounts.Close())
 	}
 	if c.admin != nil {
 		errs = append(errs, c.admin.Close())

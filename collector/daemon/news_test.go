@@ -96,7 +96,7 @@ func TestPoliciesAndKeysReachAgents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := n.Open(about, id)
+		o, err := n.Open(p.Root, about, id)
 		if err != nil {
 			t.Fatal(err)
 		}

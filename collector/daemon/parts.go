@@ -13,6 +13,8 @@ import (
 
 	"rawstone/collector/internal/admin"
 	"rawstone/collector/internal/analytics"
+	"rawstone/collector/internal/api"
+	"rawstone/collector/internal/api/service"
 	"rawstone/collector/internal/blob"
 	"rawstone/collector/internal/bridge"
 	"rawstone/collector/internal/broker"
@@ -22,16 +24,19 @@ import (
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/dashboard"
 	"rawstone/collector/internal/enrolment"
+	"rawstone/collector/internal/equity"
+	"rawstone/collector/internal/estate"
+	"rawstone/collector/internal/feed"
 	"rawstone/collector/internal/inclusion"
 	"rawstone/collector/internal/ingest"
 	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/overview"
 	"rawstone/collector/internal/queue"
 	"rawstone/collector/internal/records"
+	"rawstone/collector/internal/role"
 	"rawstone/collector/internal/settle"
-	"rawstone/collector/internal/stones"
 	"rawstone/collector/internal/store"
-	"rawstone/collector/internal/validator"
+	"rawstone/collector/internal/tiles"
 	"rawstone/pkg/enroll"
 	proof "rawstone/pkg/inclusion"
 	"rawstone/pkg/tlog"
@@ -60,16 +65,20 @@ func (c *collector) openLedger(ctx, life context.Context) error {
 			return err
 		}
 	}
-	own, err := validator.Open(validator.Config{
-		Key: c.program.Signing.Validator, Root: c.program.Root, State: c.cfg.SignedFile(), Openings: stones.Opener{DB: db},
-		Now: c.deps.Now, Logger: c.deps.Logger,
+	source := &feed.Records{DB: db}
+	c.validators, err = feed.DialAll(c.cfg.ValidatorURLs(), feed.ClientConfig{
+		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Checkpoint: feed.CheckpointIn(c.cfg.Ledger),
 	})
 	if err != nil {
 		return err
 	}
+	validators := make(map[string]settle.Validator)
+	for name, v := range c.validators {
+		validators[name] = v
+	}
 	c.settler, err = settle.New(ctx, settle.Config{
 		Store: db, Log: c.log, LogDir: c.cfg.Ledger, Root: c.program.Root, Documents: c.program.Genesis(),
-		Validators: []settle.Validator{own}, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
+		Validators: validators, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	return err
 }
@@ -119,7 +128,7 @@ func (c *collector) openBulletin(ctx context.Context) error {
 		return err
 	}
 	cfg := bulletin.Config{
-		Store: db, Publisher: bridge.Publisher{Own: c.broker, Bridge: c.bridge}, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
+		Store: db, Publisher: bridge.Publisher{Own: c.broker, Bridge: c.bridge}, Root: c.program.Root, Program: c.program.Program, ProgramID: c.program.ProgramID, Today: c.clock.Today,
 		Logger: c.deps.Logger, Registerer: c.metrics,
 	}
 	if !c.cfg.Cluster.Alone() && c.bridge == nil { // what is behind a bridge has no other publisher
@@ -154,7 +163,11 @@ func (c *collector) openIntake(ctx context.Context) error {
 	return err
 }
 
-// openNews opens what agents get over HTTPS: the files that policies name, certificates, and proofs that their credits are in the ledger.
+// logPath is where the ledger's files are served, to anybody, as C2SP tlog-tiles has them.
+const logPath = "/log"
+
+// openNews opens what agents get over HTTPS: the files that policies name, certificates, and proofs that their credits are in the ledger. The
+// ledger itself is there for strangers.
 func (c *collector) openNews(ctx context.Context) error {
 	db, err := c.as(ctx, store.Ingest)
 	if err != nil {
@@ -166,6 +179,11 @@ func (c *collector) openNews(ctx context.Context) error {
 	if c.httpsPair, err = c.openPair("https", c.cfg.HTTPS.Certificate, c.cfg.HTTPS.Key); err != nil {
 		return err
 	}
+	log, err := tiles.New(tiles.Config{Dir: c.cfg.Ledger})
+	if err != nil {
+		return err
+	}
+	public := http.StripPrefix(logPath, log)
 	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.Lock, Registerer: c.metrics})
 	if err != nil {
 		return err
@@ -192,10 +210,37 @@ func (c *collector) openNews(ctx context.Context) error {
 				desk.ServeHTTP(w, r)
 			case strings.HasPrefix(r.URL.Path, proof.Path):
 				proofs.ServeHTTP(w, r)
+			case strings.HasPrefix(r.URL.Path, logPath+"/"):
+				public.ServeHTTP(w, r)
 			default:
 				files.ServeHTTP(w, r)
 			}
 		}),
+	})
+	return err
+}
+
+// openAccounts opens the accounts' API, where it has an address.
+func (c *collector) openAccounts(ctx context.Context) (err error) {
+	a := &c.cfg.API
+	if a.Listen == "" {
+		return nil
+	}
+	var exchange func(context.Context, string) (api.Exchange, error)
+	if a.Exchange != "" {
+		s, err := equity.Read(a.Exchange)
+		if err != nil {
+			return err
+		}
+		exchange = func(_ context.Context, account string) (api.Exchange, error) {
+			p := s.Of(account)
+			return api.Exchange{Day: s.Day, ValueFen: s.ValueFen, Milli: p.Milli, AllMilli: s.AllMilli, PortionFen: p.Fen}, nil
+		}
+	}
+	c.accounts, err = service.Open(ctx, service.Config{
+		Listen: a.Listen, Certificate: c.httpsPair.Get, JWKS: a.JWKS, Issuer: a.Issuer, Audience: a.Audience, Leeway: time.Duration(a.LeewayS) * time.Second,
+		Records: c.cfg.Store, LogDir: c.cfg.Ledger, Root: c.program.Root, Rules: estate.Rules{Program: c.program.Program, ID: c.program.ProgramID},
+		Exchange: exchange, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	return err
 }

@@ -39,7 +39,7 @@ func TestMissingFilesAreNamed(t *testing.T) {
 // TestForeignKeys checks that a key of another program, in the right form, is refused by its name.
 func TestForeignKeys(t *testing.T) {
 	w, other := newWorld(t), newWorld(t)
-	for name, want := range map[string]string{"receipt": "for receipts", "log": "for the ledger", "validator": "for a validator"} {
+	for name, want := range map[string]string{"receipt": "for receipts", "log": "for the ledger"} {
 		foreign := other.path("program/" + name + ".key")
 		text := refuses(t, w.load(t, "program/"+name+".key", foreign))
 		contains(t, text, "cannot use key "+foreign+": the program does not name it "+want, "give the key")

@@ -17,7 +17,7 @@ func TestClusterConfigs(t *testing.T) {
 		secrets string
 	}{
 		"b1": {role.Broker, ""}, "b2": {role.Broker, ""}, "b3": {role.Broker, ""},
-		"ingest": {role.Ingest, "receipt.key"}, "settle": {role.Settle, "log.key validator.key"}, "web": {role.Web, "vehicle-ca.key"},
+		"ingest": {role.Ingest, "receipt.key"}, "settle": {role.Settle, "log.key"}, "web": {role.Web, "vehicle-ca.key"},
 	} {
 		path := "../../configs/cluster/" + name + ".yaml"
 		if _, err := LoadFor(path, c.roles); err != nil {
@@ -27,7 +27,7 @@ func TestClusterConfigs(t *testing.T) {
 			t.Errorf("%s is enough for all roles", name)
 		}
 		text := string(readFile(t, path))
-		for _, secret := range []string{"receipt.key", "log.key", "validator.key", "vehicle-ca.key"} {
+		for _, secret := range []string{"receipt.key", "log.key", "validator-", "vehicle-ca.key"} {
 			if got, want := strings.Contains(text, secret), strings.Contains(c.secrets, secret); got != want {
 				t.Errorf("%s names %s: %t", name, secret, got)
 			}
@@ -46,14 +46,20 @@ func TestCombinations(t *testing.T) {
 	)
 	w := &world{dir: t.TempDir()}
 	for i, c := range []struct{ roles, more, want string }{
-		{"broker,ingest,settle,web", "", ""},
-		{"broker,ingest,settle,web", clients + internal, ""},
+		{"broker,ingest,settle,web", validatorPart + internal, ""},
+		{"broker,ingest,settle,web", validatorPart + clients + internal, ""},
 		{"broker,ingest,web", postgres + several + internal, ""},
 		{"broker", postgres + several + internal, ""},
 		{"ingest,web", postgres + queues + internal, ""},
-		{"settle", postgres, ""},
+		{"settle", postgres + validatorPart + internal, ""},
+		{"settle", postgres + internal, "validators: must say where"},
+		{"settle", postgres + validatorPart, "internal.ca: must be set"},
+		{"settle", postgres + internal + strings.Replace(validatorPart, "https", "http", 1), "validators[0].url"},
+		{"settle", postgres + internal + strings.Replace(validatorPart, "demo/operator", "\"\"", 1), "validators[0].name"},
+		{"ingest,web", postgres + queues + internal + validatorPart, "validators: is for a process with the role settle"},
+		{"validator", postgres + internal + validatorPart, "a validator is no part of a collector"},
 		{"broker", "", "records: a process with the roles broker shares its records"},
-		{"settle", "", "have them in PostgreSQL"},
+		{"settle", validatorPart + internal, "have them in PostgreSQL"},
 		{"broker,settle", postgres + several + internal, "does not go with the role settle"},
 		{"ingest", postgres + queues + clients + internal, "cluster: is for a process with the role broker"},
 		{"settle", postgres + "bridge: {url: \"ssl://a:1\", ca: a, certificate: a, key: a}\n", "bridge: is for a process with the role broker"},
@@ -62,7 +68,7 @@ func TestCombinations(t *testing.T) {
 		{"broker,web", postgres + queues + internal, "queue: is for a process without the role broker"},
 		{"broker", postgres + several, "internal.key: must be set"},
 		{"ingest", postgres + queues, "internal.ca: must be set"},
-		{"settle", postgres + internal, "internal: is for a process with cluster or queue"},
+		{"web", postgres + internal, "internal: is for a process with cluster, queue or validators"},
 		{"ingest", postgres + internal + "queue: {servers: [\"broker:4222\"]}\n", "queue.servers[0]"},
 		{"broker", postgres + internal + strings.Replace(several, "b1", "B1", 1), "cluster.node"},
 		{"broker", postgres + internal + strings.Replace(several, ", \"127.0.0.1:6224\"", "", 1), "name 2 brokers with this one"},
@@ -74,7 +80,7 @@ func TestCombinations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.write(t, "collector.yaml", []byte(goodConfig+c.more))
+		w.write(t, "collector.yaml", []byte(strings.TrimSuffix(goodConfig, validatorPart+internalPart)+c.more))
 		_, err = LoadFor(w.path("collector.yaml"), roles)
 		switch {
 		case c.want == "" && err != nil:
@@ -94,8 +100,8 @@ func TestForeignCertificate(t *testing.T) {
 		}
 	}
 	const more = "web: 127.0.0.1:0\ncluster: {clients: \"127.0.0.1:1\"}\ninternal: {ca: ca/internal-ca.pem, certificate: nodes/i1.pem, key: nodes/i1.key}\n"
-	contains(t, refuses(t, w.load(t, "web: 127.0.0.1:0\n", more)), "internal.certificate", "ingest", "collector ca node")
-	cfg := w.load(t, "web: 127.0.0.1:0\n", strings.ReplaceAll(more, "i1", "b2"))
+	contains(t, refuses(t, w.load(t, "web: 127.0.0.1:0\n", more, internalPart, "")), "internal.certificate", "ingest", "collector ca node")
+	cfg := w.load(t, "web: 127.0.0.1:0\n", strings.ReplaceAll(more, "i1", "b2"), internalPart, "")
 	cfg.Cluster.Node, cfg.Cluster.Listen = "b1", "127.0.0.1:6222"
 	contains(t, refuses(t, cfg), "cluster.node is b1, and internal.certificate is of b2")
 	if _, err := os.Stat(w.path("state/queue")); err == nil {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"rawstone/collector/internal/ca"
+	"rawstone/collector/internal/role"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/wire"
@@ -25,10 +27,14 @@ import (
 type world struct {
 	dir string
 	id  wire.Hash
+	url string // of the program's only validator
 }
 
 const (
-	demoProgram = "../../configs/demo/program.yaml"
+	// someValidator stands for the address of the world's own.
+	someValidator = "https://127.0.0.1:9443"
+	validatorPart = "validators: [{name: demo/operator, url: \"" + someValidator + "\"}]\n"
+	internalPart  = "internal: {ca: ca/internal-ca.pem, certificate: nodes/all.pem, key: nodes/all.key}\n"
 	// Relative paths are the file's, as in a shipped configuration.
 	goodConfig = `environment: development
 state_dir: state
@@ -41,18 +47,73 @@ program:
   ecu_ca: ca/ecu-ca.pem
   receipt_key: program/receipt.key
   log_key: program/log.key
-  validator_key: program/validator.key
 vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}
 mqtt: {listen: "127.0.0.1:0"}
 web: 127.0.0.1:0
 https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}
-`
+` + validatorPart + internalPart
 )
+
+// source writes the demo's program with one validator, and returns where.
+func (w *world) source(t *testing.T) string {
+	t.Helper()
+	demo, err := filepath.Abs("../../configs/demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("[operator, auditor, bank, owners]", "[operator]", "quorum: 3", "quorum: 1", "charter.yaml", demo+"/charter.yaml", "../policies", demo+"/../policies", "../offers", demo+"/../offers").
+		Replace(string(readFile(t, demo+"/program.yaml")))
+	w.write(t, "program.yaml", []byte(text))
+	return w.path("program.yaml")
+}
+
+// validator runs one of the program's validators, which has nothing yet, until the test ends or stop is called, and returns where it is. Its clock is far
+// ahead, so that the collector's may be any.
+func (w *world) validator(t *testing.T, name, listen string) (url string, stop func()) {
+	t.Helper()
+	state, err := os.MkdirTemp(w.dir, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.validatorIn(t, state, name, listen)
+}
+
+// validatorIn is validator for one that has a state.
+func (w *world) validatorIn(t *testing.T, state, name, listen string) (url string, stop func()) {
+	t.Helper()
+	w.write(t, name+".yaml", []byte("environment: development\nstate_dir: "+state+"\nroot: program/root.pub\nkey: program/validator-"+name+".key\nclaim_keys: [program/claim]\n"+
+		"listen: "+listen+"\nweb: 127.0.0.1:0\ninternal: {ca: ca/internal-ca.pem, certificate: nodes/validator.pem, key: nodes/validator.key}\n"))
+	cfg, err := LoadValidator(w.path(name + ".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() {
+		done <- RunValidator(ctx, cfg, ValidatorDeps{Logger: slog.New(slog.DiscardHandler), OnReady: func(at, _ string) { ready <- at },
+			Now: func() time.Time { return time.Now().AddDate(100, 0, 0) }})
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("validator %s: %v", name, err)
+		}
+	})
+	t.Cleanup(stop)
+	select {
+	case at := <-ready:
+		return "https://" + at, stop
+	case err := <-done:
+		done <- err
+		t.Fatal(err)
+	}
+	return "", nil
+}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir()}
-	id, err := Init(demoProgram, w.path("program"), time.Now)
+	id, err := Init(w.source(t), w.path("program"), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +124,19 @@ func newWorld(t *testing.T) *world {
 	if err := ca.IssueServer(w.path("ca"), []string{"127.0.0.1"}, w.path("server.pem"), w.path("server.key"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	w.certify(t)
+	w.url, _ = w.validator(t, "operator", "127.0.0.1:0")
 	return w
+}
+
+// certify makes the certificates by which collector and validators know each other.
+func (w *world) certify(t *testing.T) {
+	t.Helper()
+	for name, roles := range map[string][]string{"all": role.All.List(), "validator": role.Validator.List()} {
+		if err := ca.IssueNode(w.path("ca"), name, roles, []string{"127.0.0.1"}, w.path("nodes"), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -78,7 +151,7 @@ func (w *world) write(t *testing.T, name string, b []byte) {
 // load reads the good configuration after replacing parts of it, in pairs of old and new.
 func (w *world) load(t *testing.T, replace ...string) *Config {
 	t.Helper()
-	w.write(t, "collector.yaml", []byte(strings.NewReplacer(replace...).Replace(goodConfig)))
+	w.write(t, "collector.yaml", []byte(strings.ReplaceAll(strings.NewReplacer(replace...).Replace(goodConfig), someValidator, cmp.Or(w.url, someValidator))))
 	c, err := Load(w.path("collector.yaml"))
 	if err != nil {
 		t.Fatal(err)

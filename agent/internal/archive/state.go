@@ -50,6 +50,9 @@ type State struct {
 	Spent uint64 `cbor:"13,keyasint,omitempty"`
 	// UnprovenTold says that the driver has been told that receipts wait for their proofs for too long.
 	UnprovenTold bool `cbor:"14,keyasint,omitempty"`
+	// Cut is where the collector divides what the key has to claim, because the car was sold there: no claim lies across it. It says nothing
+	// once Head is there; nil where there never was one.
+	Cut *wire.Head `cbor:"15,keyasint,omitempty"`
 }
 
 // A Former is what the car remembers of the key of an ECU that was swapped. Its fields are State's.
@@ -60,14 +63,15 @@ type Former struct {
 	Reason   wire.Reason `cbor:"3,keyasint,omitempty"`
 	Since    int64       `cbor:"4,keyasint"`
 	// Before bounds the sequence numbers that are still claimed: what lies from it on was driven after the hand-over. 0 means no bound.
-	Before uint64 `cbor:"5,keyasint,omitempty"`
-	Spent  uint64 `cbor:"6,keyasint,omitempty"`
+	Before uint64     `cbor:"5,keyasint,omitempty"`
+	Spent  uint64     `cbor:"6,keyasint,omitempty"`
+	Cut    *wire.Head `cbor:"7,keyasint,omitempty"`
 }
 
 // state returns st as it would be with f's ECU in the car.
 func (f Former) state(st State) State {
 	st.ECU, st.Head, st.Refusals, st.Reason, st.Since = f.ECU, f.Head, f.Refusals, f.Reason, f.Since
-	st.Spent = f.Spent
+	st.Spent, st.Cut = f.Spent, f.Cut
 	return st
 }
 
@@ -84,7 +88,7 @@ func (st State) Claimants() (list []State) {
 func (st *State) leave(ecu wire.KeyID) {
 	former := slices.DeleteFunc(slices.Clone(st.Former), func(f Former) bool { return f.ECU == ecu })
 	if st.ECU != (wire.KeyID{}) {
-		former = append(former, Former{ECU: st.ECU, Head: st.Head, Spent: st.Spent})
+		former = append(former, Former{ECU: st.ECU, Head: st.Head, Spent: st.Spent, Cut: st.Cut})
 	}
 	// The new one's head is not known, and what was refused was not its.
 	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: ecu, UnprovenTold: st.UnprovenTold, Former: former[max(0, len(former)-MaxFormer):]}
@@ -155,7 +159,7 @@ func (st *State) of(ecu wire.KeyID, change func(*State)) {
 		if f.ECU == ecu {
 			then := f.state(*st)
 			change(&then)
-			st.Former[i] = Former{ECU: ecu, Head: then.Head, Refusals: then.Refusals, Reason: then.Reason, Since: then.Since, Before: f.Before, Spent: then.Spent}
+			st.Former[i] = Former{ECU: ecu, Head: then.Head, Refusals: then.Refusals, Reason: then.Reason, Since: then.Since, Before: f.Before, Spent: then.Spent, Cut: then.Cut}
 		}
 	}
 }

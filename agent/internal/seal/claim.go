@@ -68,7 +68,7 @@ func (s *Sealer) seal(ctx context.Context, ecu wire.KeyID, sp cut.Span, provers 
 // next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a
 // prover for each pick, else the phase that says why not.
 func (s *Sealer) next(st archive.State) (cut.Span, []cut.Prover, Phase, error) {
-	list, err := s.archive.Backlog(st)
+	list, sold, err := verdict.Backlog(s.archive, st)
 	if err != nil {
 		return cut.Span{}, nil, PhaseIdle, err
 	}
@@ -77,10 +77,13 @@ func (s *Sealer) next(st archive.State) (cut.Span, []cut.Prover, Phase, error) {
 	for _, u := range s.warnings.Fresh(uses) {
 		s.log.Warn("policy is not used", "policy", u.Policy.Serial, "reason", u.Idle)
 	}
-	sp, provers, waits, err := rules.Choose(cut.Keys{Prover: s.cfg.Prover, Await: s.await}, s.plan(), st.Head, list, today, former)
+	sp, provers, waits, err := rules.Choose(cut.Keys{Prover: s.cfg.Prover, Await: s.await}, s.plan(), st.Head, list, today, former || sold != nil)
 	switch {
 	case err != nil || waits:
 		return sp, nil, PhaseKeys, err
+	case sold != nil && len(provers) == 0 && rules.Done(st.Head, list, today):
+		s.Wake()
+		return sp, nil, PhaseIdle, s.archive.CommitOf(st.ECU, func(st *archive.State) { st.Head = sold })
 	case former && len(provers) == 0 && rules.Done(st.Head, list, today):
 		return sp, nil, PhaseIdle, s.archive.Bound(st.ECU, 0)
 	// An ECU that has not spoken yet may still hold what a forfeit would give up.

@@ -46,13 +46,10 @@ func (s *Sealer) claimReceipt(body []byte, r *wire.Receipt, signed []byte) error
 	}
 	if r.Accepted {
 		err = s.archive.CommitReceipt(verdict.Kept(c, r, signed, s.cfg.Rules().Policies, s.cfg.Clock.Now()), func(st *archive.State) { verdict.Accept(st, c.To, r) })
+	} else if c.ECU != s.ecu && r.Reason == wire.ReasonRevoked { // it ends after the hand-over: what ends before counts
+		err = s.archive.Bound(c.ECU, c.To.Seq)
 	} else {
-		if c.ECU != s.ecu && r.Reason == wire.ReasonRevoked { // it ends after the hand-over: what ends before counts
-			err = s.archive.Bound(c.ECU, c.To.Seq)
-		} else {
-			err = s.archive.CommitOf(c.ECU, func(st *archive.State) { verdict.Refuse(st, r, s.cfg.Clock.Now()) })
-		}
-		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
+		err = s.archive.CommitOf(c.ECU, func(st *archive.State) { verdict.Refuse(st, c, r, s.cfg.Clock.Now()) })
 	}
 	if err != nil {
 		return err
@@ -79,15 +76,15 @@ func (s *Sealer) reportReceipt(r *wire.Receipt) error {
 	if err := s.cfg.Spool.Postpone(wire.KindReport, r.Submission, s.cfg.Clock.DayStart(today+1)); err != nil {
 		return err
 	}
-	if !r.Accepted {
-		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
-	}
 	return s.finish(r)
 }
 
 // finish writes the outcome and frees the submission.
 func (s *Sealer) finish(r *wire.Receipt) error {
 	now := s.cfg.Clock.Now()
+	if !r.Accepted {
+		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
+	}
 	if err := s.cfg.Journal.End(r.Submission, now, verdict.Outcome(r, s.cfg.Clock.Timing)); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@
 package seal
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -138,12 +139,7 @@ func (c *Config) complete() error {
 	case c.ResendWait < 0 || c.RetryAfter < 0:
 		return errors.New("a time to wait is negative")
 	}
-	if c.ResendWait == 0 {
-		c.ResendWait = DefaultResendWait
-	}
-	if c.RetryAfter == 0 {
-		c.RetryAfter = DefaultRetryAfter
-	}
+	c.ResendWait, c.RetryAfter = cmp.Or(c.ResendWait, DefaultResendWait), cmp.Or(c.RetryAfter, DefaultRetryAfter)
 	return wire.CheckVehicle(c.Vehicle)
 }
 
@@ -289,8 +285,7 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	}
 	s.stranded = nil
 	// A snapshot or a receipt wakes the sealer earlier; a new day may make a snapshot of an ECU that runs ahead usable.
-	now := s.cfg.Clock.Now()
-	next := s.cfg.Clock.DayStart(s.cfg.Clock.Today() + 1)
+	now, next := s.cfg.Clock.Now(), s.cfg.Clock.DayStart(s.cfg.Clock.Today()+1)
 	if retry.After(now) && retry.Before(next) {
 		next = retry
 	}

@@ -116,6 +116,9 @@ type collector struct {
 
 	// old are the bindings of keys whose ECUs left the car.
 	old map[wire.KeyID]*binding
+	// sales are the cuts at which the car was sold, ascending, and owners what was earned before each and behind the last.
+	sales  []sale
+	owners []uint32
 
 	claims   []*wire.Claim // accepted, in order
 	km       uint32
@@ -173,6 +176,9 @@ func (c *collector) credit(body []byte, r *wire.Receipt) wire.Reason {
 		return wire.ReasonMalformed
 	}
 	b := c.old[cl.ECU]
+	if b == nil && len(c.sales) > 0 {
+		return c.sold(cl, r)
+	}
 	if b == nil {
 		defer func() { r.Head = c.head }()
 		return c.claim(cl, r)
@@ -187,6 +193,41 @@ func (c *collector) credit(body []byte, r *wire.Receipt) wire.Reason {
 		return wire.ReasonRevoked
 	}
 	return c.claim(cl, r)
+}
+
+// A sale divides what the ECU in the car counted. head is how far it was claimed for the seller.
+type sale struct{ cut, head wire.Head }
+
+// sell has the car earn for another owner from a cut on.
+func (c *collector) sell(cut wire.Head) {
+	c.sales = append(c.sales, sale{cut, *c.head})
+	c.head = &cut
+}
+
+// sold judges a claim as package credit does: under the owner in whose time it ends, and a claim across a cut up to which not all is claimed
+// is to be divided there.
+func (c *collector) sold(cl *wire.Claim, r *wire.Receipt) wire.Reason {
+	at := slices.IndexFunc(c.sales, func(s sale) bool { return cl.To.Seq <= s.cut.Seq })
+	if at < 0 {
+		at = len(c.sales)
+	}
+	c.owners = append(c.owners, make([]uint32, len(c.sales)+1-len(c.owners))...)
+	for _, s := range c.sales[:at] {
+		if cl.From.Seq < s.cut.Seq && s.head.Seq < s.cut.Seq {
+			r.Head = &s.cut
+			return wire.ReasonGap
+		}
+	}
+	before, head := c.km, c.head
+	if at < len(c.sales) {
+		c.head = &c.sales[at].head
+	}
+	why := c.claim(cl, r)
+	if r.Head = c.head; at < len(c.sales) {
+		c.sales[at].head, c.head = *c.head, head
+	}
+	c.owners[at] += c.km - before
+	return why
 }
 
 func (c *collector) claim(cl *wire.Claim, r *wire.Receipt) wire.Reason {

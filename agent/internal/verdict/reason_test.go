@@ -67,7 +67,7 @@ func TestEveryReasonHasItsAction(t *testing.T) {
 		}
 		before := wire.Head{Seq: 1}
 		st := archive.State{Head: &before}
-		Refuse(&st, &wire.Receipt{Reason: r, Head: &wire.Head{Seq: 9}}, now)
+		Refuse(&st, new(wire.Claim), &wire.Receipt{Reason: r, Head: &wire.Head{Seq: 9}}, now)
 		rebased, at := st.Head.Seq == 9, RetryAt(st, now, time.Hour)
 		if rebased != want || at.IsZero() != want || (st.Reason == "") != want {
 			t.Errorf("%s: rebased %t, again at %v, told %q", r, rebased, at, st.Reason)

@@ -1,7 +1,8 @@
 // Package verdict says what follows from the collector's verdict on a submission: where the next claim begins, when a refused one is
 // made anew, and what the driver is told.
 //
-// `gap` and `stale` name a head: the next claim begins there, at once. After every other reason, and after MaxRebases of these in a row,
+// `gap` and `stale` name a head: the next claim begins there, at once. A head inside the claim, which a `gap` names where the car was sold
+// meanwhile, divides it: the next claim ends there and earns for the seller, the one after it begins there. After every other reason, and after MaxRebases of these in a row,
 // claims wait: the same span is claimed again after a time that doubles with each refusal, up to 32 times the first. Trying again
 // costs a message; not trying would cost kilometres once the cause (a vehicle not yet registered, a key wrongly revoked, an agent
 // since updated) is gone. A clock set back never lengthens the wait.
@@ -13,9 +14,11 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"rawstone/agent/internal/archive"
+	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -48,11 +51,14 @@ func Kept(c *wire.Claim, r *wire.Receipt, signed []byte, policies []*terms.Polic
 	return archive.Receipt{ECU: c.ECU, Seq: c.To.Seq, Claim: r.Submission, Signed: signed, Came: now, Kinds: kinds}
 }
 
-// Refuse notes a refused claim: where to begin next, and whether claims wait, which st.Reason then tells.
-func Refuse(st *archive.State, r *wire.Receipt, now time.Time) {
+// Refuse notes a refused claim: where to begin next, or where to end at the latest, and whether claims wait, which st.Reason then tells.
+func Refuse(st *archive.State, c *wire.Claim, r *wire.Receipt, now time.Time) {
 	st.Refusals = min(st.Refusals+1, 1<<16)
 	rebase := r.Reason == wire.ReasonGap || r.Reason == wire.ReasonStale
-	if rebase {
+	if divides(c, r) {
+		cut := *r.Head
+		st.Cut = &cut
+	} else if rebase {
 		head := *r.Head
 		st.Head = &head
 		st.Spent = min(st.Spent, head.Seq) // the ECU's repetition is wanted again
@@ -62,6 +68,31 @@ func Refuse(st *archive.State, r *wire.Receipt, now time.Time) {
 		return
 	}
 	st.Reason, st.Since = r.Reason, now.Unix()
+}
+
+// divides reports whether a claim is refused because of a cut inside it. Any other gap lies before the claim.
+func divides(c *wire.Claim, r *wire.Receipt) bool {
+	return r.Reason == wire.ReasonGap && c.From.Seq < r.Head.Seq && r.Head.Seq < c.To.Seq
+}
+
+// An Archive holds the snapshots of claimants. *archive.Archive is one.
+type Archive interface {
+	// Backlog returns a claimant's from its head on, ascending.
+	Backlog(archive.State) ([]attest.Message, error)
+}
+
+// Backlog returns what a claimant may claim from: its snapshots, up to the cut where one lies behind its head. No snapshot will follow those
+// then; once nothing more can be claimed of them the next claim begins at the cut.
+func Backlog(a Archive, st archive.State) (list []attest.Message, cut *wire.Head, err error) {
+	list, err = a.Backlog(st)
+	if err != nil || st.Cut == nil || st.Head != nil && st.Head.Seq >= st.Cut.Seq {
+		return list, nil, err
+	}
+	beyond := slices.IndexFunc(list, func(m attest.Message) bool { return m.Snapshot.Seq > st.Cut.Seq })
+	if beyond < 0 {
+		beyond = len(list)
+	}
+	return list[:beyond], st.Cut, nil
 }
 
 // RetryAt returns the instant from which claims may be made again, the zero time where nothing holds them. after is the wait that
@@ -115,7 +146,7 @@ func Outcome(r *wire.Receipt, t terms.Timing) string {
 func Remedy(r wire.Reason) string {
 	switch r {
 	case wire.ReasonGap, wire.ReasonStale:
-		return "the collector stands at another snapshot; the next claim begins there"
+		return "the collector stands at another snapshot, or the car was sold there; the next claim begins or ends there"
 	case wire.ReasonUnknownVehicle:
 		return "the collector does not know this vehicle; ask the dealer to register it"
 	case wire.ReasonUnknownKey:

@@ -18,7 +18,7 @@ func TestRebasesActAtOnceThenWait(t *testing.T) {
 	var st archive.State
 	for i := range MaxRebases + 1 {
 		head := wire.Head{Seq: uint64(i)}
-		Refuse(&st, &wire.Receipt{Reason: wire.ReasonStale, Head: &head}, now)
+		Refuse(&st, new(wire.Claim), &wire.Receipt{Reason: wire.ReasonStale, Head: &head}, now)
 		if st.Head == nil || *st.Head != head {
 			t.Fatalf("head %+v, want %+v", st.Head, head)
 		}
@@ -40,7 +40,7 @@ func TestBackOffDoublesToABound(t *testing.T) {
 	st := archive.State{Head: &wire.Head{Seq: 3}}
 	want := []time.Duration{1, 2, 4, 8, 16, 32, 32, 32}
 	for i, hours := range want {
-		Refuse(&st, &wire.Receipt{Reason: wire.ReasonUnknownVehicle}, now)
+		Refuse(&st, new(wire.Claim), &wire.Receipt{Reason: wire.ReasonUnknownVehicle}, now)
 		if got := RetryAt(st, now, time.Hour).Sub(now); got != hours*time.Hour {
 			t.Errorf("refusal %d: waits %v, want %v", i+1, got, hours*time.Hour)
 		}

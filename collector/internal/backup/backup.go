@@ -10,9 +10,8 @@
 // from the ones before. It overwrites nothing. What is put in place is made ready beside its place before, and Unfinished tells a place in
 // which that was cut short; the same Restore again completes it.
 //
-// What the operator's validator has signed is not in a backup: a validator that forgot some of it could be made to sign twice. Restore
-// writes it anew from the records, which hold each payload before it is signed, and refuses records that hold less than the validator's
-// file in place says.
+// Validators are not in a backup: they are processes of their own, and one that has followed the ledger further than the restored records go
+// refuses to cosign for them.
 package backup
 
 import (
@@ -46,10 +45,10 @@ const (
 
 // A Place says where a collector has its things.
 type Place struct {
-	// State is the state directory. Ledger, Signed and Records are what it holds: the ledger's directory, the file of the operator's
-	// validator, SQLite's file. Records is empty when OwnerURL, PostgreSQL's address in the form of package postgres, is set.
-	State, Ledger, Signed, Records string
-	OwnerURL                       string
+	// State is the state directory. Ledger and Records are what it holds: the ledger's directory and SQLite's file. Records is empty when
+	// OwnerURL, PostgreSQL's address in the form of package postgres, is set.
+	State, Ledger, Records string
+	OwnerURL               string
 	// Files are what the configuration names: files, and directories of files.
 	Files []File
 	// Programs is the folder of pg_dump and pg_restore; empty for those on PATH.

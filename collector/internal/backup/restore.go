@@ -49,16 +49,14 @@ func Unfinished(state string) error {
 
 // Target configures Restore.
 type Target struct {
-	// Place is where things go. Its state directory may hold nothing but the validator's file, files that are there must be the backup's, and
+	// Place is where things go. Its state directory may hold nothing, files that are there must be the backup's, and
 	// a PostgreSQL database must be empty.
 	Place Place
-	// Program, Root, Log and LogKey are the program's, and those of its secret keys that belong to it: the signer of the log's checkpoints,
-	// its verifier, and Validator, the cosignature key of the operator's own validator in hexadecimal.
-	Program   wire.Hash
-	Root      wire.PublicKey
-	Log       note.Signer
-	LogKey    string
-	Validator string
+	// Program, Root, Log and LogKey are the program's: the signer of the log's checkpoints and its verifier are the last two.
+	Program wire.Hash
+	Root    wire.PublicKey
+	Log     note.Signer
+	LogKey  string
 	// Documents are the program, the charter and all policies.
 	Documents []ledger.Entry
 	// Checkpoint names a file with a checkpoint of the ledger that somebody else has seen; may be empty.
@@ -90,10 +88,6 @@ func (b *Backup) Restore(ctx context.Context, t Target) (err error) {
 	ready := filepath.Join(p.State, readyDir)
 	began, err := os.ReadFile(filepath.Join(ready, manifest.File))
 	same := err == nil && wire.ID(began).String() == b.sum
-	// While nothing of it is in place all is made ready and checked anew: the validator's own file may have been found since.
-	if _, e := os.Stat(filepath.Join(ready, filepath.Base(p.Signed))); same && e == nil {
-		err = fs.ErrNotExist
-	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := b.vacant(ctx, p); err != nil {
@@ -140,10 +134,9 @@ func (b *Backup) vacant(ctx context.Context, p Place) error {
 	}
 	for _, e := range found {
 		switch name := filepath.Join(p.State, e.Name()); {
-		case e.Name() == readyDir, e.Name() == lostDir, name == p.Signed:
+		case e.Name() == readyDir, e.Name() == lostDir:
 		default:
-			return fmt.Errorf("%s exists; stop the collector if one runs and move away what %s holds, except %s, which is to stay",
-				name, p.State, filepath.Base(p.Signed))
+			return fmt.Errorf("%s exists; stop the collector if one runs and move away what %s holds", name, p.State)
 		}
 	}
 	if b.Engine != p.engine() {
@@ -213,11 +206,7 @@ func (b *Backup) prepare(ctx context.Context, t Target, ready string) error {
 				return err
 			}
 		}
-		signed, err := h.Remember(t.Place.Signed, t.Validator)
-		if err != nil {
-			return err
-		}
-		return manifest.WriteFile(filepath.Join(ready, filepath.Base(t.Place.Signed)), signed)
+		return nil
 	}
 	if b.Engine == SQLite {
 		path := filepath.Join(ready, filepath.Base(t.Place.Records))
@@ -250,8 +239,8 @@ func (b *Backup) prepare(ctx context.Context, t Target, ready string) error {
 		os.Rename(filepath.Join(ready, manifest.File+suffix), filepath.Join(ready, manifest.File)), durable.SyncDir(ready), durable.SyncDir(t.Place.State))
 }
 
-// put puts in place what was made ready, in an order in which the collector starts from no part of it: what the validator has signed comes
-// first, and the ledger, without which the collector would begin a new one, before the records. What an earlier attempt has put in place stays.
+// put puts in place what was made ready, in an order in which the collector starts from no part of it: the ledger, without which the
+// collector would begin a new one, before the records. What an earlier attempt has put in place stays.
 func (b *Backup) put(ctx context.Context, t Target, ready string, targets map[string]string) error {
 	p := t.Place
 	move := func(to string) error {
@@ -263,9 +252,6 @@ func (b *Backup) put(ctx context.Context, t Target, ready string, targets map[st
 			_, err = os.Stat(to)
 		}
 		return errors.Join(err, durable.SyncDir(p.State))
-	}
-	if err := move(p.Signed); err != nil {
-		return err
 	}
 	if err := move(p.Ledger); err != nil {
 		return err

@@ -9,11 +9,12 @@ import (
 	"k8s.io/klog/v2"
 
 	"rawstone/collector/daemon"
+	"rawstone/collector/internal/keep"
 	"rawstone/pkg/command"
 )
 
 // copies completes a command that copies, to or from the directory that a flag names, and then says what.
-func copies(cmd *cobra.Command, o *daemon.BackupOptions, flag, usage, said string, do func(context.Context, *daemon.Config, daemon.BackupOptions) (*daemon.BackupSummary, error)) *cobra.Command {
+func copies(cmd *cobra.Command, o *keep.Options, flag, usage, said string, do func(context.Context, *daemon.Config, keep.Options) (*keep.Summary, error)) *cobra.Command {
 	cmd.Flags().StringVar(&o.Dir, flag, "", usage)
 	cmd.Flags().StringVar(&o.OwnerURL, "owner-url-file", "", "file with PostgreSQL's address for the login rawstone_owner; records.postgres.url_file by default")
 	cmd.Flags().StringVar(&o.Programs, "postgres-programs", "", "folder of pg_dump and pg_restore; those on PATH by default")
@@ -39,14 +40,14 @@ func copies(cmd *cobra.Command, o *daemon.BackupOptions, flag, usage, said strin
 
 func newBackup() *cobra.Command {
 	return copies(&cobra.Command{Use: "backup --config FILE --out DIR",
-		Short: "Copy records, ledger and the files that the configuration names, secret keys among them, while the collector runs"}, new(daemon.BackupOptions), "out", "directory to write, which must not exist or be empty; whoever has it can sign as the collector does (required)",
-		"backed up with the secret keys; keep this as you keep them", daemon.Backup)
+		Short: "Copy records, ledger and the files that the configuration names, secret keys among them, while the collector runs"}, new(keep.Options), "out", "directory to write, which must not exist or be empty; whoever has it can sign as the collector does (required)",
+		"backed up with the secret keys; keep this as you keep them", keep.Backup)
 }
 
 func newRestore() *cobra.Command {
-	o := new(daemon.BackupOptions)
+	o := new(keep.Options)
 	cmd := &cobra.Command{Use: "restore --config FILE --from DIR [--checkpoint FILE]",
 		Short: "Check a backup and put it where the configuration says; nothing else may be there, but validator.json should where it survived"}
 	cmd.Flags().StringVar(&o.Checkpoint, "checkpoint", "", "the newest checkpoint of the ledger that a witness or an auditor has; a backup that is behind it is refused")
-	return copies(cmd, o, "from", "the backup's directory (required)", "restored; start the collector, and let the one that was backed up never run again", daemon.Restore)
+	return copies(cmd, o, "from", "the backup's directory (required)", "restored; start the collector, and let the one that was backed up never run again", keep.Restore)
 }

@@ -3,7 +3,7 @@
 package cli
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,13 +14,19 @@ import (
 	"k8s.io/klog/v2"
 
 	"rawstone/collector/daemon"
+	"rawstone/collector/internal/cli/audit"
 	"rawstone/collector/internal/cli/fleet"
 	"rawstone/collector/internal/cli/letters"
+	"rawstone/collector/internal/cli/owner"
+	"rawstone/collector/internal/cli/publish"
 	"rawstone/collector/internal/cli/rite"
 	"rawstone/collector/internal/cli/simulate"
+	"rawstone/collector/internal/cli/validator"
 	"rawstone/collector/internal/registry"
 	"rawstone/collector/internal/role"
+	"rawstone/collector/internal/statement"
 	"rawstone/pkg/command"
+	"rawstone/pkg/terms"
 )
 
 // Main runs the command line and returns the exit code.
@@ -31,8 +37,34 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	root.AddCommand(newServe(), newInit(), newMigrate(), newBackup(), newRestore(), newOpenings(), newAudit(), rite.Command(), simulate.Command(), newCheckConfig())
 	root.AddCommand(fleet.Commands(administer)...)
-	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket))
+	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket), validator.Command())
+	root.AddCommand(publish.Commands()...)
+	root.AddCommand(owner.Statement(writeStatement))
 	return command.Main(root, args, stdout, stderr)
+}
+
+func newAudit() *cobra.Command {
+	cmd := audit.Command()
+	cmd.AddCommand(owner.Audit())
+	return cmd
+}
+
+// writeStatement writes an account's statement from the records and the log of the configuration that the command names.
+func writeStatement(cmd *cobra.Command, w io.Writer, account string, since uint64) (err error) {
+	cfg, err := load(cmd)
+	if err != nil {
+		return err
+	}
+	root, err := terms.LoadRoot(cfg.Program.Root)
+	if err != nil {
+		return err
+	}
+	desk, err := statement.Open(cmd.Context(), cfg.Store, cfg.Ledger, root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, desk.Close()) }()
+	return desk.Write(cmd.Context(), w, account, since)
 }
 
 // load reads the configuration of any of the collector's processes, for a command that runs none.
@@ -42,7 +74,7 @@ func load(cmd *cobra.Command) (*daemon.Config, error) {
 
 // roles adds the flag that says what a process is.
 func roles(cmd *cobra.Command) func() (role.Set, error) {
-	names := cmd.Flags().StringSlice("role", role.Names(), "what this process is, where it is not the whole collector")
+	names := cmd.Flags().StringSlice("role", role.All.List(), "what this process is, where it is not the whole collector")
 	return func() (role.Set, error) { return role.Parse(*names) }
 }
 
@@ -154,31 +186,6 @@ func newOpenings() *cobra.Command {
 		return daemon.WriteOpenings(cmd.Context(), cfg, *out)
 	}
 	return command.WithConfig(command.Require(cmd, "out"))
-}
-
-func newAudit() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "audit --ledger DIR --root FILE [--openings FILE]",
-		Short:   "Replay a ledger from nothing and say what was checked",
-		Example: "  collector audit --ledger state/ledger --root program/root.pub",
-		Args:    cobra.NoArgs,
-	}
-	ledger := cmd.Flags().String("ledger", "", "the ledger's directory (required)")
-	root := cmd.Flags().String("root", "", "file that pins the program root (required)")
-	openings := cmd.Flags().String("openings", "", "the auditor's openings; without them weights and draws stay unchecked")
-	asJSON := cmd.Flags().Bool("json", false, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		report, err := daemon.Audit(cmd.Context(), *ledger, *root, *openings)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(report)
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), report)
-		return err
-	}
-	return command.Require(cmd, "ledger", "root")
 }
 
 func newCheckConfig() *cobra.Command {

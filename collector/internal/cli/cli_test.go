@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/policy"
+	"rawstone/collector/internal/role"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
@@ -178,9 +181,15 @@ func TestScripts(t *testing.T) {
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("CONFIGS", configs)
-			source := fmt.Sprintf("name: test\nday_s: 2\ndrop_s: 1\ncharter: %q\npolicies: [%q]\n",
+			source := fmt.Sprintf("name: test\nday_s: 2\ndrop_s: 1\nvalidators: [operator]\ncharter: %q\npolicies: [%q]\n",
 				filepath.Join(configs, "charter.yaml"), filepath.Join(configs, "policies/mileage.yaml"))
-			const config = `environment: development
+			listen, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			seat := listen.Addr().String()
+			const internal = "internal: {ca: ca/internal-ca.pem, certificate: nodes/NODE.pem, key: nodes/NODE.key}\n"
+			config := `environment: development
 state_dir: state
 program:
   root: program/root.pub
@@ -191,15 +200,21 @@ program:
   ecu_ca: ca/ecu-ca.pem
   receipt_key: program/receipt.key
   log_key: program/log.key
-  validator_key: program/validator.key
 vehicles: {ca_certificate: ca/vehicle-ca.pem, ca_key: ca/vehicle-ca.key}
 mqtt: {listen: "127.0.0.1:0"}
 web: 127.0.0.1:0
 https: {listen: "127.0.0.1:0", certificate: server.pem, key: server.key}
-`
+validators: [{name: test/operator, url: "https://` + seat + `"}]
+` + strings.ReplaceAll(internal, "NODE", "all")
+			validator := "environment: development\nstate_dir: validator\nroot: program/root.pub\nkey: program/validator-operator.key\nclaim_keys: [program/claim]\nlisten: " + seat +
+				"\nweb: 127.0.0.1:0\n" + strings.ReplaceAll(internal, "NODE", "operator")
 			in := func(name string) string { return filepath.Join(env.WorkDir, name) }
 			return errors.Join(
+				listen.Close(),
 				ca.Init(in("ca"), time.Now()),
+				ca.IssueNode(in("ca"), "all", role.All.List(), nil, in("nodes"), time.Now()),
+				ca.IssueNode(in("ca"), "operator", role.Validator.List(), []string{"127.0.0.1"}, in("nodes"), time.Now()),
+				os.WriteFile(in("validator.yaml"), []byte(validator), 0o644),
 				ca.IssueServer(in("ca"), []string{"127.0.0.1"}, in("server.pem"), in("server.key"), time.Now()),
 				os.WriteFile(in("source.yaml"), []byte(source), 0o644),
 				os.WriteFile(in("collector.yaml"), []byte(config), 0o644),

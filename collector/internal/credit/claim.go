@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"rawstone/collector/internal/credit/internal/segment"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
@@ -28,14 +29,15 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 			if err != nil {
 				return s, err
 			}
-			if s.binding, s.bound = bindingOf(all, vehicle, c.To.Seq); !s.bound {
+			at, cut, ok := segment.Find(segments(all), vehicle, c.From.Seq, c.To.Seq)
+			if !ok {
 				return s, nil
 			}
+			s.bound, s.binding, s.cut = true, all[at], cut
 			s.span, err = tx.Span(ctx, c.ECU, c.To.Seq)
 			if errors.Is(err, store.ErrNotFound) {
 				return s, nil
-			}
-			if err != nil {
+			} else if err != nil {
 				return s, err
 			}
 			s.spanned = true
@@ -55,30 +57,27 @@ func (j *Judge) claim(vehicle string, body []byte) *candidate {
 				return verdict{reason: wire.ReasonUnknownKey}
 			}
 			v := j.decideClaim(vehicle, c, s, checks)
+			v.head = &s.binding.Head
 			if v.reason == "" && !v.again {
 				v.head = &v.span.To
-			} else {
-				v.head = &s.binding.Head
+			} else if s.cut != (wire.Head{}) && (v.reason == wire.ReasonStale || v.reason == wire.ReasonRevoked) {
+				v.reason, v.head = wire.ReasonGap, &s.cut
 			}
 			return v
 		},
 	}
 	if malformed == nil {
-		x.begin = c.From.Seq
-		x.want.ECU, x.want.To = c.ECU, c.To.Seq
+		x.begin, x.want.ECU, x.want.To = c.From.Seq, c.ECU, c.To.Seq
 	}
 	return x
 }
 
-// bindingOf returns the binding under which a vehicle's claim that ends at a sequence number falls, of all that its key has: the last one
-// of the vehicle that begins before. A claim that ends before all of them is stale under the first.
-func bindingOf(all []store.Binding, vehicle string, to uint64) (found store.Binding, ok bool) {
+// segments returns what of bindings says in which of them a claim lies.
+func segments(all []store.Binding) (out []segment.Segment) {
 	for _, b := range all {
-		if b.Vehicle == vehicle && (!ok || b.First.Seq < to) {
-			found, ok = b, true
-		}
+		out = append(out, segment.Segment{Vehicle: b.Vehicle, First: b.First, Head: b.Head.Seq, Closed: b.Closed, Cut: b.Cut})
 	}
-	return found, ok
+	return out
 }
 
 // decideClaim judges the claim of a key that is or was bound to its vehicle.

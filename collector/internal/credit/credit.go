@@ -14,8 +14,9 @@
 // transaction, against the last committed state; the transaction decides again when that state has moved. A plan saves time and
 // decides nothing: what it did not foresee is checked when it is asked.
 //
-// A key speaks for a vehicle over a range of its snapshots, its binding, and is credited by the head of each. A revoked key earns
-// nothing, whatever it signed before. The bytes of accepted claims are kept for auditors.
+// A key speaks for a vehicle over a range of its snapshots, its binding, and is credited by the head of each. A claim across the cut
+// between two bindings of one car, which was sold, is refused as a gap with the head at the cut: a claim up to it earns for the one account,
+// the next, which begins there, for the other. A revoked key earns nothing, whatever it signed before. The bytes of accepted claims are kept for auditors.
 //
 // The package publishes nothing and refuses to guess: an error of the database is no decision.
 package credit
@@ -150,7 +151,8 @@ type state struct {
 	added    uint32 // the day of the vehicle's registration
 	bound    bool   // the ECU key is or was bound to the vehicle, and the claim falls under this binding
 	binding  store.Binding
-	spanned  bool // a span of the key ends where the claim ends
+	cut      wire.Head // where the claim is to be divided: it begins under an earlier binding; zero where it is not
+	spanned  bool      // a span of the key ends where the claim ends
 	span     store.Span
 	credited string // the kinds that the span was credited for, each with a line feed after it
 	reported bool   // the vehicle has reported for the epoch
@@ -174,8 +176,7 @@ func (j *Judge) effective(ctx context.Context, tx *store.Tx) (earliest, latest u
 	newest, err := tx.LastBlock(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return day(0) + 1, day(0) + audit.MaxAhead, nil
-	}
-	if err != nil {
+	} else if err != nil {
 		return 0, 0, err
 	}
 	last := j.block.Load()

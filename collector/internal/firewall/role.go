@@ -20,13 +20,18 @@ const (
 	Audit
 	// Admin registers vehicles and their ECUs.
 	Admin
+	// Account does what owners ask for: crystals, mine boxes, redemptions. It reads neither usage reports nor keys of vehicles.
+	Account
 
-	every = Admin<<1 - 1
+	every Role = Account<<1 - 1
 )
+
+// Roles returns every single role.
+func Roles() []Role { return every.Each() }
 
 // Each returns the single roles in r.
 func (r Role) Each() (out []Role) {
-	for one := Ingest; one <= Admin; one <<= 1 {
+	for one := Ingest; one <= Account; one <<= 1 {
 		if r&one != 0 {
 			out = append(out, one)
 		}
@@ -38,7 +43,7 @@ func (r Role) Each() (out []Role) {
 func (r Role) String() string {
 	var names []string
 	for _, one := range r.Each() {
-		names = append(names, [...]string{"ingest", "settle", "web", "audit", "admin"}[bits.TrailingZeros8(uint8(one))])
+		names = append(names, [...]string{"ingest", "settle", "web", "audit", "admin", "account"}[bits.TrailingZeros8(uint8(one))])
 	}
 	return strings.Join(names, "_")
 }

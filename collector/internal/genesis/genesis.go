@@ -16,11 +16,13 @@ import (
 	"strconv"
 	"time"
 
+	"rawstone/collector/internal/offering"
 	"rawstone/collector/internal/policy"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/config"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward/cultivation"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
@@ -28,17 +30,20 @@ import (
 
 // Files of a program's directory.
 const (
-	ProgramFile   = "program.cose"
-	RootFile      = "root.pub"
-	CharterFile   = "charter.cose"
-	PolicyDir     = "policies"
-	ClaimDir      = "claim"
-	rootKeyFile   = "root.key"
-	receiptFile   = "receipt.key"
-	policyFile    = "policy.key"
-	logFile       = "log.key"
-	validatorFile = "validator.key"
+	ProgramFile = "program.cose"
+	RootFile    = "root.pub"
+	CharterFile = "charter.cose"
+	OfferDir    = "offers"
+	PolicyDir   = "policies"
+	ClaimDir    = "claim"
+	rootKeyFile = "root.key"
+	receiptFile = "receipt.key"
+	policyFile  = "policy.key"
+	logFile     = "log.key"
 )
+
+// ValidatorFile is the file with the secret key of the validator of that name in the source.
+func ValidatorFile(name string) string { return "validator-" + name + ".key" }
 
 // Config says what to make.
 type Config struct {
@@ -74,6 +79,17 @@ func Init(cfg Config) (wire.Hash, error) {
 	if err := terms.CheckPolicies(documents); err != nil {
 		return wire.Hash{}, fmt.Errorf("cannot begin program %s: %w", cfg.Source, err)
 	}
+	var offers *offering.Source
+	if src.Offers != "" {
+		config.Resolve(cfg.Source, &src.Offers)
+		offers = new(offering.Source)
+		if err := config.LoadAs("source of offers", src.Offers, offers); err != nil {
+			return wire.Hash{}, err
+		}
+		if offers.FromDay != 0 {
+			return wire.Hash{}, fmt.Errorf("cannot begin program %s: %s begins on day %d; leave from_day at 0 for offers of a program's first day", cfg.Source, src.Offers, offers.FromDay)
+		}
+	}
 	if _, err := os.Stat(filepath.Join(cfg.Dir, ProgramFile)); err == nil {
 		return wire.Hash{}, fmt.Errorf("cannot begin program: %s holds one already; give another directory", cfg.Dir)
 	}
@@ -84,6 +100,7 @@ func Init(cfg Config) (wire.Hash, error) {
 	m.program(src, cfg.Now().Unix())
 	m.charter(charter, src.BoardQuorum)
 	m.policies(policies)
+	m.offers(offers)
 	return m.id, m.err
 }
 
@@ -94,6 +111,7 @@ type maker struct {
 	board []*ecdsa.PrivateKey
 	sign  *ecdsa.PrivateKey // policies
 	id    wire.Hash
+	day   uint32 // of genesis
 }
 
 func (m *maker) path(name string) string { return filepath.Join(m.dir, name) }
@@ -122,7 +140,7 @@ func (m *maker) write(name string, b []byte, err error) {
 func (m *maker) program(src Source, now int64) {
 	p := &terms.Program{
 		Version: wire.Version, Name: src.Name, Environment: wire.Development,
-		Timing: terms.Timing{GenesisS: now, OffsetS: src.OffsetS, DayS: src.DayS, DropS: src.DropS}, BoardQuorum: src.BoardQuorum, Quorum: 1,
+		Timing: terms.Timing{GenesisS: now, OffsetS: src.OffsetS, DayS: src.DayS, DropS: src.DropS}, BoardQuorum: src.BoardQuorum, Quorum: src.quorum(),
 	}
 	root, rootPublic := m.key(rootKeyFile)
 	_, receipt := m.key(receiptFile)
@@ -135,24 +153,31 @@ func (m *maker) program(src Source, now int64) {
 	if m.err != nil {
 		return
 	}
-	p.Validators = []terms.Validator{m.validator(src.Name)}
+	for _, name := range src.Validators {
+		p.Validators = append(p.Validators, m.validator(src.Name, name))
+	}
 	p.LogKey = m.log(src.Name)
 	if m.err != nil {
 		return
 	}
 	signed, err := terms.SealProgram(root, p)
 	m.write(ProgramFile, signed, err)
+	m.day = p.Timing.Day(p.Timing.DropTime(0))
 	m.write(RootFile, []byte(hex.EncodeToString(rootPublic[:])+"\n"), nil)
 	m.id = wire.ID(signed)
 }
 
-func (m *maker) validator(name string) terms.Validator {
-	k, err := ledger.GenerateValidatorKey(name + "/operator")
+// validator makes a validator's key file. Whoever runs the validator takes the file away.
+func (m *maker) validator(program, name string) terms.Validator {
+	if m.err != nil {
+		return terms.Validator{}
+	}
+	k, err := ledger.GenerateValidatorKey(program + "/" + name)
 	if err != nil {
 		m.err = err
 		return terms.Validator{}
 	}
-	m.err = keyfile.Write(m.path(validatorFile), k.Encode())
+	m.err = keyfile.Write(m.path(ValidatorFile(name)), k.Encode())
 	return k.Public()
 }
 
@@ -200,4 +225,16 @@ func (m *maker) policies(sources []policy.Source) {
 		}
 		m.write(filepath.Join(PolicyDir, strconv.Itoa(int(s.Serial))+".cose"), signed, nil)
 	}
+}
+
+// offers signs offers that begin once the notice is over: a new ledger's day is that of drop 0 until it is drawn.
+func (m *maker) offers(s *offering.Source) {
+	if m.err != nil || s == nil {
+		return
+	}
+	if m.err = os.MkdirAll(m.path(OfferDir), 0o755); m.err != nil {
+		return
+	}
+	signed, err := cultivation.SealOffers(m.sign, s.Offers(m.id, m.day+cultivation.NoticeDays))
+	m.write(filepath.Join(OfferDir, strconv.Itoa(int(s.Serial))+".cose"), signed, err)
 }

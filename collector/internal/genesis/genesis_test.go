@@ -83,9 +83,14 @@ func TestInitFromShippedSources(t *testing.T) {
 			t.Errorf("%s is not the program's key: %v", name, err)
 		}
 	}
-	v, err := ledger.ParseValidatorKey(read(t, dir, validatorFile))
-	if err != nil || v.Public() != p.Validators[0] {
-		t.Errorf("validator key: %v", err)
+	if len(p.Validators) != 4 || p.Quorum != 3 {
+		t.Errorf("quorum of %d among %d validators", p.Quorum, len(p.Validators))
+	}
+	for i, name := range []string{"operator", "auditor", "bank", "owners"} {
+		v, err := ledger.ParseValidatorKey(read(t, dir, ValidatorFile(name)))
+		if err != nil || v.Public() != p.Validators[i] || v.Public().Name != "demo/"+name {
+			t.Errorf("key of validator %s: %v", name, err)
+		}
 	}
 	signer, err := note.NewSigner(strings.TrimSpace(string(read(t, dir, logFile))))
 	if err != nil {
@@ -107,6 +112,10 @@ func TestInitRefusesBadSources(t *testing.T) {
 		"tier order":  {"[1, 2, 3,", "[2, 1, 3,", "tier 1"},
 		"cap":         {"cap_km_per_day: 1500", "cap_km_per_day: 6000", "6000"},
 		"unknown key": {"kind: mileage", "kind: mileage\nkinds: 1", "kinds"},
+		"no quorum":   {"program", "validators: [a, b]\nquorum: 3", "a quorum of 3 among 2"},
+		"validators":  {"program", "validators: [a, a]", "there twice"},
+		"no one":      {"program", "validators: []", "a quorum of 1 among 0"},
+		"file name":   {"program", "validators: [../a]", "letters, digits"},
 		"serial":      {"serial: 1", "serial: 2", "two policies have serial 2"},
 	} {
 		dir := t.TempDir()
@@ -119,7 +128,11 @@ func TestInitRefusesBadSources(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "charter.yaml"), read(t, configs, "charter.yaml"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "program.yaml"), []byte("name: t\ncharter: charter.yaml\npolicies: [policy.yaml, safe.yaml]\n"), 0o644); err != nil {
+		more := ""
+		if c.old == "program" {
+			more = c.new + "\n"
+		}
+		if err := os.WriteFile(filepath.Join(dir, "program.yaml"), []byte("name: t\ncharter: charter.yaml\npolicies: [policy.yaml, safe.yaml]\n"+more), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		_, err := Init(Config{Source: filepath.Join(dir, "program.yaml"), Dir: filepath.Join(dir, "out"), Now: time.Now})

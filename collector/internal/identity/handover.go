@@ -118,13 +118,20 @@ func release(ctx context.Context, tx *store.Tx, vehicle string, final *attest.Id
 	if _, err := registered(ctx, tx, vehicle); err != nil {
 		return h, err
 	}
-	b, err := tx.OpenBinding(ctx, vehicle)
-	if errors.Is(err, store.ErrNotFound) {
-		return h, errors.New("no ECU is bound to it: bind one with `collector ecu bind`")
-	} else if err != nil {
+	b, err := bound(ctx, tx, vehicle)
+	if err != nil {
 		return h, err
 	}
 	return end(ctx, tx, b, final, false)
+}
+
+// bound returns the open binding of a registered vehicle.
+func bound(ctx context.Context, tx *store.Tx, vehicle string) (store.Binding, error) {
+	b, err := tx.OpenBinding(ctx, vehicle)
+	if errors.Is(err, store.ErrNotFound) {
+		return b, errors.New("no ECU is bound to it: bind one with `collector ecu bind`")
+	}
+	return b, err
 }
 
 // end closes a key's last binding at its head, or at the snapshot of the key's final identity.

@@ -3,7 +3,8 @@
 // Registering a vehicle takes the identity file that the end-of-line tester read from its attestation ECU and binds that key to the
 // vehicle. The binding's first head is logged; nothing that the ECU counted before it is ever credited. A vehicle is registered once; it
 // gets a token with which it may enrol (package enrolment), and another one when an operator asks for it, until it is revoked. An ECU key is bound to one vehicle at a time, and a vehicle to one key: a hand-over, which is logged too, ends a
-// binding, and the key may be bound again from its cut on. A revoked key is bound never again.
+// binding, and the key may be bound again from its cut on. A revoked key is bound never again. A car that is sold keeps its ECU: a transfer
+// ends the binding and opens another of the same key and vehicle, to the buyer's account.
 //
 // The package refuses an identity of another program or without its key's signature, and a key without a certificate from the
 // manufacturer. It does not stop a vehicle from claiming, under a binding that ended, what lies before the cut.
@@ -11,11 +12,9 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"rawstone/collector/internal/ca"
@@ -25,9 +24,6 @@ import (
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
-
-// MaxAccountLen bounds an account's name in bytes.
-const MaxAccountLen = 64
 
 // Config says what the registry works on; every field is required.
 type Config struct {
@@ -120,10 +116,7 @@ func (r *Registry) check(v Vehicle) error {
 	if err := r.checkECU(ECU{v.Identity, v.Certificate}); err != nil {
 		return err
 	}
-	if len(v.Account) > MaxAccountLen || strings.ContainsFunc(v.Account, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return fmt.Errorf("account name must be at most %d printable ASCII characters without spaces", MaxAccountLen)
-	}
-	return nil
+	return checkAccount(v.Account)
 }
 
 // checkECU checks an ECU's identity and certificate.
@@ -183,22 +176,6 @@ func bind(ctx context.Context, tx *store.Tx, v store.Vehicle, e ECU) error {
 		return err
 	}
 	return tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: v.ID, Account: v.Account, ECU: key, Head: e.Identity.Snapshot.Head()})
-}
-
-// open returns the named account, which must exist, or makes one.
-func open(ctx context.Context, tx *store.Tx, name string) (string, error) {
-	if name == "" {
-		name = "A" + rand.Text()
-		return name, tx.AddAccount(ctx, name)
-	}
-	has, err := tx.HasAccount(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	if !has {
-		return "", fmt.Errorf("there is no account %s: leave the account out to make one", name)
-	}
-	return name, nil
 }
 
 // Get returns a vehicle, or an error that wraps store.ErrNotFound.

@@ -245,7 +245,7 @@ func TestAddRefuses(t *testing.T) {
 		"vehicle id must be":                                   func(v *Vehicle) { v.ID = "v2" },
 		"its ECU belongs to another program":                   func(v *Vehicle) { v.Identity = alien.sign(wire.Hash{1}, 3, today) },
 		"its ECU says day 102 and today is day 100":            func(v *Vehicle) { v.Identity = early.sign(testProgram(), 3, today+2) },
-		"there is no account nobody: leave the account out":    func(v *Vehicle) { v.Account = "nobody" },
+		"there is no account nobody: `collector account add`":  func(v *Vehicle) { v.Account = "nobody" },
 		"account name must be":                                 func(v *Vehicle) { v.Account = "a b" },
 		"ECU key: cannot use public key":                       func(v *Vehicle) { v.Identity.Key = wire.PublicKey{} },
 		"ECU identity: cannot verify snapshot":                 func(v *Vehicle) { v.Identity.Snapshot.Seq++ },

@@ -1,7 +1,7 @@
-// Package opening reads, from the collector's records, what the ledger's blinded entries hide: who a binding, a hand-over and a credit
-// are about, their salts, and the secrets behind accounts' pseudonyms. Validators get single ones, the auditor gets all.
+// Package opening reads, from the collector's records, what the ledger's blinded entries hide: who a binding, a hand-over, a credit, a change
+// of an account, a grant and an owner's request are about, their salts, and the secrets behind accounts' pseudonyms. Validators get single ones, the auditor gets all.
 //
-// It writes nothing: what is opened was put there with its entry, by package store, whose transactions embed a Reader. Whoever gets an
+// It writes nothing: what is opened was put there with its entry, by packages store and estate. Transactions of package store embed a Reader. Whoever gets an
 // opening can name the vehicle or owner behind an entry, so only the roles settle and audit may read them. A vehicle gets those of its own
 // credits, one claim at a time, for its proofs of inclusion: from the role ingest, which has made them.
 package opening
@@ -19,7 +19,9 @@ type statement = firewall.Statement
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
-		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), account(), logged(),
+		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), accountSecret(), logged(),
+		changeOpenings(), grantOpenings(), boxOpenings(), redemptionOpenings(), changeOpening(), grantOpening(), requestOpening(), claimedCredits(),
+		bindingsOf(), handoversOf(), creditsOf(), changesOf(), grantsOf(), boxesOf(), redemptionsOf(),
 	}
 }
 
@@ -61,6 +63,9 @@ type Openings struct {
 	Bindings  []OpenedBinding
 	Handovers []OpenedHandover
 	Credits   []OpenedCredit
+	Changes   []OpenedChange
+	Grants    []OpenedGrant
+	Requests  []OpenedRequest
 }
 
 const (
@@ -93,7 +98,7 @@ func scanCredit(c *OpenedCredit, scan database.Scanner) error {
 		database.Uint64(&p.ToSeq), &p.Kind)
 }
 
-// Openings returns the openings of all numbered entries, in the order of their numbers, and all accounts.
+// Openings returns the openings of all numbered entries, each kind in the order of their numbers, and all accounts.
 func (r Reader) Openings(ctx context.Context) (o Openings, err error) {
 	if o.Accounts, err = database.List(ctx, r.tx, accounts(), scanAccount); err != nil {
 		return Openings{}, err
@@ -105,6 +110,9 @@ func (r Reader) Openings(ctx context.Context) (o Openings, err error) {
 		return Openings{}, err
 	}
 	if o.Credits, err = database.List(ctx, r.tx, creditOpenings(), scanCredit); err != nil {
+		return Openings{}, err
+	}
+	if err := r.estates(ctx, &o); err != nil {
 		return Openings{}, err
 	}
 	return o, nil
@@ -160,10 +168,10 @@ func handoverOpening() statement {
 
 // AccountSecret returns what an account's pseudonyms are made from, or ErrNotFound.
 func (r Reader) AccountSecret(ctx context.Context, id string) ([32]byte, error) {
-	a, err := database.One(ctx, r.tx, account(), scanAccount, id)
+	a, err := database.One(ctx, r.tx, accountSecret(), scanAccount, id)
 	return a.Secret, err
 }
 
-func account() statement {
+func accountSecret() statement {
 	return statement{Name: "read account's secret", Roles: firewall.Settle, SQL: selectAccount + `WHERE id = $1`}
 }

@@ -60,7 +60,7 @@ func checkBody(body []byte) error {
 }
 
 func addEntry() statement {
-	return statement{Name: "add ledger entry", Roles: firewall.Ingest | firewall.Settle | firewall.Admin,
+	return statement{Name: "add ledger entry", Roles: firewall.Ingest | firewall.Settle | firewall.Admin | firewall.Account,
 		SQL: `INSERT INTO outbox (type, body) VALUES ($1, $2) RETURNING id`}
 }
 
@@ -160,7 +160,7 @@ func (b Box) LastEntries(ctx context.Context, typ ledger.Type, limit int) ([]led
 }
 
 func lastEntries() statement {
-	return statement{Name: "read last entries", Roles: firewall.Ingest | firewall.Settle | firewall.Web,
+	return statement{Name: "read last entries", Roles: firewall.Ingest | firewall.Settle | firewall.Web | firewall.Account,
 		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number IS NOT NULL ORDER BY number DESC LIMIT $2`}
 }
 

@@ -31,13 +31,13 @@ type Config struct {
 func (c Config) Validate(f *config.Faults, needed bool) {
 	if !needed {
 		if c != (Config{}) {
-			f.Add("$.internal", "is for a process with cluster or queue: set one of them or leave it out")
+			f.Add("$.internal", "is for a process with cluster, queue or validators: set one of them or leave it out")
 		}
 		return
 	}
 	for key, path := range map[string]string{"ca": c.CA, "certificate": c.Certificate, "key": c.Key} {
 		if path == "" {
-			f.Add("$.internal."+key, "must be set where cluster or queue is: `collector ca node` makes a process's certificate")
+			f.Add("$.internal."+key, "must be set where cluster, queue or validators is: `collector ca node` makes a process's certificate")
 		}
 	}
 }

@@ -15,15 +15,18 @@ type Config struct {
 	File     string   `yaml:"file"`
 	Charter  string   `yaml:"charter"`
 	Policies []string `yaml:"policies"`
+	// Offers are the signed offers of tasks, mine boxes and goods, Witnesses the signed changes of validators, both by rising serials. What
+	// is logged once may leave the list. Default none.
+	Offers    []string `yaml:"offers"`
+	Witnesses []string `yaml:"witnesses"`
 	// ClaimKeys is the directory of the circuit and its verifying key. Required.
 	ClaimKeys string `yaml:"claim_keys"`
 	// ECUCA is the file with the certificates, in PEM, of the authorities that may certify attestation ECUs' keys. Required.
 	ECUCA string `yaml:"ecu_ca"`
-	// ReceiptKey, LogKey and ValidatorKey are secret key files, mode 0600: for receipts, the ledger's checkpoints, and the operator's
-	// own validator. A process needs the first with the role ingest, the others with the role settle.
-	ReceiptKey   string `yaml:"receipt_key"`
-	LogKey       string `yaml:"log_key"`
-	ValidatorKey string `yaml:"validator_key"`
+	// ReceiptKey and LogKey are secret key files, mode 0600: for receipts, and for the ledger's checkpoints. A process needs the first with
+	// the role ingest, the other with the role settle.
+	ReceiptKey string `yaml:"receipt_key"`
+	LogKey     string `yaml:"log_key"`
 }
 
 // A File is a path and the configuration key that holds it.
@@ -35,17 +38,20 @@ func (c *Config) Documents() []File {
 		{"program.root", c.Root}, {"program.file", c.File}, {"program.charter", c.Charter}, {"program.claim_keys", c.ClaimKeys},
 		{"program.ecu_ca", c.ECUCA},
 	}
-	for i, path := range c.Policies {
-		out = append(out, File{fmt.Sprintf("program.policies[%d]", i), path})
+	for _, list := range []struct {
+		key   string
+		paths []string
+	}{{"policies", c.Policies}, {"offers", c.Offers}, {"witnesses", c.Witnesses}} {
+		for i, path := range list.paths {
+			out = append(out, File{fmt.Sprintf("program.%s[%d]", list.key, i), path})
+		}
 	}
 	return out
 }
 
-// Secrets are the secret keys: for receipts, then those of the ledger.
+// Secrets are the secret keys: for receipts, then that of the ledger.
 func (c *Config) Secrets() []File {
-	return []File{
-		{"program.receipt_key", c.ReceiptKey}, {"program.log_key", c.LogKey}, {"program.validator_key", c.ValidatorKey},
-	}
+	return []File{{"program.receipt_key", c.ReceiptKey}, {"program.log_key", c.LogKey}}
 }
 
 // exist names all paths that lead nowhere at once.

@@ -7,7 +7,6 @@ package program
 import (
 	"crypto/ecdsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward/cultivation"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -33,15 +33,16 @@ type Program struct {
 	Lock      claim.Lock
 	Verifiers map[wire.Hash]credit.Verifier
 
+	offers, witnesses [][]byte // signed
+
 	// Signing are the secret keys; zero until they are opened.
 	Signing Signing
 }
 
-// A Signing holds the secret keys for receipts, the ledger's checkpoints and the operator's own validator.
+// A Signing holds the secret keys for receipts and the ledger's checkpoints.
 type Signing struct {
-	Receipt   *ecdsa.PrivateKey
-	Log       note.Signer
-	Validator *ledger.ValidatorKey
+	Receipt *ecdsa.PrivateKey
+	Log     note.Signer
 }
 
 // Open reads and checks the program's documents, without any secret key. In production it refuses what is for development.
@@ -76,7 +77,34 @@ func Open(c *Config, environment wire.Environment) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{Documents: documents, ECUCA: authorities, Lock: lock, Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}, nil
+	p := &Program{Documents: documents, ECUCA: authorities, Lock: lock, Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}
+	p.offers, err = read("offers", c.Offers, func(b []byte) error {
+		_, err := cultivation.OpenOffers(p.Policy, p.ProgramID, b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.witnesses, err = read("change of validators", c.Witnesses, func(b []byte) error {
+		_, err := ledger.OpenWitness(p.Root, p.Documents.Program, p.ProgramID, b)
+		return err
+	})
+	return p, err
+}
+
+// read reads signed documents of a kind and checks each by itself. Whether they may follow what is logged is the ledger's to say.
+func read(what string, paths []string, check func([]byte) error) (out [][]byte, err error) {
+	for _, path := range paths {
+		b, err := terms.ReadDocument(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := check(b); err != nil {
+			return nil, fmt.Errorf("cannot use %s %s: %w", what, path, err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
 }
 
 // Genesis is what the ledger begins with.
@@ -84,6 +112,12 @@ func (p *Program) Genesis() []settle.Document {
 	list := []settle.Document{{Type: ledger.TypeProgram, Body: p.SignedProgram}, {Type: ledger.TypeCharter, Body: p.SignedCharter}}
 	for _, signed := range p.SignedPolicies {
 		list = append(list, settle.Document{Type: ledger.TypePolicy, Body: signed})
+	}
+	for _, signed := range p.offers {
+		list = append(list, settle.Document{Type: ledger.TypeOffers, Body: signed})
+	}
+	for _, signed := range p.witnesses {
+		list = append(list, settle.Document{Type: ledger.TypeWitness, Body: signed})
 	}
 	return list
 }
@@ -106,8 +140,8 @@ func (p *Program) OpenReceiptKey(c *Config) (err error) {
 	return nil
 }
 
-// OpenLedgerKeys reads the secret keys of the ledger and of the operator's validator and checks that they are the program's.
-func (p *Program) OpenLedgerKeys(c *Config) error {
+// OpenLedgerKey reads the ledger's secret key and checks that it is the program's.
+func (p *Program) OpenLedgerKey(c *Config) error {
 	if err := exist(c.Secrets()[1:]); err != nil {
 		return err
 	}
@@ -120,18 +154,6 @@ func (p *Program) OpenLedgerKeys(c *Config) error {
 	}
 	if v, err := note.NewVerifier(p.LogKey); err != nil || v.Name() != p.Signing.Log.Name() || v.KeyHash() != p.Signing.Log.KeyHash() {
 		return fmt.Errorf("cannot use key %s: the program does not name it for the ledger; give the key that belongs to this program", c.LogKey)
-	}
-	if text, err = keyfile.Read(c.ValidatorKey); err != nil {
-		return err
-	}
-	if p.Signing.Validator, err = ledger.ParseValidatorKey(text); err != nil {
-		return fmt.Errorf("cannot use key %s: %w", c.ValidatorKey, err)
-	}
-	if !slices.Contains(p.Validators, p.Signing.Validator.Public()) {
-		return fmt.Errorf("cannot use key %s: the program does not name it for a validator; give the key that belongs to this program", c.ValidatorKey)
-	}
-	if len(p.Validators) > 1 {
-		return errors.New("cannot settle: the program names other validators beside the operator's own, and this version has no feed to them")
 	}
 	return nil
 }

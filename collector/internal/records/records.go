@@ -28,7 +28,7 @@ type Config struct {
 // Postgres is a PostgreSQL server.
 type Postgres struct {
 	// URLFile holds one line: postgres://HOST[:PORT]/DATABASE?sslmode=verify-full&sslrootcert=FILE. The URL names no login; each role has its
-	// own, rawstone_ingest, _settle, _web, _audit and _admin. Their passwords are in its passfile=FILE, or sslcert and sslkey name a
+	// own, rawstone_ingest, _settle, _web, _audit, _admin and _account. Their passwords are in its passfile=FILE, or sslcert and sslkey name a
 	// client certificate. Paths in it should be absolute.
 	URLFile string `yaml:"url_file"`
 }

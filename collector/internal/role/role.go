@@ -21,12 +21,15 @@ const (
 	// Web is the dashboard and what vehicles reach over HTTPS.
 	Web
 
+	// Validator checks and cosigns the ledger. It is never part of a collector: `collector validator` is a process of its own.
+	Validator
+
 	// All is the whole collector in one process.
 	All = Broker | Ingest | Settle | Web
 )
 
 // Names returns the names of all roles, in their order.
-func Names() []string { return []string{"broker", "ingest", "settle", "web"} }
+func Names() []string { return []string{"broker", "ingest", "settle", "web", "validator"} }
 
 // Parse reads names of roles. None, an unknown one and one that is there twice are refused.
 func Parse(names []string) (s Set, err error) {

@@ -24,7 +24,7 @@ func grant(ctx context.Context, tx pgx.Tx, list []firewall.Statement) error {
 	if err != nil {
 		return err
 	}
-	for _, role := range (firewall.Ingest | firewall.Settle | firewall.Web | firewall.Audit | firewall.Admin).Each() {
+	for _, role := range firewall.Roles() {
 		commands, err := rights(list, role, tables, functions)
 		if err != nil {
 			return err

@@ -20,6 +20,7 @@ func (c *Config) Files() (out []backup.File) {
 	}
 	b, i := c.Bridge, c.Internal
 	list = append(list, program.File{Key: "bridge.ca", Path: b.CA}, program.File{Key: "bridge.certificate", Path: b.Certificate}, program.File{Key: "bridge.key", Path: b.Key},
+		program.File{Key: "api.jwks", Path: c.API.JWKS}, program.File{Key: "api.exchange", Path: c.API.Exchange},
 		program.File{Key: "internal.ca", Path: i.CA}, program.File{Key: "internal.certificate", Path: i.Certificate}, program.File{Key: "internal.key", Path: i.Key})
 	for _, f := range list {
 		if f.Path != "" {
@@ -32,7 +33,7 @@ func (c *Config) Files() (out []backup.File) {
 // Place is where this collector has what a backup holds. Of PostgreSQL it is the address in the file ownerURL, or the configuration's without
 // one; programs is the folder of pg_dump.
 func (c *Config) Place(ownerURL, programs string) (p backup.Place, err error) {
-	p = backup.Place{State: c.StateDir, Ledger: c.Ledger, Signed: c.SignedFile(), Files: c.Files(), Programs: programs}
+	p = backup.Place{State: c.StateDir, Ledger: c.Ledger, Files: c.Files(), Programs: programs}
 	if filepath.Dir(c.Ledger) != filepath.Clean(c.StateDir) {
 		return p, fmt.Errorf("cannot use ledger %s: backup and restore want it in state_dir; use the configuration of the process with the role settle", c.Ledger)
 	}

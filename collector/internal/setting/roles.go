@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"rawstone/collector/internal/bridge"
+	"rawstone/collector/internal/feed"
 	"rawstone/collector/internal/program"
 	"rawstone/collector/internal/role"
 	"rawstone/pkg/config"
@@ -32,8 +33,10 @@ func (c *Config) needs() []program.File {
 	return files
 }
 
-// Several reports whether the process has to do with others of the collector's.
-func (c *Config) Several() bool { return !c.Cluster.IsZero() || len(c.Queue.Servers) > 0 }
+// Several reports whether the process has to do with others, of the collector or validators.
+func (c *Config) Several() bool {
+	return !c.Cluster.IsZero() || len(c.Queue.Servers) > 0 || len(c.Validators) > 0
+}
 
 // validateRoles adds the faults of sections that do not go with the process's roles.
 func (c *Config) validateRoles(f *config.Faults) {
@@ -44,13 +47,20 @@ func (c *Config) validateRoles(f *config.Faults) {
 		}
 	}
 	c.Internal.Validate(f, c.Several())
+	c.validateValidators(f)
 	if c.Roles == 0 {
 		return
+	}
+	if c.Roles.Has(role.Validator) {
+		f.Add("$", "a validator is no part of a collector: run it with `collector validator` and a configuration of its own")
 	}
 	if c.Roles != role.All && c.Records.Postgres.URLFile == "" {
 		f.Add("$.records", "a process with the roles %s shares its records with others: have them in PostgreSQL, records.postgres", c.Roles)
 	}
 	has := c.Roles.Has
+	if !has(role.Web) && c.API.Listen != "" {
+		f.Add("$.api", "is for a process with the role web")
+	}
 	if !has(role.Broker) {
 		if !c.Cluster.IsZero() {
 			f.Add("$.cluster", "is for a process with the role broker")
@@ -68,5 +78,36 @@ func (c *Config) validateRoles(f *config.Faults) {
 	}
 	if !c.Cluster.Alone() && has(role.Settle) {
 		f.Add("$.cluster", "does not go with the role settle: brokers wait for each other, and settlers until the other one ends; run the settler as a process of its own")
+	}
+}
+
+// ValidatorURLs returns where the validators are, by their names.
+func (c *Config) ValidatorURLs() map[string]string {
+	out := make(map[string]string)
+	for _, v := range c.Validators {
+		out[v.Name] = v.URL
+	}
+	return out
+}
+
+// validateValidators adds the faults of the list of validators.
+func (c *Config) validateValidators(f *config.Faults) {
+	names := make(map[string]bool)
+	for i, v := range c.Validators {
+		at := fmt.Sprintf("$.validators[%d]", i)
+		if v.Name == "" || names[v.Name] {
+			f.Add(at+".name", "%q is empty or there twice; give the name that the program has for the validator", v.Name)
+		}
+		names[v.Name] = true
+		if err := feed.CheckURL(v.URL); err != nil {
+			f.Add(at+".url", "%v", err)
+		}
+	}
+	switch has := c.Roles.Has(role.Settle); {
+	case c.Roles == 0:
+	case has && len(c.Validators) == 0:
+		f.Add("$.validators", "must say where the program's validators are: without a quorum of them there are no drops")
+	case !has && len(c.Validators) > 0:
+		f.Add("$.validators", "is for a process with the role settle")
 	}
 }

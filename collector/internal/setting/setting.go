@@ -22,9 +22,8 @@ import (
 
 // Files below the state directory.
 const (
-	recordsFile   = "records.db"
-	validatorFile = "validator.json"
-	ledgerDir     = "ledger"
+	recordsFile = "records.db"
+	ledgerDir   = "ledger"
 )
 
 // Config is the collector's configuration file. Relative paths are relative to the file.
@@ -50,17 +49,28 @@ type Config struct {
 	Bridge bridge.Place `yaml:"bridge"`
 	// HTTPS is where agents enrol and fetch the files of the claim setup.
 	HTTPS HTTPS `yaml:"https"`
+	// API is the accounts' API for the maker's app; none by default.
+	API API `yaml:"api"`
 	// Cluster is the place of a process with the role broker among others; alone by default.
 	Cluster cluster.Place `yaml:"cluster"`
 	// Queue says where a process with the role ingest or web, and without a broker of its own, finds brokers.
 	Queue Queue `yaml:"queue"`
-	// Internal is what this process shows to the collector's others; needed with Cluster and Queue.
+	// Validators are those that the program names, as far as they are reached; for a process with the role settle.
+	Validators []Validator `yaml:"validators"`
+	// Internal is what this process shows to the collector's others and to validators; needed with Cluster, Queue and Validators.
 	Internal peer.Config `yaml:"internal"`
 	// Web is the address of the dashboard and metrics; of metrics alone without the role web. It is on loopback until there is sign-in; default 127.0.0.1:8080.
 	Web string `yaml:"web"`
 
 	// Roles are the process's, for which the file was checked; none for commands that run no collector.
 	Roles role.Set `yaml:"-"`
+}
+
+// Validator says where one of the program's validators serves its feed.
+type Validator struct {
+	// Name is as in the program, URL is https://HOST:PORT.
+	Name string `yaml:"name"`
+	URL  string `yaml:"url"`
 }
 
 // Queue names the brokers of a collector in several processes.
@@ -106,7 +116,7 @@ type HTTPS struct {
 
 // Defaults returns the configuration over which a file is read.
 func Defaults() Config {
-	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, Intake: Intake{RefusalsPerVehicleDay: 100}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}}
+	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, Intake: Intake{RefusalsPerVehicleDay: 100}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}, API: API{LeewayS: 10}}
 }
 
 // Load reads and checks the configuration file of a collector in one process.
@@ -120,8 +130,8 @@ func LoadFor(path string, roles role.Set) (*Config, error) {
 		return nil, err
 	}
 	p := &c.Program
-	config.Resolve(path, &c.StateDir, &c.Ledger, &c.Records.Postgres.URLFile, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey, &p.ValidatorKey,
-		&c.Internal.CA, &c.Internal.Certificate, &c.Internal.Key,
+	config.Resolve(path, &c.StateDir, &c.Ledger, &c.Records.Postgres.URLFile, &p.Root, &p.File, &p.Charter, &p.ClaimKeys, &p.ECUCA, &p.ReceiptKey, &p.LogKey,
+		&c.API.JWKS, &c.API.Exchange, &c.Internal.CA, &c.Internal.Certificate, &c.Internal.Key,
 		&c.Bridge.CA, &c.Bridge.Certificate, &c.Bridge.Key, &c.HTTPS.Certificate, &c.HTTPS.Key, &c.MQTT.Certificate, &c.MQTT.Key, &c.Vehicles.CACertificate, &c.Vehicles.CAKey)
 	if c.MQTT.Certificate == "" {
 		c.MQTT.Certificate, c.MQTT.Key = c.HTTPS.Certificate, c.HTTPS.Key
@@ -129,8 +139,10 @@ func LoadFor(path string, roles role.Set) (*Config, error) {
 	if c.Ledger == "" {
 		c.Ledger = c.Path(ledgerDir)
 	}
-	for i := range p.Policies {
-		config.Resolve(path, &p.Policies[i])
+	for _, list := range [][]string{p.Policies, p.Offers, p.Witnesses} {
+		for i := range list {
+			config.Resolve(path, &list[i])
+		}
 	}
 	return &c, nil
 }
@@ -168,6 +180,7 @@ func (c *Config) Validate(f *config.Faults) {
 		f.Add("$.https.listen", "%q is not IP:port such as 127.0.0.1:8443", c.HTTPS.Listen)
 	}
 	c.Bridge.Validate(f)
+	c.API.validate(f)
 	c.validateRoles(f)
 	if !loopback(c.Web) {
 		f.Add("$.web", "%q is not a loopback IP:port such as 127.0.0.1:8080: there is no sign-in yet; put a proxy with one in front", c.Web)
@@ -185,9 +198,6 @@ func (c *Config) Path(name string) string { return filepath.Join(c.StateDir, nam
 
 // AdminSocket is where commands reach the running collector: admin.Dial.
 func (c *Config) AdminSocket() string { return c.Path(admin.SocketFile) }
-
-// SignedFile is where the operator's validator keeps what it has signed.
-func (c *Config) SignedFile() string { return c.Path(validatorFile) }
 
 // RecordsFile is where SQLite's records are.
 func (c *Config) RecordsFile() string { return c.Path(recordsFile) }

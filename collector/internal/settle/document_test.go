@@ -176,7 +176,7 @@ func TestLocked(t *testing.T) {
 	w.must(w.db.Close())
 	path := filepath.Join(w.dir, "records.db")
 	var err error
-	w.db, err = store.Open(t.Context(), store.Config{Path: path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin, BusyTimeout: 20 * time.Millisecond})
+	w.db, err = store.Open(t.Context(), store.Config{Path: path, Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin | store.Account, BusyTimeout: 20 * time.Millisecond})
 	w.must(err)
 	w.must(w.start())
 	anna := w.owner("anna")
@@ -192,7 +192,7 @@ func TestLocked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.settler.Run(ctx) }()
-	for testutil.ToFloat64(w.settler.metrics.errors) < 3 { // several attempts
+	for testutil.ToFloat64(w.settler.metrics.Errors) < 3 { // several attempts
 		select {
 		case err := <-done:
 			t.Fatal("Run ended:", err)

@@ -26,7 +26,7 @@ func (s *Settler) now() (time.Time, bool) {
 	}
 	ok := s.watch.Believe(now, s.c.Elapsed(), slack)
 	if !ok && !s.doubted {
-		s.metrics.jumps.Inc()
+		s.metrics.Jumps.Inc()
 		s.c.Logger.Error("clock has jumped ahead, drops wait: set it right, or start the collector anew if it is right", "drop", s.replay.Due().Drop)
 	} else if ok && s.doubted {
 		s.c.Logger.Info("clock is right again, drops go on")
@@ -38,10 +38,10 @@ func (s *Settler) now() (time.Time, bool) {
 // make keeps the next cosigned entry as a draft when it is due.
 func (s *Settler) make(ctx context.Context) (bool, error) {
 	due := s.replay.Due()
-	program, _ := s.replay.Program()
-	if program == nil {
+	if due.Type == ledger.TypeProgram {
 		return false, errors.New("cannot settle: the records hold no program document")
 	}
+	program := s.replay.Current()
 	at := program.Timing.DayStart(due.Day)
 	if due.Type == ledger.TypeBlock {
 		at = program.Timing.DropTime(due.Drop)
@@ -82,7 +82,7 @@ func (s *Settler) makeLeaves(ctx context.Context, day uint32, quorum int) ([]byt
 	_, reasons := ask(ctx, s, nil, func(ctx context.Context, i uint8, v Validator) (struct{}, error) {
 		return struct{}{}, nil // having followed the log is the answer
 	})
-	for i := range s.c.Validators {
+	for i := range reasons {
 		if reasons[i] == nil {
 			l.Validators = append(l.Validators, byte(i))
 		}
@@ -125,7 +125,7 @@ func (s *Settler) makeBlock(ctx context.Context, due audit.Due, quorum int) ([]b
 // proofs asks the day's validators for their proofs on the seed that is due. Who gives none, or a false one, is out until the next day.
 func (s *Settler) proofs(ctx context.Context, due audit.Due, quorum int) (proofs []ledger.Proof, withheld []byte, err error) {
 	in, withheld := s.replay.Set()
-	program, _ := s.replay.Program()
+	program := s.replay.Current()
 	alpha := s.replay.Alpha()
 	answers, reasons := ask(ctx, s, in, func(ctx context.Context, i uint8, v Validator) (ledger.Proof, error) {
 		p, err := v.Prove(ctx, due)
@@ -148,7 +148,7 @@ func (s *Settler) proofs(ctx context.Context, due audit.Due, quorum int) (proofs
 	slices.Sort(withheld)
 	for _, i := range in {
 		if reasons[i] != nil {
-			s.metrics.withheld.Inc()
+			s.metrics.Withheld.Inc()
 			s.c.Logger.Warn("validator is out until the next day", "validator", program.Validators[i].Name, "drop", due.Drop, "error", reasons[i])
 		}
 	}
@@ -167,9 +167,11 @@ func (s *Settler) waiting(ctx context.Context) (d outbox.Draft, found, unnumbere
 	return d, found, unnumbered, err
 }
 
-// seal collects cosignatures for the draft and, with a quorum, gives it its number for good.
+// seal collects cosignatures for the draft and, with a quorum, gives it its number for good. With a block goes what its seed opens: both are
+// on disk or none.
 func (s *Settler) seal(ctx context.Context, d outbox.Draft) error {
-	program, id := s.replay.Program()
+	_, id := s.replay.Program()
+	program := s.replay.Current()
 	answers, reasons := ask(ctx, s, nil, func(ctx context.Context, i uint8, v Validator) (ledger.Cosignature, error) {
 		c, err := v.Cosign(ctx, d.Type, d.Payload)
 		if err == nil {
@@ -191,11 +193,47 @@ func (s *Settler) seal(ctx context.Context, d outbox.Draft) error {
 	if err != nil {
 		return err
 	}
-	return s.update(ctx, func(tx *store.Tx) error { return tx.FinishDraft(ctx, d, body) })
+	var block *ledger.Block
+	if d.Type == ledger.TypeBlock {
+		if block, err = ledger.DecodeBlock(d.Payload); err != nil {
+			return err
+		}
+	}
+	return s.update(ctx, func(tx *store.Tx) error {
+		if err := tx.FinishDraft(ctx, d, body); err != nil || block == nil {
+			return err
+		}
+		return tx.OpenBoxes(ctx, program, id, block, d.Number)
+	})
 }
 
-// ask brings validators up to date and calls them at once, all of them without a list. Answers and reasons are by validator.
+// ask brings the validators of the log's day up to date and calls them at once, all of them without a list. Answers and reasons are by
+// validator.
 func ask[T any](ctx context.Context, s *Settler, list []byte, call func(context.Context, uint8, Validator) (T, error)) ([]T, []error) {
-	p := panel.Panel[Validator]{Validators: s.c.Validators, Patience: s.c.Patience, Entries: s.entries}
+	var day []Validator
+	for _, v := range s.replay.Current().Validators {
+		one := s.c.Validators[v.Name]
+		if one == nil {
+			one = absent{v.Name}
+		}
+		day = append(day, one)
+	}
+	p := panel.Panel[Validator]{Validators: day, Patience: s.c.Patience, Entries: s.entries}
 	return panel.Ask(ctx, p, s.replay.Next(), list, call)
+}
+
+// absent is a validator that is in force and not configured.
+type absent struct{ name string }
+
+func (a absent) err() error {
+	return fmt.Errorf("%s is not in the list of validators that this collector asks: add it", a.name)
+}
+
+func (a absent) Next(context.Context) (uint64, error)          { return 0, a.err() }
+func (a absent) Follow(context.Context, ...ledger.Entry) error { return a.err() }
+func (a absent) Prove(context.Context, audit.Due) (ledger.Proof, error) {
+	return ledger.Proof{}, a.err()
+}
+func (a absent) Cosign(context.Context, ledger.Type, []byte) (ledger.Cosignature, error) {
+	return ledger.Cosignature{}, a.err()
 }

@@ -22,17 +22,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/panel"
+	"rawstone/collector/internal/settle/internal/metrics"
+	"rawstone/collector/internal/settle/internal/share"
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/watch"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
-	"rawstone/pkg/reward"
 	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 
 const (
-	batch           = 256             // entries numbered, applied or appended at once
+	batch, numbered = 256, 1024       // entries applied, and numbered, at once
+	appended        = 4096            // entries appended at once: the log makes a checkpoint of each time, and no more than ten in a second
 	maxHeld         = 5 * time.Second // that a final entry waits for the log while there is always more to do
 	defaultInterval = 200 * time.Millisecond
 	defaultPatience = 5 * time.Second
@@ -50,7 +52,7 @@ type Validator interface {
 	Cosign(ctx context.Context, t ledger.Type, payload []byte) (ledger.Cosignature, error)
 }
 
-// A Document is a signed document for the log: the program, which comes first, a charter or a policy.
+// A Document is a signed document for the log: the program, which comes first, a charter, a policy, offers or a change of the validators.
 type Document struct {
 	Type ledger.Type
 	Body []byte
@@ -69,10 +71,12 @@ type Config struct {
 	LogDir string
 	// Root pins the program root.
 	Root wire.PublicKey
-	// Documents are logged when their texts are not yet, in this order: the program, charters, policies with rising serials.
+	// Documents are logged when their texts are not yet, in this order: the program, charters, and policies, offers and changes of the
+	// validators with rising serials each.
 	Documents []Document
-	// Validators are in the order of the program's list.
-	Validators []Validator
+	// Validators are by their names in the program document and in changes of the validators. Of whom nobody is asked here, the answer
+	// is missing on the days on which they are in force.
+	Validators map[string]Validator
 	// Now is the clock, time.Now outside tests.
 	Now func() time.Time
 	// Elapsed is the time since some instant on a clock that nobody can set; nil stands for the process's monotonic clock.
@@ -86,7 +90,7 @@ type Config struct {
 // A Settler is the ledger's one writer. Step and Run are for one goroutine; the other methods may be called from several.
 type Settler struct {
 	c       Config
-	metrics *metrics
+	metrics *metrics.Metrics
 	watch   watch.Watch
 	doubted bool // the clock is not believed
 
@@ -99,15 +103,7 @@ type Settler struct {
 	flushed   time.Duration  // when the log last got any, by Elapsed
 
 	mu    sync.Mutex
-	today *day // nil when no order of a day is logged
-}
-
-// day is what the current day's drops have given so far.
-type day struct {
-	accounts []string    // in the order of the draw
-	line     reward.Line // likewise
-	next     uint64      // the drop after the last that gains holds
-	gains    map[string]uint64
+	today *share.Day // nil when no order of a day is logged
 }
 
 // New compares the log with the records, replays both, and checks the documents by the rules of the log as it is. It writes nothing that
@@ -121,11 +117,11 @@ func New(ctx context.Context, c Config) (*Settler, error) {
 		began := time.Now()
 		c.Elapsed = func() time.Duration { return time.Since(began) }
 	}
-	s := &Settler{c: c, metrics: newMetrics()}
+	s := &Settler{c: c, metrics: metrics.New()}
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.metrics.register(c.Registerer)
+	return s, s.metrics.Register(c.Registerer)
 }
 
 // load makes the memory anew from the records and the log.
@@ -179,8 +175,12 @@ func (s *Settler) check() error {
 }
 
 // document numbers the documents that are new, before what came earlier to the outbox: vehicles may be registered before the collector
-// has ever run, and claims are judged by a policy as soon as it is listed.
+// has ever run, and claims are judged by a policy as soon as it is listed. They are checked once more: a draft that waited may have begun
+// another day, and some documents ask for days of notice.
 func (s *Settler) document(ctx context.Context) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	err := s.update(ctx, func(tx *store.Tx) error {
 		for _, d := range s.documents {
 			id, err := tx.AddEntry(ctx, d.Type, d.Body)
@@ -298,7 +298,7 @@ func (s *Settler) Run(ctx context.Context) error {
 func (s *Settler) runOnce(ctx context.Context) error {
 	if s.broken != nil {
 		if err := s.load(ctx); err != nil {
-			s.metrics.errors.Inc()
+			s.metrics.Errors.Inc()
 			return err
 		}
 	}
@@ -317,7 +317,7 @@ func (s *Settler) Step(ctx context.Context) error {
 		err = errors.Join(err, s.flush(ctx))
 	}
 	if err != nil {
-		s.metrics.errors.Inc()
+		s.metrics.Errors.Inc()
 		if !errors.Is(err, ErrNoQuorum) {
 			s.broken = err
 		}
@@ -371,7 +371,7 @@ func (s *Settler) take(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		s.pending = append(s.pending, b)
-		if len(s.pending) >= batch || s.c.Elapsed()-s.flushed >= maxHeld {
+		if len(s.pending) >= appended || s.c.Elapsed()-s.flushed >= maxHeld {
 			if err := s.flush(ctx); err != nil {
 				return false, err
 			}
@@ -382,7 +382,7 @@ func (s *Settler) take(ctx context.Context) (bool, error) {
 
 // number numbers rows of the outbox that have none.
 func (s *Settler) number(ctx context.Context) error {
-	return s.update(ctx, func(tx *store.Tx) error { return tx.NumberEntries(ctx, batch) })
+	return s.update(ctx, func(tx *store.Tx) error { return tx.NumberEntries(ctx, numbered) })
 }
 
 // flush appends what is pending to the log and notes it in the records.
@@ -393,7 +393,7 @@ func (s *Settler) flush(ctx context.Context) error {
 	if err := s.c.Log.Append(ctx, s.replay.Next()-uint64(len(s.pending)), s.pending...); err != nil {
 		return err
 	}
-	s.metrics.entries.Add(float64(len(s.pending)))
+	s.metrics.Entries.Add(float64(len(s.pending)))
 	s.pending, s.flushed = nil, s.c.Elapsed()
 	return s.update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, s.replay.Next()) })
 }

@@ -33,12 +33,13 @@ var timing = terms.Timing{GenesisS: 100, DayS: 40, DropS: 10}
 
 // A world is a collector's settling side, in a directory, that can be stopped anywhere and started anew.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	dir        string
 	now        time.Time
 	elapsed    time.Duration
 	patience   time.Duration
 	root       wire.PublicKey
+	rootKey    *ecdsa.PrivateKey
 	program    *terms.Program
 	id         wire.Hash
 	policy     *ecdsa.PrivateKey
@@ -82,34 +83,7 @@ func (f *flaky) Cosign(ctx context.Context, t ledger.Type, payload []byte) (ledg
 	return f.Validator.Cosign(ctx, t, payload)
 }
 
-// opener lets the validators see behind what the records hold at the moment.
-type opener struct{ w *world }
-
-func look[T any](o opener, read func(*store.Tx) (T, error)) (v T, ok bool) {
-	err := o.w.db.View(o.w.t.Context(), func(tx *store.Tx) (err error) {
-		v, err = read(tx)
-		return err
-	})
-	return v, err == nil
-}
-
-func (o opener) Credit(n uint64) (ledger.CreditOpening, bool) {
-	return look(o, func(tx *store.Tx) (ledger.CreditOpening, error) { return tx.CreditOpening(o.w.t.Context(), n) })
-}
-
-func (o opener) Binding(n uint64) (ledger.BindingOpening, bool) {
-	return look(o, func(tx *store.Tx) (ledger.BindingOpening, error) { return tx.BindingOpening(o.w.t.Context(), n) })
-}
-
-func (o opener) Handover(n uint64) (ledger.HandoverOpening, bool) {
-	return look(o, func(tx *store.Tx) (ledger.HandoverOpening, error) { return tx.HandoverOpening(o.w.t.Context(), n) })
-}
-
-func (o opener) Secret(account string) ([32]byte, bool) {
-	return look(o, func(tx *store.Tx) ([32]byte, error) { return tx.AccountSecret(o.w.t.Context(), account) })
-}
-
-func newKey(t *testing.T) (*ecdsa.PrivateKey, wire.PublicKey) {
+func newKey(t testing.TB) (*ecdsa.PrivateKey, wire.PublicKey) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -122,7 +96,7 @@ func newKey(t *testing.T) (*ecdsa.PrivateKey, wire.PublicKey) {
 	return k, p
 }
 
-func newWorld(t *testing.T, validators int, quorum uint8) *world {
+func newWorld(t testing.TB, validators int, quorum uint8) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), now: time.Unix(90, 0), patience: 10 * time.Minute}
 	root, rootPub := newKey(t)
@@ -132,7 +106,7 @@ func newWorld(t *testing.T, validators int, quorum uint8) *world {
 	_, receiptPub := newKey(t)
 	secret, verifier, err := tlog.GenerateKey("log.example")
 	w.must(err)
-	w.root, w.secret = rootPub, secret
+	w.root, w.rootKey, w.secret = rootPub, root, secret
 	w.program = &terms.Program{Version: wire.Version, Name: "test", Environment: wire.Development, Timing: timing,
 		Receipt: wire.KeySet{receiptPub}, Policy: wire.KeySet{policyPub}, Board: wire.KeySet{boardPub, secondPub}, BoardQuorum: 1, Quorum: quorum, LogKey: verifier}
 	for i := range validators {
@@ -145,7 +119,7 @@ func newWorld(t *testing.T, validators int, quorum uint8) *world {
 	w.must(err)
 	w.policy, w.board, w.id = policy, []crypto.Signer{board, second}, wire.ID(signed)
 	w.documents = []Document{{ledger.TypeProgram, signed}, w.charter(1, board), w.mileage(1, 500)}
-	w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin})
+	w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin | store.Account})
 	w.must(err)
 	t.Cleanup(func() { w.db.Close() })
 	return w
@@ -198,13 +172,13 @@ func (w *world) start() error {
 		return err
 	}
 	w.validators = nil
-	var list []Validator
+	list := make(map[string]Validator)
 	for i, k := range w.keys {
-		v, err := validator.Open(validator.Config{Key: k, Root: w.root, State: filepath.Join(w.dir, fmt.Sprintf("validator%d.json", i)), Openings: opener{w}, Now: func() time.Time { return w.now }, Logger: logger})
+		v, err := validator.Open(validator.Config{Key: k, Root: w.root, State: filepath.Join(w.dir, fmt.Sprintf("validator%d.json", i)), Openings: stones.Opener{DB: w.db}, Now: func() time.Time { return w.now }, Logger: logger})
 		w.must(err)
 		f := &flaky{Validator: v}
 		w.validators = append(w.validators, f)
-		list = append(list, f)
+		list[k.Public().Name] = f
 	}
 	w.settler, err = New(ctx, Config{Store: w.db, Log: w.log, LogDir: w.logDir(), Root: w.root, Documents: w.documents, Validators: list,
 		Now: func() time.Time { return w.now }, Elapsed: func() time.Duration { return w.elapsed }, Patience: w.patience, Logger: logger, Registerer: prometheus.NewRegistry()})
@@ -247,15 +221,20 @@ func (w *world) owner(account string) wire.KeyID {
 // credit adds a credit as a claim accepted now would.
 func (w *world) credit(account string, ecu wire.KeyID, km uint32) {
 	w.t.Helper()
+	w.creditOf(account, ecu, terms.KindMileage, km)
+}
+
+func (w *world) creditOf(account string, ecu wire.KeyID, kind string, km uint32) {
+	w.t.Helper()
 	w.must(w.db.Update(w.t.Context(), func(tx *store.Tx) error {
 		key, err := tx.OpenBinding(w.t.Context(), strings.ToUpper(account))
 		if err != nil {
 			return err
 		}
 		w.seq++
-		span := store.Span{ECU: ecu, From: key.Head, To: wire.Head{Seq: key.Head.Seq + 1, Day: key.Head.Day + 1}, Vehicle: strings.ToUpper(account), Submission: wire.Hash{byte(w.seq)}}
+		span := store.Span{ECU: ecu, From: key.Head, To: wire.Head{Seq: key.Head.Seq + 1, Day: key.Head.Day + 1}, Vehicle: strings.ToUpper(account), Submission: wire.Hash{byte(w.seq), byte(w.seq >> 8)}}
 		return tx.AddSpan(w.t.Context(), span, key.Entry, key.Head.Seq, []store.Credit{{Account: account, Vehicle: span.Vehicle, ECU: ecu, ToSeq: span.To.Seq,
-			Policy: 1, Kind: terms.KindMileage, Km: km, Effective: timing.Day(w.now) + 1, Submission: span.Submission}})
+			Policy: 1, Kind: kind, Km: km, Effective: timing.Day(w.now) + 1, Submission: span.Submission}})
 	}))
 }
 
@@ -275,9 +254,12 @@ func (w *world) audit() audit.Report {
 			w.t.Errorf("balance of %s is %d, %v, the audit finds %d", account, milli, err, r.Balances[account])
 		}
 		sum += milli
+		if have := w.profile(account).Crystals; have != r.Crystals[account] {
+			w.t.Errorf("%s has %d crystals, the audit finds %d", account, have, r.Crystals[account])
+		}
 	}
-	if sum != r.Supply {
-		w.t.Errorf("balances add up to %d, supply is %d", sum, r.Supply)
+	if want := r.Supply + r.Cultivated - r.Redeemed; sum != want {
+		w.t.Errorf("balances add up to %d, want %d", sum, want)
 	}
 	return r
 }
@@ -413,7 +395,8 @@ func TestCrash(t *testing.T) {
 				w := newWorld(t, 1, 1)
 				w.must(w.start())
 				calls := 0
-				w.settler.c.Validators[0] = crash{w.settler.c.Validators[0], &calls, at, after}
+				first := w.keys[0].Public().Name
+				w.settler.c.Validators[first] = crash{w.settler.c.Validators[first], &calls, at, after}
 				anna := w.owner("anna")
 				w.credit("anna", anna, 40)
 				crashed := false

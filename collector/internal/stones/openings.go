@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"rawstone/collector/internal/store"
+	"rawstone/pkg/account"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/opening"
 )
@@ -34,6 +35,15 @@ func Openings(ctx context.Context, db *store.DB) (*opening.Set, error) {
 	}
 	for _, c := range from.Credits {
 		o.AddCredit(c.Number, c.Opening)
+	}
+	for _, c := range from.Changes {
+		o.AddChange(c.Number, c.Opening)
+	}
+	for _, g := range from.Grants {
+		o.AddGrant(g.Number, g.Opening)
+	}
+	for _, r := range from.Requests {
+		o.AddRequest(r.Number, r.Opening)
 	}
 	return o, nil
 }
@@ -90,6 +100,27 @@ func (o Opener) Binding(number uint64) (ledger.BindingOpening, bool) {
 func (o Opener) Handover(number uint64) (ledger.HandoverOpening, bool) {
 	return opened(o, func(ctx context.Context, tx *store.Tx) (ledger.HandoverOpening, error) {
 		return tx.HandoverOpening(ctx, number)
+	})
+}
+
+// Change returns the opening of the change of an account of that number, and whether there is one.
+func (o Opener) Change(number uint64) (account.ChangeOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (account.ChangeOpening, error) {
+		return tx.ChangeOpening(ctx, number)
+	})
+}
+
+// Grant returns the opening of the grant of that number, and whether there is one.
+func (o Opener) Grant(number uint64) (account.GrantOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (account.GrantOpening, error) {
+		return tx.GrantOpening(ctx, number)
+	})
+}
+
+// Request returns the opening of the box or redemption of that number, and whether there is one.
+func (o Opener) Request(number uint64) (account.RequestOpening, bool) {
+	return opened(o, func(ctx context.Context, tx *store.Tx) (account.RequestOpening, error) {
+		return tx.RequestOpening(ctx, number)
 	})
 }
 

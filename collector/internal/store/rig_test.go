@@ -10,7 +10,7 @@ import (
 )
 
 // every is a role that may do everything.
-const every = Ingest | Settle | Web | Audit | Admin
+const every = Ingest | Settle | Web | Audit | Admin | Account
 
 var server postgrestest.Server
 

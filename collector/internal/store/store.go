@@ -1,6 +1,7 @@
 // Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, spans and credits. Packages inbox,
-// outbox, opening, balance, admission and summary, whose tables are in this package's schema, keep what vehicles sent, what the ledger is to get,
-// what its blinded entries hide, what accounts earned and how vehicles may connect, and count. These seven are the only ones with SQL in them.
+// outbox, opening, balance, handover, admission and summary, whose tables are in this package's schema, keep what vehicles sent, what the ledger is
+// to get, what its blinded entries hide, what accounts earned, what keys are bound to no more and how vehicles may connect, and count. So do estate, unboxing, history and answer
+// with what owners ask for, get and were answered. These are the only ones with SQL in them.
 //
 // The records are the truth; queues and the ledger follow from them. Methods take and return typed values; a row that was written is
 // never changed except for heads, flags and counters, which PostgreSQL enforces.
@@ -22,14 +23,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/admission"
+	"rawstone/collector/internal/answer"
 	"rawstone/collector/internal/balance"
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/firewall"
+	"rawstone/collector/internal/handover"
+	"rawstone/collector/internal/history"
 	"rawstone/collector/internal/inbox"
 	"rawstone/collector/internal/opening"
 	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/schema"
 	"rawstone/collector/internal/summary"
+	"rawstone/collector/internal/unboxing"
 )
 
 //go:embed migrations
@@ -51,6 +57,8 @@ const (
 	Web    = firewall.Web
 	Audit  = firewall.Audit
 	Admin  = firewall.Admin
+	// Account does what owners ask for.
+	Account = firewall.Account
 )
 
 // What vehicles have sent is kept by package inbox.
@@ -68,6 +76,8 @@ type (
 	Summary    = summary.Summary
 	Balances   = balance.Book // which both are called Book
 	Admissions = admission.Book
+	Estates    = estate.Book
+	Answers    = answer.Book
 )
 
 type statement = firewall.Statement
@@ -75,9 +85,9 @@ type statement = firewall.Statement
 // statements returns every statement that a collector ever runs.
 func statements() []firewall.Statement {
 	return append(slices.Concat(outbox.Statements(), inbox.Statements(), opening.Statements(), balance.Statements(), admission.Statements(),
-		summary.Statements()),
+		summary.Statements(), estate.Statements(), unboxing.Statements(), history.Statements(), answer.Statements(), handover.Statements()),
 		addVehicle(), vehicle(), hasVehicle(), vehicleOfDevice(), vehicles(), setSeen(),
-		bindings(), keyBindings(), openBinding(), addECU(), ecuKey(), addBinding(), revokeECU(), cutBindings(), closeBinding(), addHandover(),
+		bindings(), keyBindings(), openBinding(), addECU(), ecuKey(), addBinding(),
 		moveHead(), addSpan(), addCredit(), readSpan(), spanCredits(),
 	)
 }
@@ -152,13 +162,28 @@ type Tx struct {
 	Balances
 	Admissions
 	summary.Counter
+	unboxing.Hand
+	handover.Desk
 	tx    *database.Tx
 	seen  map[string]bool // vehicles of which SetSeen was called
 	ahead ahead
 }
 
 func in(tx *database.Tx) *Tx {
-	return &Tx{outbox.In(tx), inbox.In(tx), opening.In(tx), balance.In(tx), admission.In(tx), summary.In(tx), tx, make(map[string]bool), ahead{}}
+	box := outbox.In(tx)
+	return &Tx{box, inbox.In(tx), opening.In(tx), balance.In(tx), admission.In(tx), summary.In(tx), unboxing.In(tx, box), handover.In(tx, box), tx, make(map[string]bool), ahead{}}
+}
+
+// An Estate is what accounts hold beside their mileage, what happened to it, and what clients were answered.
+type Estate struct {
+	Estates
+	history.Reader
+	Answers
+}
+
+// Estate returns what accounts hold, under a program's rules.
+func (t *Tx) Estate(r estate.Rules) Estate {
+	return Estate{estate.In(t.tx, t.Box, r), history.In(t.tx), answer.In(t.tx)}
 }
 
 // Flush reports what failed of that which was written, as far as it has not been reported: a method that writes may leave that to the next

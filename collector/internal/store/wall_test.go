@@ -13,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"rawstone/collector/internal/answer"
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
@@ -67,8 +69,12 @@ func TestServerGrantsEachRoleItsStatements(t *testing.T) {
 		}
 	}
 	slices.Sort(writes)
-	// Triggers look at what these write: TestRawStatements.
-	if d := cmp.Diff([]string{"admin: put ledger entry", "settle: put ledger entry"}, writes); d != "" {
+	// Triggers look at what is put into the ledger: TestRawStatements. Crystals and the pool are moved by who spends and by who opens boxes.
+	want := []string{
+		"account: give crystals of box", "account: put ledger entry", "account: release pool", "admin: put ledger entry", "settle: put ledger entry",
+		"settle: set crystals", "settle: set pool",
+	}
+	if d := cmp.Diff(want, writes); d != "" {
 		t.Error(d)
 	}
 }
@@ -124,7 +130,7 @@ func TestRawStatements(t *testing.T) {
 			raw("TRUNCATE " + table)
 			raw("DROP TABLE " + table)
 			raw("ALTER TABLE " + table + " DISABLE TRIGGER ALL")
-			if table != "draft" || role != Settle {
+			if (table != "draft" || role != Settle) && (table != "idempotency" || role != Account) {
 				raw("DELETE FROM " + table)
 			}
 			if table != "goose_db_version" && table != "refusals" && table != "settled" && table != "draft" && table != "balances" {
@@ -137,6 +143,23 @@ func TestRawStatements(t *testing.T) {
 		raw(`UPDATE claims SET body = '\x00'`)
 		raw(`UPDATE handovers SET cut = 0`)
 		raw(`UPDATE accounts SET secret = secret`)
+		raw(`UPDATE account_changes SET key = key`)
+		raw(`UPDATE grants SET crystals = 9`)
+		raw(`UPDATE redemptions SET milli = 1`)
+		raw(`UPDATE boxes SET owner = 1`)
+		if role != Settle {
+			raw(`UPDATE boxes SET milli = 0, crystals = 0, goods = '', opened_drop = 1`)
+		}
+		if role != Account && role != Settle {
+			raw(`UPDATE crystals SET amount = 9`)
+			raw(`UPDATE pool SET issued = 0`)
+		}
+		if role == Account {
+			raw(`SELECT vector FROM reports`)
+			raw(`SELECT device FROM vehicles`)
+			raw(`SELECT public FROM ecu_keys`)
+			raw(`SELECT body FROM claims`)
+		}
 		raw(`CREATE TABLE mine (x int)`)
 		raw(`CREATE TEMP TABLE mine (x int)`)
 		raw(`CREATE TEMP TABLE vehicles (id text)`)
@@ -159,13 +182,25 @@ func TestRawStatements(t *testing.T) {
 			raw(`SELECT secret FROM accounts`)
 			raw(`SELECT salt FROM bindings`)
 		}
-		if role == Ingest || role == Admin { // blocks are the settler's
+		if role == Ingest || role == Admin || role == Account { // blocks are the settler's
 			raw(`INSERT INTO outbox (type, body) VALUES (8, '\x00')`)
 			raw(`INSERT INTO outbox (type, body, number) VALUES (5, '\x00', 7)`)
+			raw(`INSERT INTO outbox (type, body) VALUES (13, '\x00')`)
+			raw(`INSERT INTO outbox (type, body) VALUES (15, '\x00')`)
+		}
+		if role == Ingest || role == Admin { // what owners ask for is not theirs
+			for _, typ := range []string{"10", "11", "12", "14"} {
+				raw(`INSERT INTO outbox (type, body) VALUES (` + typ + `, '\x00')`)
+			}
 		}
 	}
-	if _, err := r.pg.As(t, Ingest.Login()).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (4, '\x00')`); !denied(err) {
-		t.Errorf("ingest adds a binding: %v", err)
+	for _, role := range []Role{Ingest, Account} {
+		if _, err := r.pg.As(t, role.Login()).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (4, '\x00')`); !denied(err) {
+			t.Errorf("%s adds a binding: %v", role, err)
+		}
+	}
+	if _, err := r.pg.As(t, Account.Login()).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (5, '\x00')`); !denied(err) {
+		t.Errorf("account adds a credit: %v", err)
 	}
 	for _, sql := range []string{
 		`UPDATE vehicles SET token_hash = sha256('mine')`, `UPDATE vehicles SET token_hash = NULL`, `UPDATE vehicles SET token_expires_s = 9999999999`,
@@ -179,7 +214,7 @@ func TestRawStatements(t *testing.T) {
 			t.Errorf("ingest: %s: %v", sql, err)
 		}
 	}
-	for _, role := range []Role{Settle, Web, Audit, Admin} {
+	for _, role := range []Role{Settle, Web, Audit, Admin, Account} {
 		for _, sql := range []string{`SELECT * FROM enrol_vehicle('', 1, '', '')`, `SELECT * FROM renew_certificate(1, '', '')`} {
 			if _, err := r.pg.As(t, role.Login()).Exec(t.Context(), sql); !denied(err) {
 				t.Errorf("%s: %s: %v", role, sql, err)
@@ -320,9 +355,14 @@ func TestAppendOnly(t *testing.T) {
 			tx.NumberEntries(t.Context(), 9), tx.MarkAppended(t.Context(), 2),
 		)
 	})
+	estates(t, r)
 	for _, login := range []string{firewall.Owner, "postgres"} {
 		conn := r.pg.As(t, login)
 		for _, sql := range []string{
+			`UPDATE account_changes SET key = key`, `DELETE FROM account_changes`, `UPDATE grants SET crystals = 9`, `DELETE FROM grants`,
+			`UPDATE redemptions SET milli = 1`, `DELETE FROM redemptions`, `DELETE FROM boxes`, `TRUNCATE boxes`, `UPDATE boxes SET account = 'A'`,
+			`UPDATE boxes SET request_id = request_id`, `UPDATE boxes SET worst = 9`, `UPDATE boxes SET goods = 'x'`, `UPDATE boxes SET milli = 1`,
+			`DELETE FROM pool`, `TRUNCATE pool`,
 			`UPDATE credits SET km = 1000000`, `UPDATE spans SET to_day = 0`, `UPDATE claims SET body = ''`, `UPDATE reports SET epoch = 9`,
 			`UPDATE handovers SET cut = 0`, `UPDATE outbox SET body = ''`, `UPDATE outbox SET type = 1`, `UPDATE outbox SET number = number + 7`,
 			`UPDATE outbox SET appended = 0 WHERE number = 0`, `UPDATE outbox SET number = NULL`,
@@ -338,6 +378,24 @@ func TestAppendOnly(t *testing.T) {
 	}
 	if _, err := r.pg.As(t, firewall.Owner).Exec(t.Context(), `INSERT INTO outbox (type, body) VALUES (5, '\x00')`); !denied(err) {
 		t.Errorf("the owner adds an entry: %v", err)
+	}
+}
+
+// estates adds a row of each kind of what owners ask for, the box opened.
+func estates(t *testing.T, r *rig) {
+	t.Helper()
+	conn := r.pg.As(t, "postgres")
+	for _, sql := range []string{
+		`INSERT INTO account_changes SELECT min(id), decode(repeat('01', 32), 'hex'), 'A', decode(repeat('02', 33), 'hex'), 1 FROM outbox`,
+		`INSERT INTO grants SELECT min(id), decode(repeat('01', 32), 'hex'), 'A', 't', decode(repeat('01', 32), 'hex'), 1, 1 FROM outbox`,
+		`INSERT INTO redemptions SELECT min(id), decode(repeat('01', 32), 'hex'), 'A', 1, 1, 'i', 1, 1, '', decode(repeat('01', 32), 'hex') FROM outbox`,
+		`INSERT INTO boxes (outbox_id, salt, account, day, offers, box, owner, request, request_id, cost, worst, back)
+			SELECT min(id), decode(repeat('01', 32), 'hex'), 'A', 1, 1, 'b', 1, '', decode(repeat('01', 32), 'hex'), 1, 5, 5 FROM outbox`,
+		`UPDATE boxes SET milli = 4, crystals = 0, goods = '', opened_drop = 1`,
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -367,7 +425,8 @@ func testTextsStayTexts(t *testing.T, r *rig) {
 			errs = append(errs, err, tx.AddSpan(ctx, s, b.Entry, birth.Seq, []Credit{c}), tx.AddSubmission(ctx, &sub), tx.AddClaim(ctx, sub.ID, text, []byte(text)),
 				tx.AddReport(ctx, Report{Vehicle: text, Epoch: 1, Vector: []byte(text)}), tx.SetSeen(ctx, text, time.Unix(5, 0)),
 				tx.CountRefusal(ctx, wire.Kind(text), wire.Reason(text)), tx.SetToken(ctx, text, wire.Hash{1}, time.Unix(9, 0)),
-				tx.Settle(ctx, uint64(i), uint64(i+1), map[string]uint64{text: 7}))
+				tx.Settle(ctx, uint64(i), uint64(i+1), map[string]uint64{text: 7}),
+				tx.Estate(estate.Rules{}).Answer(ctx, text, text, wire.Hash{1}, answer.Answer{Body: []byte(text)}, 1))
 			return errors.Join(errs...)
 		})
 		view(t, d, func(tx *Tx) error {
@@ -382,6 +441,10 @@ func testTextsStayTexts(t *testing.T, r *rig) {
 			if v.ID != text || v.Account != text || b.Vehicle != text || b.Account != text || len(cs) != 1 || cs[0].Kind != text || cs[0].Account != text ||
 				milli != 7 || !has || e.Vehicle != text || string(got.Reason) != text || got.Vehicle != text {
 				t.Errorf("%q came back as %+v %+v %+v %+v %d %t %+v", text, v, b, cs, got, milli, has, e)
+			}
+			a, err9 := tx.Estate(estate.Rules{}).Remember(ctx, text, text, wire.Hash{1})
+			if p, err := tx.Estate(estate.Rules{}).Profile(ctx, text); err9 != nil || err != nil || a == nil || string(a.Body) != text || p.Account != text || p.Milli != 7 || !p.Owner {
+				t.Errorf("%q came back as %+v, %v and %+v, %v", text, a, err9, p, err)
 			}
 			_, none := tx.Vehicle(ctx, text+"x")
 			_, none2 := tx.Submission(ctx, wire.Hash{}, text, wire.KindClaim)

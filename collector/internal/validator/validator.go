@@ -115,18 +115,30 @@ func (v *Validator) Follow(_ context.Context, entries ...ledger.Entry) error {
 	return nil
 }
 
-// index returns the validator's place in the program.
+// Program returns the program with the validators of the log's day, and its identifier; nil before the program document.
+func (v *Validator) Program() (*terms.Program, wire.Hash) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p, id := v.replay.Program()
+	if p != nil {
+		p = v.replay.Current()
+	}
+	return p, id
+}
+
+// index returns the validator's place in the program of the log's day.
 func (v *Validator) index() (uint8, *terms.Program, wire.Hash, error) {
 	p, id := v.replay.Program()
 	if p == nil {
 		return 0, nil, id, errors.New("the validator has not seen the program document yet")
 	}
+	p = v.replay.Current()
 	for i, other := range p.Validators {
 		if other == v.key.Public() {
 			return uint8(i), p, id, nil
 		}
 	}
-	return 0, nil, id, fmt.Errorf("program %q does not name validator %s with these keys", p.Name, v.key.Public().Name)
+	return 0, nil, id, fmt.Errorf("program %q does not name validator %s with these keys on the log's day", p.Name, v.key.Public().Name)
 }
 
 // Prove returns the VRF proof for the seed that is due. The caller says which one it means: the two may not have seen the same log.

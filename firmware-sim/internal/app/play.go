@@ -191,7 +191,7 @@ func (p *player) open(ctx context.Context, me *profile) error {
 		return nil
 	}
 	signed, err := account.SealBoxRequest(p.key, &account.BoxRequest{
-		Program: p.program, Account: p.account, Nonce: nonce(), Offers: boxes.InForce.Serial, Box: cheapest.ID,
+		Program: p.program, Account: p.account, Nonce: nonce(), Offers: boxes.InForce.Serial, Box: cheapest.ID, Until: me.Today + 1,
 	})
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (p *player) redeem(ctx context.Context, me *profile) error {
 	}
 	i := slices.MinFunc(list, func(a, b item) int { return int(a.Milli) - int(b.Milli) })
 	signed, err := account.SealRedemptionRequest(p.key, &account.RedemptionRequest{
-		Program: p.program, Account: p.account, Nonce: nonce(), Offers: items.InForce.Serial, Item: i.ID, Milli: i.Milli, Fen: i.Fen,
+		Program: p.program, Account: p.account, Nonce: nonce(), Offers: items.InForce.Serial, Item: i.ID, Milli: i.Milli, Fen: i.Fen, Until: me.Today + 1,
 	})
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Package demo runs the whole of Rawstone on one machine: a collector, cars, and their agents, each a process of its own, from
+// Package demo runs the whole of Rawstone on one machine: validators, a collector, cars, and their agents, each a process of its own, from
 // configuration files that anybody may change. It makes the program's keys, registers the vehicles, starts everything, tells the
 // journey of each car from the processes' own logs, and stops everything in order.
 //
@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"rawstone/pkg/config"
@@ -36,14 +37,20 @@ type Plan struct {
 	// Ledger and Dashboard are where the collector's configuration puts them, for the audit and for the reader.
 	Ledger    string `yaml:"ledger"`
 	Dashboard string `yaml:"dashboard"`
+	// Validators are those of the program's source, 1 to 16.
+	Validators []Validator `yaml:"validators"`
 	// Cars are the vehicles, 1 to 16.
 	Cars []Car `yaml:"cars"`
+	// App is the configuration of `firmware-sim app`, which plays the owners' app; empty for none. Guests are accounts without a car.
+	App    string   `yaml:"app"`
+	Guests []string `yaml:"guests"`
 }
 
 // A Car is one simulated car and its agent.
 type Car struct {
-	// Vehicle is the vehicle's id.
+	// Vehicle is the vehicle's id, Account the name of the account that it earns for; empty for one that the collector names.
 	Vehicle string `yaml:"vehicle"`
+	Account string `yaml:"account"`
 	// Sim and Agent are their configurations for a synthesised drive.
 	Sim   string `yaml:"sim"`
 	Agent string `yaml:"agent"`
@@ -68,6 +75,14 @@ func (p *Plan) Validate(f *config.Faults) {
 	}
 	if len(p.Cars) < 1 || len(p.Cars) > 16 {
 		f.Add("$.cars", "%d cars, want 1 to 16", len(p.Cars))
+	}
+	if len(p.Validators) < 1 || len(p.Validators) > 16 {
+		f.Add("$.validators", "%d validators, want 1 to 16", len(p.Validators))
+	}
+	for i, v := range p.Validators {
+		if v.Name == "" || v.Config == "" {
+			f.Add("$.validators["+strconv.Itoa(i)+"]", "must name name and config")
+		}
 	}
 	for i, c := range p.Cars {
 		if c.Vehicle == "" || c.Sim == "" || c.Agent == "" {
@@ -120,6 +135,7 @@ type demo struct {
 	processes []*process // in the order in which they are stopped
 	agents    []*process
 	ended     chan error
+	stopping  atomic.Bool
 }
 
 func (d *demo) bin(name string) string { return filepath.Join(d.opt.Bin, name) }
@@ -142,6 +158,20 @@ func (d *demo) prepare(ctx context.Context) error {
 		"--out", filepath.Join(ca, "server.pem"), "--out-key", filepath.Join(ca, "server.key")); err != nil {
 		return err
 	}
+	if err := d.certify(ctx, ca); err != nil {
+		return err
+	}
+	if d.plan.App != "" {
+		config.Resolve(d.opt.Plan, &d.plan.App)
+		if _, err := run(ctx, d.bin("firmware-sim"), "app", "init", "--config", d.plan.App); err != nil {
+			return err
+		}
+	}
+	for _, guest := range d.plan.Guests {
+		if err := d.account(ctx, guest); err != nil {
+			return err
+		}
+	}
 	for i := range d.plan.Cars {
 		c := &d.plan.Cars[i]
 		config.Resolve(d.opt.Plan, &c.Sim, &c.Agent)
@@ -163,8 +193,14 @@ func (d *demo) prepare(ctx context.Context) error {
 		if _, err := run(ctx, d.bin("collector"), "ca", "ecu", "--dir", ca, "--ecu-key", identity, "--out", certificate); err != nil {
 			return err
 		}
-		token, err := run(ctx, d.bin("collector"), "vehicle", "add", "--config", d.plan.Collector,
-			"--id", c.Vehicle, "--ecu-key", identity, "--ecu-cert", certificate)
+		argv := []string{d.bin("collector"), "vehicle", "add", "--config", d.plan.Collector, "--id", c.Vehicle, "--ecu-key", identity, "--ecu-cert", certificate}
+		if c.Account != "" {
+			if err := d.account(ctx, c.Account); err != nil {
+				return err
+			}
+			argv = append(argv, "--account", c.Account)
+		}
+		token, err := run(ctx, argv...)
 		if err != nil {
 			return err
 		}
@@ -173,6 +209,12 @@ func (d *demo) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// account adds an account.
+func (d *demo) account(ctx context.Context, name string) error {
+	_, err := run(ctx, d.bin("collector"), "account", "add", "--config", d.plan.Collector, "--id", name)
+	return err
 }
 
 // token names the file of a vehicle's enrolment token.
@@ -220,11 +262,15 @@ func wipe(dir string) error {
 }
 
 // play starts every process, waits for the end and stops them: agents first, so that nothing is published to a broker that is gone,
-// then cars, then the collector.
+// then cars, the collector, and the validators last.
 func (d *demo) play(ctx context.Context) (err error) {
 	d.journey = newJourney(d.opt.Out, time.Now(), len(d.plan.Cars))
-	d.ended = make(chan error, 1+2*len(d.plan.Cars))
+	d.ended = make(chan error, 2+2*len(d.plan.Cars)+len(d.plan.Validators))
 	defer func() { err = errors.Join(err, d.stop()) }()
+	validators, err := d.seat(ctx)
+	if err != nil {
+		return err
+	}
 	collector, err := d.start("collector", d.bin("collector"), "serve", "--config", d.plan.Collector)
 	if err != nil {
 		return err
@@ -249,7 +295,14 @@ func (d *demo) play(ctx context.Context) (err error) {
 		}
 		d.agents = append(d.agents, agent)
 	}
-	d.processes = append(append(append(d.processes[:0:0], d.agents...), cars...), collector)
+	if d.plan.App != "" {
+		app, err := d.start("app", d.bin("firmware-sim"), "app", "play", "--config", d.plan.App)
+		if err != nil {
+			return err
+		}
+		cars = append(cars, app)
+	}
+	d.processes = append(append(append(d.processes[:0:0], d.agents...), cars...), append([]*process{collector}, validators...)...)
 	fmt.Fprintf(d.opt.Out, "%d processes run; the dashboard is at %s\n", len(d.processes), d.plan.Dashboard)
 	complete := d.journey.complete
 	if !d.opt.Once {
@@ -292,6 +345,7 @@ func (d *demo) start(name string, argv ...string) (*process, error) {
 
 // stop stops all processes and says how much memory the agents took.
 func (d *demo) stop() error {
+	d.stopping.Store(true)
 	for _, a := range d.agents {
 		if kib, err := a.peakRSS(); err == nil {
 			d.journey.say(a.name, "peak resident memory %.1f MiB", float64(kib)/1024)

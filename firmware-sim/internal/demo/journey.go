@@ -14,9 +14,11 @@ type record struct {
 	Level   string `json:"level"`
 	Message string `json:"msg"`
 
-	Accepted    bool   `json:"accepted"`
+	// Accepted is a receipt's outcome; elsewhere it is a number.
+	Accepted    any    `json:"accepted"`
 	Reason      string `json:"reason"`
 	Error       string `json:"error"`
+	Validator   string `json:"validator"`
 	Km          uint32 `json:"km"`
 	TierKm      uint32 `json:"tier_km"`
 	Frames      uint64 `json:"frames"`
@@ -28,6 +30,29 @@ type record struct {
 	Units       uint64 `json:"units"`
 	Owners      int    `json:"owners"`
 	MilliStones uint64 `json:"milli_stones"`
+
+	// The app's.
+	Task          string `json:"task"`
+	Crystals      uint64 `json:"crystals"`
+	Box           string `json:"box"`
+	PrizeMilli    uint64 `json:"prize_milli_stones"`
+	PrizeCrystals uint64 `json:"prize_crystals"`
+	PrizeGoods    string `json:"prize_goods"`
+	Item          string `json:"item"`
+	Fen           uint64 `json:"fen"`
+}
+
+// prize says what a mine box held.
+func (r record) prize() string {
+	switch {
+	case r.PrizeMilli > 0:
+		return fmt.Sprintf("%.3f stones", float64(r.PrizeMilli)/1000)
+	case r.PrizeCrystals > 0:
+		return fmt.Sprintf("%d crystals", r.PrizeCrystals)
+	case r.PrizeGoods != "":
+		return r.PrizeGoods
+	}
+	return "nothing"
 }
 
 // A journey turns the logs of all processes into the story of each car and knows when it is complete.
@@ -40,12 +65,21 @@ type journey struct {
 	want     int             // how many agents there are
 	credited uint64          // milli-stones so far
 	ready    chan struct{}   // closed when the collector is
+	seats    int             // validators that are yet to start
+	seated   chan struct{}   // closed when all have
 	complete chan struct{}   // closed at the first issuing drop after every agent holds an accepted claim
 	closed   bool
 }
 
 func newJourney(out io.Writer, begin time.Time, agents int) *journey {
-	return &journey{out: out, begin: begin, cars: make(map[string]bool), want: agents, ready: make(chan struct{}), complete: make(chan struct{})}
+	return &journey{out: out, begin: begin, cars: make(map[string]bool), want: agents, ready: make(chan struct{}), seated: make(chan struct{}), complete: make(chan struct{})}
+}
+
+// wantSeats says how many validators there are.
+func (j *journey) wantSeats(n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seats = n
 }
 
 // line takes one line of a process's log.
@@ -75,6 +109,17 @@ func (j *journey) tell(source string, r record) string {
 		default:
 			close(j.ready)
 		}
+	case "validator ready":
+		if j.seats--; j.seats == 0 {
+			close(j.seated)
+		}
+		return "validator ready with its own key and its own copy of the ledger"
+	case "validator is out until the next day":
+		return fmt.Sprintf("validator %s is out until the next day: %s", r.Validator, r.Error)
+	case "drops wait":
+		return "drops wait: " + r.Error
+	case "drops go on":
+		return "drops go on, and those that are due are made up"
 	case "frames read":
 		return fmt.Sprintf("%d frames read", r.Frames)
 	case "snapshot signed":
@@ -89,7 +134,7 @@ func (j *journey) tell(source string, r record) string {
 	case "report sent":
 		return fmt.Sprintf("noised usage report sent: %d bytes", r.Bytes)
 	case "receipt received":
-		if !r.Accepted {
+		if r.Accepted != true {
 			return "receipt: refused, " + r.Reason
 		}
 		if r.Km == 0 {
@@ -97,6 +142,16 @@ func (j *journey) tell(source string, r record) string {
 		}
 		j.cars[source] = true
 		return fmt.Sprintf("receipt: claim accepted, %d km credited", r.Km)
+	case "account activated":
+		return "an owner activated their account; its key signs what they ask for"
+	case "crystals granted":
+		return fmt.Sprintf("%d crystals for task %s", r.Crystals, r.Task)
+	case "mine box asked for":
+		return fmt.Sprintf("mine box %s asked for, %d crystals; the block after the next opens it", r.Box, r.Crystals)
+	case "mine box opened":
+		return fmt.Sprintf("mine box %s held %s", r.Box, r.prize())
+	case "stones redeemed":
+		return fmt.Sprintf("%.3f stones and CNY %.2f redeemed for %s", float64(r.MilliStones)/1000, float64(r.Fen)/100, r.Item)
 	case "drop drawn":
 		if r.Units == 0 {
 			return ""

@@ -21,7 +21,7 @@ func newCANode() *cobra.Command {
 	dir := caDir(cmd)
 	name := cmd.Flags().String("name", "", "the process's name: 1 to 32 characters of a-z, 0-9 and -, beginning with a letter; a broker's is its cluster.node (required)")
 	roles := cmd.Flags().StringSlice("role", nil, "the roles that the process may have (required)")
-	hosts := cmd.Flags().StringSlice("host", nil, "DNS names or IP addresses that other processes reach a broker by")
+	hosts := cmd.Flags().StringSlice("host", nil, "DNS names or IP addresses that other processes reach a broker or a validator by")
 	out := cmd.Flags().String("out", "", "directory to write to (required)")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		r, err := role.Parse(*roles)

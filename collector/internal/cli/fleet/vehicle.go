@@ -14,8 +14,8 @@ import (
 )
 
 func newVehicle(administer Administer) *cobra.Command {
-	cmd := &cobra.Command{Use: "vehicle", Short: "Register vehicles, let them enrol, revoke and list them"}
-	cmd.AddCommand(newVehicleAdd(administer), newVehicleToken(administer), newVehicleRevoke(administer), newVehicleList(administer))
+	cmd := &cobra.Command{Use: "vehicle", Short: "Register vehicles, let them enrol, transfer, revoke and list them"}
+	cmd.AddCommand(newVehicleAdd(administer), newVehicleToken(administer), newVehicleTransfer(administer), newVehicleRevoke(administer), newVehicleList(administer))
 	return cmd
 }
 

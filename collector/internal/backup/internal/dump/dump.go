@@ -124,7 +124,7 @@ func (s *Server) Load(ctx context.Context, path string) error {
 // logins makes those that are missing, as package schema does.
 func (s *Server) logins(ctx context.Context) error {
 	return s.connect(ctx, func(conn *pgx.Conn) error {
-		for r := firewall.Ingest; r <= firewall.Admin; r <<= 1 {
+		for _, r := range firewall.Roles() {
 			var there bool
 			if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, r.Login()).Scan(&there); err != nil {
 				return err

@@ -1,5 +1,5 @@
-// Package holding is what a copy of a collector's records says that the ledger holds: enough of it to compare it with a ledger, with a
-// checkpoint and with a validator's memory. It writes nothing but that it brings the schema of SQLite's file up to date.
+// Package holding is what a copy of a collector's records says that the ledger holds: enough of it to compare it with a ledger and
+// with a checkpoint. It writes nothing but that it brings the schema of SQLite's file up to date.
 //
 // It keeps 32 bytes of memory for each entry.
 package holding
@@ -29,9 +29,7 @@ const (
 
 // A Holding is what records say that the ledger is to hold. The zero value holds nothing.
 type Holding struct {
-	leaves []wire.Hash                   // by number; RFC 6962's leaf hashes
-	last   map[ledger.Type]*ledger.Entry // the last of each type
-	draft  *outbox.Draft                 // what waits for cosignatures, if anything does
+	leaves []wire.Hash // by number; RFC 6962's leaf hashes
 }
 
 // Add takes an entry; they may come in any order.
@@ -47,17 +45,11 @@ func (h *Holding) Add(e *ledger.Entry) error {
 		h.leaves = append(h.leaves, make([]wire.Hash, more)...)
 	}
 	h.leaves[e.Number] = wire.Hash(rfc6962.DefaultHasher.HashLeaf(b))
-	if h.last == nil {
-		h.last = make(map[ledger.Type]*ledger.Entry)
-	}
-	if l := h.last[e.Type]; l == nil || l.Number < e.Number {
-		h.last[e.Type] = e
-	}
 	return nil
 }
 
-// AddDraft takes what waits for cosignatures.
-func (h *Holding) AddDraft(d outbox.Draft) { h.draft = &d }
+// AddDraft passes over what waits for cosignatures: it is no entry yet.
+func (h *Holding) AddDraft(outbox.Draft) {}
 
 // Len is how many entries there are, once Whole has returned nil.
 func (h *Holding) Len() uint64 { return uint64(len(h.leaves)) }
@@ -90,14 +82,9 @@ func ReadFile(ctx context.Context, path string, then func(*Holding, *store.DB) e
 				}
 			}
 			if len(entries) < page {
-				break
+				return nil
 			}
 		}
-		d, found, err := tx.Draft(ctx)
-		if found {
-			h.draft = &d
-		}
-		return err
 	})
 	if err == nil {
 		err = h.Whole()

@@ -1,4 +1,7 @@
-package daemon
+// Package keep copies a collector, and puts a copy where a configuration says: records, ledger, and the files that the configuration names.
+//
+// It finds what there is to copy; how it is copied and checked is package backup's.
+package keep
 
 import (
 	"context"
@@ -9,14 +12,15 @@ import (
 
 	"rawstone/collector/internal/backup"
 	"rawstone/collector/internal/program"
+	"rawstone/collector/internal/setting"
 	"rawstone/pkg/ledger"
 )
 
-// A BackupSummary is what a backup holds.
-type BackupSummary = backup.Manifest
+// A Summary is what a backup holds.
+type Summary = backup.Manifest
 
-// BackupOptions are what backup and restore need besides the configuration.
-type BackupOptions struct {
+// Options are what backup and restore need besides the configuration.
+type Options struct {
 	// Dir is the backup's directory.
 	Dir string
 	// OwnerURL names a file with PostgreSQL's address for the login rawstone_owner; empty for the configuration's.
@@ -32,10 +36,10 @@ type BackupOptions struct {
 
 // openKeys checks that the keys that a configuration names are the program's. The ledger's it must name.
 func openKeys(p *program.Program, c *program.Config) error {
-	if c.LogKey == "" || c.ValidatorKey == "" {
-		return errors.New("it names no program.log_key and program.validator_key: use the configuration of the process with the role settle")
+	if c.LogKey == "" {
+		return errors.New("it names no program.log_key: use the configuration of the process with the role settle")
 	}
-	if err := p.OpenLedgerKeys(c); err != nil {
+	if err := p.OpenLedgerKey(c); err != nil {
 		return err
 	}
 	if c.ReceiptKey == "" {
@@ -46,7 +50,7 @@ func openKeys(p *program.Program, c *program.Config) error {
 
 // Backup copies the records, the ledger and all files that the configuration names, as `collector backup` does. It may be called while
 // the collector runs.
-func Backup(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary, error) {
+func Backup(ctx context.Context, cfg *setting.Config, o Options) (*Summary, error) {
 	if err := backup.Unfinished(cfg.StateDir); err != nil {
 		return nil, err
 	}
@@ -65,7 +69,7 @@ func Backup(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary, 
 }
 
 // Restore puts a backup where the configuration says, as `collector restore` does.
-func Restore(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary, error) {
+func Restore(ctx context.Context, cfg *setting.Config, o Options) (*Summary, error) {
 	b, err := backup.Open(ctx, o.Dir)
 	if err != nil {
 		return nil, err
@@ -83,7 +87,7 @@ func Restore(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary,
 		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
 	}
 	t := backup.Target{
-		Place: at, Program: p.ProgramID, Root: p.Root, Log: p.Signing.Log, LogKey: p.LogKey, Validator: fmt.Sprintf("%x", p.Signing.Validator.Public().Key),
+		Place: at, Program: p.ProgramID, Root: p.Root, Log: p.Signing.Log, LogKey: p.LogKey,
 		Checkpoint: o.Checkpoint, Logger: o.Logger,
 		Migrate: func(ctx context.Context) error { return cfg.Records.Migrate(ctx, o.OwnerURL) },
 	}
@@ -97,13 +101,19 @@ func Restore(ctx context.Context, cfg *Config, o BackupOptions) (*BackupSummary,
 func within(c program.Config, b *backup.Backup) program.Config {
 	inside := program.Config{
 		Root: b.File("program.root"), File: b.File("program.file"), Charter: b.File("program.charter"), ClaimKeys: b.File("program.claim_keys"),
-		ECUCA: b.File("program.ecu_ca"), ReceiptKey: b.File("program.receipt_key"), LogKey: b.File("program.log_key"), ValidatorKey: b.File("program.validator_key"),
+		ECUCA: b.File("program.ecu_ca"), ReceiptKey: b.File("program.receipt_key"), LogKey: b.File("program.log_key"),
 	}
 	if c.ReceiptKey == "" {
 		inside.ReceiptKey = ""
 	}
 	for i := range c.Policies {
 		inside.Policies = append(inside.Policies, b.File(fmt.Sprintf("program.policies[%d]", i)))
+	}
+	for i := range c.Offers {
+		inside.Offers = append(inside.Offers, b.File(fmt.Sprintf("program.offers[%d]", i)))
+	}
+	for i := range c.Witnesses {
+		inside.Witnesses = append(inside.Witnesses, b.File(fmt.Sprintf("program.witnesses[%d]", i)))
 	}
 	return inside
 }

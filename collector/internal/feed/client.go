@@ -1,0 +1,284 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"rawstone/collector/internal/disclosure"
+	"rawstone/pkg/audit"
+	"rawstone/pkg/codec"
+	"rawstone/pkg/ledger"
+)
+
+const (
+	requestTimeout = time.Minute
+	keepUpInterval = 500 * time.Millisecond
+	keepUpBackoff  = 5 * time.Second
+)
+
+// A Source tells what is behind entries of the ledger, as encoded disclosure.Batches in their order.
+type Source interface {
+	Batches(ctx context.Context, entries []ledger.Entry) ([][]byte, error)
+}
+
+// ClientConfig says which validator is reached and how.
+type ClientConfig struct {
+	// URL is https://HOST:PORT; TLS is that of peer.Identity.Client(role.Validator). Both are required.
+	URL string
+	TLS *tls.Config
+	// Source is needed by who sends entries.
+	Source Source
+	// Entries returns some of the ledger's final entries from a number on, for Run.
+	Entries func(ctx context.Context, from uint64) ([]ledger.Entry, error)
+	// Checkpoint returns the ledger's newest checkpoint, which the validator is shown before it gives anything, so that it can hold the
+	// operator to it. Nil shows none.
+	Checkpoint func() ([]byte, error)
+}
+
+// A Client asks one validator. It may be used from several goroutines.
+type Client struct {
+	c    ClientConfig
+	http http.Client
+
+	mu    sync.Mutex
+	shown []byte // the checkpoint that the validator was shown last
+
+	following sync.Mutex
+	followed  uint64 // the entry after the last that was followed through this client
+}
+
+// CheckURL refuses an address that no validator is reached by.
+func CheckURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return fmt.Errorf("%q is not https://HOST:PORT", text)
+	}
+	return nil
+}
+
+// Dial returns a client. It connects when it is first used.
+func Dial(c ClientConfig) (*Client, error) {
+	if err := CheckURL(c.URL); err != nil {
+		return nil, fmt.Errorf("cannot reach validator: %w", err)
+	}
+	if c.TLS == nil {
+		return nil, errors.New("cannot reach validator: a certificate is missing")
+	}
+	c.URL = strings.TrimRight(c.URL, "/")
+	return &Client{c: c, http: http.Client{Timeout: requestTimeout, Transport: &http.Transport{
+		TLSClientConfig: c.TLS, MaxIdleConnsPerHost: 2, MaxConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: requestTimeout,
+	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
+}
+
+// DialAll returns a client for each URL, by the validators' names. Of the configuration the URL is not looked at.
+func DialAll(urls map[string]string, c ClientConfig) (map[string]*Client, error) {
+	out := make(map[string]*Client)
+	for name, url := range urls {
+		c.URL = url
+		client, err := Dial(c)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = client
+	}
+	return out, nil
+}
+
+// CheckpointIn returns what reads the newest checkpoint of the log in a directory.
+func CheckpointIn(dir string) func() ([]byte, error) {
+	return func() ([]byte, error) { return os.ReadFile(filepath.Join(dir, "checkpoint")) }
+}
+
+// URL is where the validator is reached.
+func (c *Client) URL() string { return c.c.URL }
+
+// Close gives up idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// ask sends a body, nil for a GET, and reads the answer into m unless that is nil.
+func (c *Client) ask(ctx context.Context, path string, body []byte, m any) error {
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.c.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("cannot ask validator: %w", err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	answer, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot reach validator: %w", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot read validator's answer: %w", err)
+	case answer.StatusCode == http.StatusUnprocessableEntity || answer.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("it refuses: %s", strings.TrimSpace(string(text[:min(len(text), maxRefusal)])))
+	case answer.StatusCode != http.StatusOK:
+		return fmt.Errorf("cannot use validator's answer: %s", answer.Status)
+	case m == nil:
+		return nil
+	}
+	return codec.Decode(text, m, maxAnswer)
+}
+
+func (c *Client) send(ctx context.Context, path string, v, m any) error {
+	b, err := codec.Encode(v)
+	if err != nil {
+		return err
+	}
+	return c.ask(ctx, path, b, m)
+}
+
+// Next returns the number of the entry that the validator wants next.
+func (c *Client) Next(ctx context.Context) (uint64, error) {
+	var n next
+	err := c.ask(ctx, pathNext, nil, &n)
+	return n.Next, err
+}
+
+// Follow gives it entries in order, with what is behind them.
+func (c *Client) Follow(ctx context.Context, entries ...ledger.Entry) error {
+	if c.c.Source == nil {
+		return errors.New("cannot send entries: there is nothing that tells what is behind them")
+	}
+	c.following.Lock()
+	defer c.following.Unlock()
+	for len(entries) > 0 && entries[0].Number < c.followed { // Run was faster
+		entries = entries[1:]
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	batches, err := c.c.Source.Batches(ctx, entries)
+	if err != nil {
+		return err
+	}
+	for _, b := range batches {
+		if err := c.ask(ctx, pathFollow, b, nil); err != nil {
+			return err
+		}
+	}
+	c.followed = entries[len(entries)-1].Number + 1
+	return nil
+}
+
+// Run has the validator follow the ledger as it grows until ctx ends, so that it is not asked for a proof with a day's entries yet to check.
+// What goes wrong is said by whoever asks it next.
+func (c *Client) Run(ctx context.Context) {
+	defer c.Close()
+	for {
+		n, err := c.keepUp(ctx)
+		pause := keepUpInterval
+		switch {
+		case err != nil:
+			pause = keepUpBackoff
+		case n == disclosure.MaxBatch:
+			pause = 0 // there is more
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// keepUp sends the next entries and returns how many there were.
+func (c *Client) keepUp(ctx context.Context) (int, error) {
+	next, err := c.Next(ctx)
+	if err != nil {
+		return 0, err
+	}
+	entries, err := c.c.Entries(ctx, next)
+	if err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	entries = entries[:min(len(entries), disclosure.MaxBatch)]
+	return len(entries), c.Follow(ctx, entries...)
+}
+
+// Prove returns its proof for the seed that is due.
+func (c *Client) Prove(ctx context.Context, d audit.Due) (p ledger.Proof, err error) {
+	if err := c.show(ctx); err != nil {
+		return p, err
+	}
+	err = c.send(ctx, pathProve, due(d), &p)
+	return p, err
+}
+
+// Cosign has it check a payload as the next entry and sign it.
+func (c *Client) Cosign(ctx context.Context, t ledger.Type, payload []byte) (s ledger.Cosignature, err error) {
+	if err := c.show(ctx); err != nil {
+		return s, err
+	}
+	err = c.send(ctx, pathCosign, draft{t, payload}, &s)
+	return s, err
+}
+
+// show shows the ledger's checkpoint unless it was shown before.
+func (c *Client) show(ctx context.Context) error {
+	if c.c.Checkpoint == nil {
+		return nil
+	}
+	text, err := c.c.Checkpoint()
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	c.mu.Lock()
+	again := bytes.Equal(c.shown, text)
+	c.mu.Unlock()
+	if again {
+		return nil
+	}
+	if err := c.Seen(ctx, text); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shown = text
+	return nil
+}
+
+// Gossip returns what the validator tells others.
+func (c *Client) Gossip(ctx context.Context) (g Gossip, err error) {
+	err = c.ask(ctx, pathSeen, nil, &g)
+	return g, err
+}
+
+// Seen shows it a checkpoint of the ledger.
+func (c *Client) Seen(ctx context.Context, checkpoint []byte) error {
+	return c.ask(ctx, pathSeen, checkpoint, nil)
+}
+
+// Complain shows it a receipt whose credits the ledger lacks; see Validator.
+func (c *Client) Complain(ctx context.Context, receipt []byte) error {
+	return c.ask(ctx, pathComplaint, receipt, nil)
+}
+
+// Batches encodes entries with what is behind them, in messages that a validator takes.
+func Batches(entries []disclosure.Entry) (out [][]byte, err error) {
+	for _, part := range disclosure.Split(entries) {
+		b := disclosure.Batch{Entries: part}
+		text, err := b.Encode()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text)
+	}
+	return out, nil
+}
