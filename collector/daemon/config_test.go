@@ -24,7 +24,7 @@ func TestDemoConfig(t *testing.T) {
 		Environment: wire.Development, StateDir: demo("collector"), Ledger: demo("collector/ledger"), Roles: role.All, Web: "127.0.0.1:8088",
 		MQTT:     setting.MQTT{Listen: "127.0.0.1:18830", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key")},
 		Vehicles: setting.Vehicles{CACertificate: demo("ca/vehicle-ca.pem"), CAKey: demo("ca/vehicle-ca.key"), TokenDays: 30},
-		Intake:   setting.Intake{RefusalsPerVehicleDay: 100}, API: setting.API{LeewayS: 10},
+		Intake:   setting.Intake{RefusalsPerVehicleDay: 100},
 		HTTPS: setting.HTTPS{
 			Listen: "127.0.0.1:18443", Certificate: demo("ca/server.pem"), Key: demo("ca/server.key"),
 		},
