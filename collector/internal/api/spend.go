@@ -135,7 +135,7 @@ func (a *api) seeOpening(ctx context.Context, b records, c *gate.Call) (reply, e
 	}
 	o := view.NewOpening(&e)
 	if e.Opened {
-		o.Block, err = lookup.Block(ctx, b.ledger, e.Drop)
+		o.Block, err = lookup.Block(ctx, b.ledger, uint64(e.Number), e.Drop)
 	}
 	return reply{http.StatusOK, o}, err
 }

@@ -24,7 +24,7 @@ type statement = firewall.Statement
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
-		addEntry(), putEntry(), numberEntries(), numberEntry(), nextNumber(), unnumbered(), entries(), lastEntries(), markAppended(),
+		addEntry(), putEntry(), numberEntries(), numberEntry(), nextNumber(), unnumbered(), entries(), lastEntries(), entriesAfter(), markAppended(),
 		addDraft(), draft(), finishDraft(), addFinished(),
 	}
 }
@@ -162,6 +162,16 @@ func (b Box) LastEntries(ctx context.Context, typ ledger.Type, limit int) ([]led
 func lastEntries() statement {
 	return statement{Name: "read last entries", Roles: firewall.Ingest | firewall.Settle | firewall.Web | firewall.Account,
 		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number IS NOT NULL ORDER BY number DESC LIMIT $2`}
+}
+
+// EntriesAfter returns the first entries of a type that are numbered above a number, in order.
+func (b Box) EntriesAfter(ctx context.Context, typ ledger.Type, after uint64, limit int) ([]ledger.Entry, error) {
+	return database.List(ctx, b.tx, entriesAfter(), scanEntry, int64(typ), int64(after), limit)
+}
+
+func entriesAfter() statement {
+	return statement{Name: "read entries after one", Roles: firewall.Account,
+		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number > $2 ORDER BY number LIMIT $3`}
 }
 
 // MarkAppended notes that the log holds all entries below a number.

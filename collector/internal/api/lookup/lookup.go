@@ -14,16 +14,13 @@ import (
 	"rawstone/pkg/reward/cultivation"
 )
 
-const (
-	// MaxBlocks bounds how far back a block is looked up: a week of drops of ten minutes.
-	MaxBlocks = 7 * 144
-	// maxAnnounced bounds the offers that are announced at once.
-	maxAnnounced = 32
-)
+// maxAnnounced bounds the offers that are announced at once.
+const maxAnnounced = 32
 
 // A Ledger knows the entries that have a number. store.Tx is one.
 type Ledger interface {
 	LastEntries(ctx context.Context, t ledger.Type, limit int) ([]ledger.Entry, error)
+	EntriesAfter(ctx context.Context, t ledger.Type, after uint64, limit int) ([]ledger.Entry, error)
 }
 
 // Announced returns the logged offers that come into force after today, the last first.
@@ -45,30 +42,26 @@ func Announced(ctx context.Context, l Ledger, r estate.Rules, today uint32) (lat
 	return later, nil
 }
 
-// Block returns the block of a drop; nil for one that is older than MaxBlocks, which the log itself shows.
-func Block(ctx context.Context, l Ledger, drop uint64) (*view.Block, error) {
-	// Blocks are one a drop, without gaps, so the last one says how far back another is.
-	for limit := 1; limit <= MaxBlocks; {
-		list, err := l.LastEntries(ctx, ledger.TypeBlock, limit)
-		if err != nil || len(list) < limit {
-			return nil, err
-		}
-		e := list[limit-1]
-		sealed, err := e.Sealed()
-		if err != nil {
-			return nil, err
-		}
-		b, err := ledger.DecodeBlock(sealed.Payload)
-		if err != nil {
-			return nil, err
-		}
-		if b.Drop <= drop {
-			if b.Drop < drop {
-				return nil, fmt.Errorf("cannot read the block of drop %d: it is not among the ledger's entries", drop)
-			}
-			return &view.Block{Entry: e.Number, Seed: b.Seed.String()}, nil
-		}
-		limit += int(min(b.Drop-drop, MaxBlocks))
+// Block returns the block that opened the box whose request is the entry of a number: the second after it.
+func Block(ctx context.Context, l Ledger, number uint64, drop uint64) (*view.Block, error) {
+	list, err := l.EntriesAfter(ctx, ledger.TypeBlock, number, 2)
+	if err != nil {
+		return nil, err
 	}
-	return nil, nil
+	if len(list) < 2 {
+		return nil, fmt.Errorf("cannot read the block of drop %d: it is not among the ledger's entries", drop)
+	}
+	e := list[1]
+	sealed, err := e.Sealed()
+	if err != nil {
+		return nil, err
+	}
+	b, err := ledger.DecodeBlock(sealed.Payload)
+	if err != nil {
+		return nil, err
+	}
+	if b.Drop != drop {
+		return nil, fmt.Errorf("cannot read the block of drop %d: the second after entry %d is of drop %d", drop, number, b.Drop)
+	}
+	return &view.Block{Entry: e.Number, Seed: b.Seed.String()}, nil
 }
