@@ -23,7 +23,7 @@ const (
 	ReasonRevoked        Reason = "revoked"         // the ECU key was revoked
 	ReasonSignature      Reason = "bad_signature"   // a snapshot's or report's signature does not hold
 	ReasonProof          Reason = "bad_proof"       // a proof does not hold
-	ReasonGap            Reason = "gap"             // the claim begins beyond the head: rebase to the head given
+	ReasonGap            Reason = "gap"             // the claim begins beyond the head: rebase to the head given, or, where that lies inside the claim, end the next claim there: the car was sold
 	ReasonStale          Reason = "stale"           // the claim begins before the head: rebase to the head given
 	ReasonFuture         Reason = "future_day"      // the claim ends more than a day ahead
 	ReasonPolicy         Reason = "policy"          // no such policy, tier, or not in force on that day

@@ -100,7 +100,7 @@ func reason(r wire.Reason) string {
 	case wire.ReasonProof:
 		return "proof does not hold"
 	case wire.ReasonGap:
-		return "claim begins beyond the head"
+		return "claim begins beyond the head, or lies across a sale of the car"
 	case wire.ReasonStale:
 		return "claim begins before the head"
 	case wire.ReasonFuture:
