@@ -76,23 +76,27 @@ func Audit(ctx context.Context, c Config) (Report, error) {
 	return r.Report(), err
 }
 
-// Read opens a log directory under the key that its own program document names, which root must have signed, and calls fn with each
-// entry. Everything is checked that tlog.Reader checks, but nothing that Replay.Apply does; the log is as fn saw it only when Read
-// returns nil.
+// Read reads a log directory: ReadFrom.
 func Read(ctx context.Context, dir string, root wire.PublicKey, fn func(*ledger.Entry) error) error {
-	b, err := tlog.First(dir)
+	return ReadFrom(ctx, tlog.Dir(dir), root, fn)
+}
+
+// ReadFrom opens a log under the key that its own program document names, which root must have signed, and calls fn with each entry.
+// Everything is checked that tlog.Reader checks, but nothing that Replay.Apply does; the log is as fn saw it only when ReadFrom returns nil.
+func ReadFrom(ctx context.Context, source tlog.Source, root wire.PublicKey, fn func(*ledger.Entry) error) error {
+	b, err := tlog.FirstOf(ctx, source)
 	if err != nil {
 		return err
 	}
 	first, err := ledger.DecodeEntry(b)
 	if err != nil {
-		return fmt.Errorf("cannot read the first entry of log %s: %w", dir, err)
+		return fmt.Errorf("cannot read entry 0 of log %s: %w", source, err)
 	}
 	program, _, err := terms.OpenProgram(root, first.Body)
 	if err != nil {
 		return fmt.Errorf("cannot accept entry 0: %w", err)
 	}
-	reader, err := tlog.OpenReader(dir, program.LogKey)
+	reader, err := tlog.NewReader(ctx, source, program.LogKey)
 	if err != nil {
 		return err
 	}

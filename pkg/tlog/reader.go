@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -48,27 +47,6 @@ func NewReader(ctx context.Context, s Source, verifier string) (*Reader, error) 
 
 // ErrEmpty says that a directory holds no log, or one without an entry.
 var ErrEmpty = errors.New("it holds no entry")
-
-// First returns the first entry of a log directory without any check: a document that carries its own signature and names the key
-// that OpenReader needs.
-func First(dir string) ([]byte, error) {
-	// Whatever the log's size, some prefix of the first bundle is there.
-	for p := range layout.EntryBundleWidth {
-		b, err := Dir(dir).Read(context.Background(), layout.EntriesPath(0, uint8(p)), maxBundleLen)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		e, _, err := split(b)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read first entry of log %s: %w", dir, err)
-		}
-		return e, nil
-	}
-	return nil, fmt.Errorf("cannot read log %s: %w", dir, ErrEmpty)
-}
 
 // Checkpoint returns the checkpoint that the reader checks against.
 func (r *Reader) Checkpoint() Checkpoint { return r.checkpoint }

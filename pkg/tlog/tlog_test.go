@@ -83,7 +83,7 @@ func readAll(t *testing.T, dir, verifier string) (n uint64, err error) {
 func TestAppendAndRead(t *testing.T) {
 	dir, k := t.TempDir(), newKey(t, "log.example")
 	l := open(t, t.Context(), dir, k)
-	if _, err := First(dir); err == nil {
+	if _, err := FirstOf(t.Context(), Dir(dir)); err == nil {
 		t.Error("the empty log has a first entry")
 	}
 	for _, n := range []uint64{0, 1, 2, 255, 256, 257, 700} {
@@ -95,7 +95,7 @@ func TestAppendAndRead(t *testing.T) {
 			t.Fatalf("read %d entries, %v, want %d", got, err, n)
 		}
 	}
-	if first, err := First(dir); err != nil || !bytes.Equal(first, entry(0)) {
+	if first, err := FirstOf(t.Context(), Dir(dir)); err != nil || !bytes.Equal(first, entry(0)) {
 		t.Errorf("first entry is %q, %v", first, err)
 	}
 	if err := l.Append(t.Context(), 699, entry(699)); err == nil || !strings.Contains(err.Error(), "goes on with 700") {

@@ -104,7 +104,7 @@ func auditFrom(ctx context.Context, source tlog.Source, c Config) (r Report, err
 	if err != nil {
 		return r, err
 	}
-	err = read(ctx, source, root, func(e *ledger.Entry) error {
+	err = audit.ReadFrom(ctx, source, root, func(e *ledger.Entry) error {
 		if c.Day != 0 && r.AtDay == nil && replay.Due().Day > c.Day {
 			r.AtDay = replay.Report().Balances
 		}
@@ -139,42 +139,6 @@ func readOpenings(path string) (*opening.Set, error) {
 		return nil, fmt.Errorf("cannot use openings %s: %w", path, err)
 	}
 	return set, nil
-}
-
-// read calls fn with each entry of a log under the key that its own program document names, which root must have signed. The log is as fn saw
-// it only when read returns nil.
-func read(ctx context.Context, source tlog.Source, root wire.PublicKey, fn func(*ledger.Entry) error) error {
-	b, err := tlog.FirstOf(ctx, source)
-	if err != nil {
-		return err
-	}
-	first, err := ledger.DecodeEntry(b)
-	if err != nil {
-		return fmt.Errorf("cannot read entry 0 of log %s: %w", source, err)
-	}
-	program, _, err := terms.OpenProgram(root, first.Body)
-	if err != nil {
-		return fmt.Errorf("cannot accept entry 0: %w", err)
-	}
-	reader, err := tlog.NewReader(ctx, source, program.LogKey)
-	if err != nil {
-		return err
-	}
-	number := uint64(0)
-	for b, err := range reader.Entries(ctx) {
-		if err != nil {
-			return err
-		}
-		e, err := ledger.DecodeEntry(b)
-		if err != nil {
-			return fmt.Errorf("cannot read entry %d: %w", number, err)
-		}
-		if err := fn(e); err != nil {
-			return err
-		}
-		number++
-	}
-	return nil
 }
 
 // openClaims makes the check of the archived claims.
