@@ -213,6 +213,8 @@ func TestOneKeyAtOnce(t *testing.T) {
 // TestKeyInUse: a request whose first is under way is told so, and that of another account is not held up.
 func TestKeyInUse(t *testing.T) {
 	w := newWorld(t)
+	w.register(owner)
+	w.register(guest)
 	a, err := newAPI(w.cfg)
 	if err != nil {
 		t.Fatal(err)
