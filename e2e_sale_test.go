@@ -25,9 +25,9 @@ const saleFile = "RAWSTONE_E2E_SALE"
 
 // sell gives CAR1 to a new account as `collector vehicle transfer` does.
 func sell[Desk interface {
-	Transfer(ctx context.Context, vehicle, to, final string) (Done, error)
+	Transfer(ctx context.Context, vehicle, to, final string, old bool) (Done, error)
 }, Done any](d Desk) error {
-	_, err := d.Transfer(context.Background(), "CAR1", "new", os.Getenv(saleFile))
+	_, err := d.Transfer(context.Background(), "CAR1", "new", os.Getenv(saleFile), false)
 	return err
 }
 

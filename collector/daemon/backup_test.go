@@ -263,6 +263,12 @@ func TestBackupDamage(t *testing.T) {
 	w.drawn(t, r)
 	r.end(t)
 	w.backUp(t, cfg, "backup")
+	more := w.elsewhere(t, "more")
+	more.Program.Witnesses = []string{w.path("later.cose")}
+	const want = "it was made without program.witnesses[0]; take what it lacks out of the configuration and restore again"
+	if _, err := keep.Restore(t.Context(), more, w.options("backup")); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("with a document that the backup lacks: %v", err)
+	}
 	there := w.elsewhere(t, "there")
 	var names []string
 	err := filepath.WalkDir(w.path("backup"), func(path string, d fs.DirEntry, err error) error {

@@ -39,7 +39,7 @@ func TestDemoConfig(t *testing.T) {
 			{Name: "demo/operator", URL: "https://127.0.0.1:19441"}, {Name: "demo/auditor", URL: "https://127.0.0.1:19442"},
 			{Name: "demo/bank", URL: "https://127.0.0.1:19443"}, {Name: "demo/owners", URL: "https://127.0.0.1:19444"},
 		},
-		API:      setting.API{Listen: "127.0.0.1:18444", JWKS: demo("app/jwks.json"), Issuer: "https://accounts.example", Audience: "rawstone", LeewayS: 10},
+		API:      setting.API{Listen: "127.0.0.1:18444", JWKS: demo("app/jwks.json"), Issuer: "https://accounts.example", Audience: "rawstone", LeewayS: 10, StatementDays: 400, StatementMB: 20480},
 		Internal: peer.Config{CA: demo("ca/internal-ca.pem"), Certificate: demo("nodes/collector.pem"), Key: demo("nodes/collector.key")},
 	}
 	if d := cmp.Diff(want, c); d != "" {

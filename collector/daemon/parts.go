@@ -21,6 +21,7 @@ import (
 	"rawstone/collector/internal/bulletin"
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/certificate"
+	"rawstone/collector/internal/cosigned"
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/dashboard"
 	"rawstone/collector/internal/enrolment"
@@ -65,9 +66,15 @@ func (c *collector) openLedger(ctx, life context.Context) error {
 			return err
 		}
 	}
+	keeper, err := cosigned.Open(ctx, cosigned.Config{
+		Dir: c.cfg.Ledger, LogKey: c.program.LogKey, Program: cosigned.InForce(db, c.program.Root, c.program.Program, c.program.ProgramID, c.clock.Today), Logger: c.deps.Logger,
+	})
+	if err != nil {
+		return err
+	}
 	source := &feed.Records{DB: db}
 	c.validators, err = feed.DialAll(c.cfg.ValidatorURLs(), feed.ClientConfig{
-		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Checkpoint: feed.CheckpointIn(c.cfg.Ledger),
+		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Checkpoint: feed.CheckpointIn(c.cfg.Ledger), Cosigned: keeper.Take,
 	})
 	if err != nil {
 		return err
@@ -163,6 +170,28 @@ func (c *collector) openIntake(ctx context.Context) error {
 	return err
 }
 
+// What https.listen gives to strangers: a fleet's agents come from addresses that carriers share.
+const (
+	publicConnections, perSource = 4096, 256
+	publicIdle                   = 10 * time.Second
+	publicReaders                = 64 // that read the log at once
+)
+
+// few has a handler answer only so many requests at once, and others that they may come again: strangers take no place of agents'.
+func few(n int, h http.Handler) http.Handler {
+	places := make(chan struct{}, n)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+			h.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "too many read the log: try again", http.StatusServiceUnavailable)
+		}
+	})
+}
+
 // logPath is where the ledger's files are served, to anybody, as C2SP tlog-tiles has them.
 const logPath = "/log"
 
@@ -179,11 +208,15 @@ func (c *collector) openNews(ctx context.Context) error {
 	if c.httpsPair, err = c.openPair("https", c.cfg.HTTPS.Certificate, c.cfg.HTTPS.Key); err != nil {
 		return err
 	}
-	log, err := tiles.New(tiles.Config{Dir: c.cfg.Ledger})
+	checkpoint, err := cosigned.Newest(c.cfg.Ledger, c.program.LogKey)
 	if err != nil {
 		return err
 	}
-	public := http.StripPrefix(logPath, log)
+	log, err := tiles.New(tiles.Config{Dir: c.cfg.Ledger, Checkpoint: checkpoint})
+	if err != nil {
+		return err
+	}
+	public := few(publicReaders, http.StripPrefix(logPath, log))
 	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.Lock, Registerer: c.metrics})
 	if err != nil {
 		return err
@@ -203,7 +236,7 @@ func (c *collector) openNews(ctx context.Context) error {
 	}
 	c.https, err = listener.Open(listener.Config{
 		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Clients: c.authority.Pool(), Now: c.deps.Now,
-		Patience: blobPatience, Logger: c.deps.Logger,
+		Patience: blobPatience, Logger: c.deps.Logger, Connections: publicConnections, PerSource: perSource, Idle: publicIdle, Strangers: true,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path == enroll.EnrolPath, r.URL.Path == enroll.RenewPath:
@@ -239,7 +272,7 @@ func (c *collector) openAccounts(ctx context.Context) (err error) {
 	}
 	c.accounts, err = service.Open(ctx, service.Config{
 		Listen: a.Listen, Certificate: c.httpsPair.Get, JWKS: a.JWKS, Issuer: a.Issuer, Audience: a.Audience, Leeway: time.Duration(a.LeewayS) * time.Second,
-		Records: c.cfg.Store, LogDir: c.cfg.Ledger, Root: c.program.Root, Rules: estate.Rules{Program: c.program.Program, ID: c.program.ProgramID},
+		Records: c.cfg.Store, Statements: c.cfg.Statements(c.program.Root, c.deps.Logger), Rules: estate.Rules{Program: c.program.Program, ID: c.program.ProgramID},
 		Exchange: exchange, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics,
 	})
 	return err

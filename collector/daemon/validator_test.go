@@ -72,9 +72,30 @@ func TestValidatorsGone(t *testing.T) {
 	blocks := func(n uint64) func() bool { return func() bool { return ledger().Blocks >= n } }
 	on := func(n uint64) uint64 { return drop.Add(n) + 1 }
 
+	var cosigners []tlog.Cosigner
+	for _, v := range about.Validators {
+		cosigners = append(cosigners, tlog.Cosigner{Name: v.Name, Key: v.Key})
+	}
+	agent := w.agent(t, 0)
+	cosigned := func(by int, above uint64) func() bool {
+		return func() bool {
+			status, text, err := fetch(t, agent, "https://"+r.HTTPS+"/log/checkpoint")
+			if err != nil || status != http.StatusOK {
+				t.Fatalf("checkpoint: %d, %v", status, err)
+			}
+			c, got, err := tlog.VerifyCosignatures(about.LogKey, cosigners, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(got) >= by && c.Size >= above
+		}
+	}
+
 	await("drops with four", blocks(on(4)))
+	await("a checkpoint cosigned by four", cosigned(4, 1))
 	stop["bank"]()
 	await("drops with three", blocks(on(2)))
+	await("a checkpoint cosigned by three", cosigned(3, ledger().Entries))
 	if !strings.Contains(r.log.String(), "validator is out until the next day") {
 		t.Error("nobody says that a validator is gone")
 	}
@@ -103,6 +124,7 @@ func TestValidatorsGone(t *testing.T) {
 		t.Error("nobody says that drops go on")
 	}
 	await("drops of the next days", blocks(on(6)))
+	await("a checkpoint cosigned by all again", cosigned(4, ledger().Entries))
 	// A report counts what is there, and the replay refuses a drop that is left out.
 	if got := ledger(); got.Blocks != drop.Load()+1 {
 		t.Errorf("%d blocks of %d drops", got.Blocks, drop.Load()+1)

@@ -3,7 +3,8 @@
 //
 // Entries are blinded: the public sees that something happened and how much it weighs, and whoever holds the opening sees whose it is. An
 // owner's request names the program, the account, the document of offers that its owner has seen, a nonce and a last day, and is signed with
-// the account's own key, so that nobody, the operator included, can ask in another's name or twice for the same.
+// the account's own key, so that whoever lacks that key cannot ask in another's name, and nobody twice for the same. A key is replaced with its own
+// consent; the operator can replace it without, for who has lost it, and cannot hide that: it is an entry that the account's openings show.
 //
 // The package says what entries and requests are and refuses what is none. Whether an account has what it spends is for the packages that
 // replay the ledger. It keeps no state and reads no clock.

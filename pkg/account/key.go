@@ -10,10 +10,18 @@ import (
 	"rawstone/pkg/wire"
 )
 
-const contextKey = "rawstone/account-key/v1"
+const (
+	contextKey    = "rawstone/account-key/v1"
+	contextFormer = "rawstone/account-key-former/v1"
+)
+
+// ErrFormer is for a request that replaces a key which has not signed that.
+var ErrFormer = errors.New("the key in force has not signed its replacement")
 
 // A KeyRequest asks to register the key that signs an account's requests, and is signed with that key. It names the key that it replaces, so
-// that it is good for one change only. Whether whoever sends it may change the account's key is not for it to say.
+// that it is good for one change only, and that key signs the very same payload, under a context of its own: whoever may ask in the
+// account's name, and no more, cannot take it over. The first key has nobody to agree: whether whoever sends it may speak for the account is
+// not for the request to say.
 type KeyRequest struct {
 	Program wire.Hash `cbor:"0,keyasint"`
 	Account string    `cbor:"1,keyasint"`
@@ -40,21 +48,44 @@ func SealKeyRequest(key crypto.Signer, r *KeyRequest) ([]byte, error) {
 	return seal(key, contextKey, r)
 }
 
-// OpenKeyRequest checks a request for the program and the account, whose key in force is replaces, zero for none, and returns the new key.
-func OpenKeyRequest(program wire.Hash, account string, replaces wire.KeyID, b []byte) (key wire.PublicKey, err error) {
-	claimed, err := readKeyRequest(b)
+// SealFormer has the key that a request replaces agree to it.
+func SealFormer(former crypto.Signer, r *KeyRequest) ([]byte, error) {
+	return seal(former, contextFormer, r)
+}
+
+// OpenKeyRequest checks a request for the program and the account, and returns the new key. inForce is the account's key, zero for none, and
+// former what it signed, nil for none; ErrFormer when that is not the same request.
+func OpenKeyRequest(program wire.Hash, account string, inForce wire.PublicKey, request, former []byte) (key wire.PublicKey, err error) {
+	claimed, err := readKeyRequest(request)
 	if err != nil {
 		return key, err
 	}
 	r := new(KeyRequest)
-	if _, err := open(claimed.Key, contextKey, r, b); err != nil {
+	id, err := open(claimed.Key, contextKey, r, request)
+	if err != nil {
 		return key, err
 	}
 	if err := checkFor(r.Program, program, r.Account, account); err != nil {
 		return key, err
 	}
+	var replaces wire.KeyID
+	if inForce != (wire.PublicKey{}) {
+		replaces = inForce.ID()
+	}
 	if r.Replaces != replaces {
 		return key, errors.New("cannot accept request: it replaces another key than the one in force")
+	}
+	if replaces == (wire.KeyID{}) {
+		if len(former) > 0 {
+			return key, errors.New("cannot accept request: there is no key in force that could have signed it")
+		}
+		return r.Key, nil
+	}
+	switch agreed, err := open(inForce, contextFormer, new(KeyRequest), former); {
+	case err != nil:
+		return key, fmt.Errorf("%w: %w", ErrFormer, err)
+	case agreed != id:
+		return key, fmt.Errorf("%w: it has signed another request", ErrFormer)
 	}
 	return r.Key, nil
 }

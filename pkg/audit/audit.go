@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"rawstone/pkg/audit/internal/accounts"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
@@ -11,22 +12,37 @@ import (
 	"rawstone/pkg/wire"
 )
 
+// ErrNoOpening says that openings lack what an entry hides.
+var ErrNoOpening = accounts.ErrNoOpening
+
 // A Report says what a replay checked.
 type Report struct {
 	// Entries, Policies, Credits and Blocks count entries; Seeds counts the seeds whose VRF proofs were checked.
-	Entries, Policies, Credits, Blocks, Seeds uint64
+	Entries  uint64 `json:"entries"`
+	Policies uint64 `json:"policies"`
+	Credits  uint64 `json:"credits"`
+	Blocks   uint64 `json:"blocks"`
+	Seeds    uint64 `json:"seeds"`
 	// Supply is what mileage has mined, and Scheduled the emission at the height reached, both in milli-stones. They differ by the carry.
-	Supply, Scheduled uint64
+	Supply    uint64 `json:"supply_milli"`
+	Scheduled uint64 `json:"scheduled_milli"`
 	// Offers, Changes, Grants and Redemptions count entries, and Boxes the mine boxes that blocks have opened. Cultivated is what these held,
 	// and Redeemed what was used, both in milli-stones.
-	Offers, Changes, Grants, Redemptions, Boxes uint64
-	Cultivated, Redeemed                        uint64
+	Offers      uint64 `json:"offers"`
+	Changes     uint64 `json:"changes"`
+	Grants      uint64 `json:"grants"`
+	Redemptions uint64 `json:"redemptions"`
+	Boxes       uint64 `json:"boxes"`
+	Cultivated  uint64 `json:"cultivated_milli"`
+	Redeemed    uint64 `json:"redeemed_milli"`
 	// Opened says that openings were given; Weights counts the leaves and Draws the blocks that were checked with them.
-	Opened         bool
-	Weights, Draws uint64
+	Opened  bool   `json:"opened"`
+	Weights uint64 `json:"weights"`
+	Draws   uint64 `json:"draws"`
 	// Balances holds the stones of every account that has any, drawn and won less redeemed, in milli-stones, and Crystals the same of
 	// crystals; with openings only.
-	Balances, Crystals map[string]uint64
+	Balances map[string]uint64 `json:"balances_milli,omitempty"`
+	Crystals map[string]uint64 `json:"crystals,omitempty"`
 }
 
 // String is the report in one line.

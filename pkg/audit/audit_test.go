@@ -825,6 +825,91 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
+// TestRecovery: a day that fewer than a quorum are left of goes on with those that are out or were not there, and no other day does.
+func TestRecovery(t *testing.T) {
+	a := newAuthor(t, 5, 3)
+	a.bind("anna")
+	a.credit("anna", 40, 2)
+	a.until(ledger.TypeLeaves, 2) // day 3 is that of drops 2 to 5
+	apply := func(typ ledger.Type, record any) {
+		t.Helper()
+		b, err := ledger.EncodePayload(record.(interface{ Validate() error }))
+		a.must(err)
+		a.append(a.seal(typ, b, a.all()...))
+	}
+	day := func(gave, withheld []byte) *ledger.Day {
+		t.Helper()
+		d, err := a.replay.NextDay(a.proofs(gave...), withheld)
+		a.must(err)
+		tree, err := reward.NewTree(reward.Order(d.Order, a.set(d.Day)))
+		a.must(err)
+		d.Root = tree.Root().Hash
+		return d
+	}
+	block := func(gave, withheld []byte) *ledger.Block {
+		t.Helper()
+		b, err := a.replay.NextBlock(a.proofs(gave...), withheld)
+		a.must(err)
+		return b
+	}
+	l := a.nextLeaves()
+	l.Validators = []byte{0, 1, 2} // the other two do not follow the log
+	apply(ledger.TypeLeaves, l)
+	expect := func(in, out string) {
+		t.Helper()
+		if i, o := a.replay.Set(); string(i) != in || string(o) != out {
+			t.Errorf("set is %v without %v, want %v without %v", i, o, []byte(in), []byte(out))
+		}
+	}
+	refuse := func(gave, withheld []byte, want string) {
+		t.Helper()
+		in, out := a.replay.Set()
+		var err error
+		if a.replay.Due().Type == ledger.TypeDay {
+			_, err = a.replay.NextDay(a.proofs(gave...), withheld)
+		} else {
+			_, err = a.replay.NextBlock(a.proofs(gave...), withheld)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v with a proof, %v without: got %v, want %q in it", gave, withheld, err, want)
+		}
+		expect(string(in), string(out))
+	}
+	refuse([]byte{0, 1, 2, 3}, nil, "should be the day's [0 1 2]")
+	refuse([]byte{0, 1}, []byte{2}, "seed has 2 proofs")
+	refuse([]byte{0, 1, 3}, nil, "without are [0 1 3], should be the day's [0 1 2 3]")
+	apply(ledger.TypeDay, day([]byte{0, 1, 3}, []byte{2}))
+	expect("\x00\x01\x03", "\x02")
+	refuse([]byte{0, 1, 2, 3}, nil, "validator 2 gave a proof, should be out")
+	refuse([]byte{0, 1, 3, 4}, []byte{2}, "should be the day's [0 1 2 3]")
+	refuse([]byte{0, 2, 3}, []byte{1, 4}, "should be the day's [0 1 2 3]")
+	apply(ledger.TypeBlock, block([]byte{0, 2, 3}, []byte{1}))
+	expect("\x00\x02\x03", "\x01")
+	apply(ledger.TypeBlock, block([]byte{0, 2, 3}, []byte{1}))
+	apply(ledger.TypeBlock, block([]byte{1, 2, 4}, []byte{0, 3}))
+	expect("\x01\x02\x04", "\x00\x03")
+	if a.replay.Recovers(a.proofs(1, 2, 4)) || !a.replay.Recovers(a.proofs(0, 1, 2, 3)) {
+		t.Error("a recovery is none, or what is none is one")
+	}
+	// A recovery's proofs are checked as any, and its validators are those in force.
+	proofs := a.proofs(0, 1, 2)
+	proofs[0].Validator = 5
+	if _, err := a.replay.NextBlock(proofs[1:2:2], []byte{0, 2, 3, 4}); err == nil {
+		t.Error("one proof is enough")
+	}
+	if _, err := a.replay.NextBlock(append(proofs[1:2:2], a.proofs(3)[0], proofs[0]), []byte{0, 2, 4}); err == nil || !strings.Contains(err.Error(), "VRF proof of validator 5 of 5") {
+		t.Errorf("a validator that is not in force: %v", err)
+	}
+	apply(ledger.TypeBlock, block([]byte{1, 2, 4}, []byte{0, 3}))
+	expect("", "") // the next day has its own
+	// Who replays it from nothing finds the same.
+	r, err := NewReplay(a.rootKey(), nil)
+	a.must(err)
+	for _, e := range a.entries {
+		a.must(r.Apply(e))
+	}
+}
+
 // TestWindow lets a credit count on exactly the 30 days after its effective day, and carries the log over more days than that.
 func TestWindow(t *testing.T) {
 	a := newAuthor(t, 1, 1)

@@ -13,10 +13,13 @@ import (
 // MaxAhead is how many days after the log's day, that of its next drop, a credit may take effect and an account be activated at most.
 const MaxAhead = 2
 
+// A Refusal names a document that may not be logged, by its place and type, and says what helps.
+type Refusal = documents.Refusal
+
 // NewDocuments checks signed documents, program, charters, policies, offers and changes of the validators, as the next entries in this
 // order, and changes nothing. It returns those that the log lacks, where the same text under another signature is no new document, and the
-// serials of the policies in the log that are not among them. The error names the document by its place and type. What it accepts holds
-// as long as the log's day is the same: offers and changes are logged some days ahead.
+// serials of the policies in the log that are not among them. The error is a *Refusal. What it accepts holds as long as the log's day is
+// the same: offers and changes are logged some days ahead.
 func (r *Replay) NewDocuments(list []ledger.Entry) (lacking []ledger.Entry, absent []uint16, err error) {
 	return r.documents.Lacking(list, r.drop)
 }

@@ -63,17 +63,18 @@ func (r *Replay) Pool() cultivation.Pool { return r.treasury.Pool() }
 // today is the log's day: the program day of the next drop.
 func (r *Replay) today() uint32 { return r.documents.Day(r.drop) }
 
-// Set returns the day's validators that are not out, once its leaves are logged.
+// Set returns the day's validators that are not out, and those that are, once its leaves are logged.
 func (r *Replay) Set() (in, withheld []byte) {
 	if r.leaves == nil {
 		return nil, nil
 	}
-	for _, v := range r.leaves.Validators {
-		if !slices.Contains(r.leaves.withheld, v) {
-			in = append(in, v)
-		}
-	}
-	return in, slices.Clone(r.leaves.withheld)
+	return r.leaves.roster.In(), slices.Clone(r.leaves.roster.Out)
+}
+
+// Recovers reports whether the next seed would be a recovery with these proofs (package duty): one in which any validator in force may take
+// part, because too few are left of the day's. Validators do so only after the end of the day.
+func (r *Replay) Recovers(proofs []ledger.Proof) bool {
+	return r.leaves != nil && r.leaves.roster.Recovers(ledger.Provers(proofs), int(r.Current().Quorum))
 }
 
 // Alpha returns the VRF input of the next seed, or nil when no seed is due. It follows from what was cosigned before.
@@ -98,7 +99,7 @@ func (r *Replay) LeavesNumber() uint64 {
 // Day returns the order of the current day, or nil.
 func (r *Replay) Day() *ledger.Day { return r.day }
 
-// NextDay makes the day entry that is due, less its root, from the proofs of the day's validators, ascending.
+// NextDay makes the day entry that is due, less its root, from the proofs of validators, ascending.
 func (r *Replay) NextDay(proofs []ledger.Proof, withheld []byte) (*ledger.Day, error) {
 	if r.Due().Type != ledger.TypeDay {
 		return nil, errors.New("no order of leaves is due")

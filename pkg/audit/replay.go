@@ -12,17 +12,18 @@
 // The log's day is that of its next drop. What an operator decides before it is logged, a grant, a box or a redemption, says the log's day
 // of the decision, and may be logged on that day or the next; the offers of that day hold.
 //
+// A day that fewer than a quorum of validators are left of goes on by package duty's recovery. Whether the day was over by then, which is
+// when honest validators take part in one, no replay can tell: it sees only who was out and came back.
+//
 // It proves no claim again: that a credit has a valid proof behind it is for those who hold the claims. It knows no clock, so it cannot
 // tell a log that stops from one whose next drop is not due.
 package audit
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -31,6 +32,7 @@ import (
 	"rawstone/pkg/audit/internal/documents"
 	"rawstone/pkg/audit/internal/treasury"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/ledger/duty"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/wire"
 )
@@ -64,7 +66,7 @@ type leavesState struct {
 	*ledger.Leaves
 	hash     wire.Hash
 	from, to uint64 // the credits that count
-	withheld []byte // validators that are out until the next day
+	roster   duty.Roster
 }
 
 // NewReplay starts before the first entry. The root pins the program document's signer; openings may be nil.
@@ -199,7 +201,7 @@ func (r *Replay) checkLeaves(l *ledger.Leaves, hash wire.Hash) (func(), error) {
 	}
 	return func() {
 		commit()
-		r.leaves = &leavesState{Leaves: l, hash: hash, from: first, to: r.number - 1} // the number of this entry
+		r.leaves = &leavesState{Leaves: l, hash: hash, from: first, to: r.number - 1, roster: duty.Roster{Set: l.Validators}} // to is this entry
 		maps.DeleteFunc(r.live, func(effective uint32, _ live) bool { return reward.Expired(day, effective) })
 		if r.opened != nil {
 			r.report.Weights += l.Count
@@ -207,25 +209,11 @@ func (r *Replay) checkLeaves(l *ledger.Leaves, hash wire.Hash) (func(), error) {
 	}, nil
 }
 
-// seed checks that proofs and withheld together are the day's validators, that nobody who was out is back, and that a quorum is left, and
-// returns the seed.
-func (r *Replay) seed(proofs []ledger.Proof, withheld []byte) (wire.Hash, error) {
-	set := slices.Clone(withheld)
-	for _, p := range proofs {
-		set = append(set, p.Validator)
-	}
-	slices.Sort(set)
-	if !bytes.Equal(set, r.leaves.Validators) {
-		return wire.Hash{}, fmt.Errorf("validators with a proof and without are %v, should be the day's %v", set, r.leaves.Validators)
-	}
-	for _, out := range r.leaves.withheld {
-		if !slices.Contains(withheld, out) {
-			return wire.Hash{}, fmt.Errorf("validator %d gave a proof, should be out until the next day", out)
-		}
-	}
+// seed checks that proofs and withheld are of those of whom they should be, package duty's rule, and returns the seed.
+func (r *Replay) seed(proofs []ledger.Proof, withheld []byte) (seed wire.Hash, err error) {
 	p := r.Current()
-	if len(proofs) < int(p.Quorum) {
-		return wire.Hash{}, fmt.Errorf("seed has %d proofs, should have at least %d", len(proofs), p.Quorum)
+	if err := r.leaves.roster.Check(ledger.Provers(proofs), withheld, int(p.Quorum)); err != nil {
+		return seed, err
 	}
 	return ledger.Seed(p.Validators, r.Alpha(), proofs)
 }
@@ -250,7 +238,7 @@ func (r *Replay) checkDay(d *ledger.Day) (func(), error) {
 	}
 	return func() {
 		commit()
-		r.day, r.leaves.withheld = d, d.Withheld
+		r.day, r.leaves.roster = d, duty.After(ledger.Provers(d.Proofs), d.Withheld)
 		r.report.Seeds++
 	}, nil
 }
@@ -271,7 +259,7 @@ func (r *Replay) checkBlock(b *ledger.Block, hash wire.Hash) (func(), error) {
 	}
 	return func() {
 		commit()
-		r.previous, r.leaves.withheld = hash, b.Withheld
+		r.previous, r.leaves.roster = hash, duty.After(ledger.Provers(b.Proofs), b.Withheld)
 		r.carry, r.supply, r.treasury = b.Carry, b.Supply, after
 		if b.Weight > 0 {
 			r.height++

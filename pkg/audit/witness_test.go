@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -105,16 +106,19 @@ func TestWitness(t *testing.T) {
 		t.Errorf("the old validator's proof: %v", err)
 	}
 	w.block()
-	// A set may grow, and indices are into the day's list.
-	w.accept(w.sealWitness(w.witness(2, 6, append(next[:3:3], w.validator("fourth.example"))...)))
+	// A set may not grow so far that two quorums fit into it; it may shrink, and indices are into the day's list.
+	w.refuse(t, lie{"two quorums", true, func() *ledger.Entry {
+		return w.sealWitness(w.witness(2, 6, append(next[:3:3], w.validator("fourth.example"))...))
+	}, "of 4 validators two groups of 2 could each make a block final"})
+	w.accept(w.sealWitness(w.witness(2, 6, next[1:]...)))
 	for w.replay.Due().Day < 6 {
 		w.block()
 	}
 	l := w.nextLeaves()
-	if len(w.replay.Current().Validators) != 4 {
+	if len(w.replay.Current().Validators) != 2 {
 		t.Fatalf("validators are %+v", w.replay.Current().Validators)
 	}
-	l.Validators = []byte{0, 2, 3}
+	l.Validators = []byte{0, 1}
 	payload, err := ledger.EncodePayload(l)
 	w.must(err)
 	if err := w.replay.Check(ledger.TypeLeaves, payload); err != nil {
@@ -168,6 +172,22 @@ func TestNewOffersAndChanges(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, lacking); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+	// What helps is said by what is wrong.
+	for _, c := range []struct {
+		list []ledger.Entry
+		want string
+	}{
+		{[]ledger.Entry{program, offers(2, 15)}, "cannot log x: offers are in force from day 15, should be from day 16 or later, 14 days after the log's day; build them again with --from-day 16 or later"},
+		{[]ledger.Entry{program, change(2, 3)}, "build the change again with --from-day 4 or later"},
+		{[]ledger.Entry{program, offers(1, 17)}, "build a changed one again with a higher serial"},
+		{[]ledger.Entry{program, {Type: ledger.TypePolicy, Body: []byte{1}}}, "give a changed one a higher serial"},
+	} {
+		_, _, err := w.replay.NewDocuments(c.list)
+		r, ok := errors.AsType[*Refusal](err)
+		if !ok || r.Place != 1 || !strings.HasSuffix(r.Advice("x"), c.want) || r.Advice("") != err.Error()+"; "+r.Remedy {
+			t.Errorf("got %v, want %q", err, c.want)
 		}
 	}
 	// What is logged stays known when its days have begun, and nothing was changed by asking.

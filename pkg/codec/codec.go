@@ -7,7 +7,11 @@ package codec
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"reflect"
+	"strings"
+	"unicode"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -42,7 +46,7 @@ func decoding() cbor.DecMode {
 func Encode(v any) ([]byte, error) {
 	b, err := encoding().Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("cannot encode %T: %w", v, err)
+		return nil, fmt.Errorf("cannot encode %s: %w", Name(v), err)
 	}
 	return b, nil
 }
@@ -51,19 +55,42 @@ func Encode(v any) ([]byte, error) {
 // not re-encode to the same bytes is refused.
 func Decode(b []byte, v any, limit int) error {
 	if len(b) > limit {
-		return fmt.Errorf("cannot decode %T: %d bytes, at most %d allowed", v, len(b), limit)
+		return fmt.Errorf("cannot decode %s: %d bytes, at most %d allowed", Name(v), len(b), limit)
 	}
 	if err := decoding().Unmarshal(b, v); err != nil {
-		return fmt.Errorf("cannot decode %T: %w", v, err)
+		if kind, ok := errors.AsType[*cbor.UnmarshalTypeError](err); ok {
+			return fmt.Errorf("cannot decode %s: it has a value of kind %s where another belongs", Name(v), kind.CBORType)
+		}
+		return fmt.Errorf("cannot decode %s: %w", Name(v), err)
 	}
 	again, err := encoding().Marshal(v)
 	if err != nil {
-		return fmt.Errorf("cannot decode %T: %w", v, err)
+		return fmt.Errorf("cannot decode %s: %w", Name(v), err)
 	}
 	if !bytes.Equal(again, b) {
-		return fmt.Errorf("cannot decode %T: not in deterministic form (RFC 8949 §4.2.1)", v)
+		return fmt.Errorf("cannot decode %s: not in deterministic form (RFC 8949 §4.2.1)", Name(v))
 	}
 	return nil
+}
+
+// Name is what a reader calls a value's type: credit opening for *ledger.CreditOpening.
+func Name(v any) string {
+	t := reflect.TypeOf(v)
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == nil || t.Name() == "" {
+		return "value"
+	}
+	var b strings.Builder
+	letters := []rune(t.Name())
+	for i, r := range letters {
+		if i > 0 && unicode.IsUpper(r) && unicode.IsLower(letters[i-1]) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 // Blind returns the hash that stands for an opening where it must not be seen: SHA-256 over a tag and its encoding, whose first field is a

@@ -3,6 +3,8 @@ package codec
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/fxamacker/cbor/v2"
@@ -132,4 +134,28 @@ func BenchmarkModes(b *testing.B) {
 		}
 		_, _ = enc, dec
 	})
+}
+
+type secretOpening struct {
+	Salt [4]byte `cbor:"0,keyasint"`
+}
+
+// TestNames holds that errors speak of no Go types.
+func TestNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"a10001":           "cannot decode secret opening: it has a value of kind positive integer where another belongs",
+		"a1004101":         "",
+		"a100440102030400": "cannot decode secret opening: cbor: 1 bytes of extraneous data starting at index 7",
+	} {
+		b, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = Decode(b, new(secretOpening), 10); want != "" && (err == nil || err.Error() != want) || strings.Contains(fmt.Sprint(err), "codec.") {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+	if _, err := Encode(func() {}); err == nil || !strings.HasPrefix(err.Error(), "cannot encode value: ") {
+		t.Error(err)
+	}
 }

@@ -99,6 +99,8 @@ type BindingOpening struct {
 	Account string         `cbor:"2,keyasint"`
 	ECU     wire.PublicKey `cbor:"3,keyasint"`
 	Head    wire.Head      `cbor:"4,keyasint"`
+	// Signature is the ECU's of the snapshot that is Head (package attest). Bindings from before it was logged have none.
+	Signature wire.Signature `cbor:"5,keyasint,omitzero"`
 }
 
 // Blind returns the hash that hides the opening.

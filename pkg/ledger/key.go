@@ -2,11 +2,13 @@ package ledger
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"rawstone/pkg/terms"
@@ -76,4 +78,23 @@ func (k *ValidatorKey) Public() terms.Validator {
 // Cosign signs a payload as the validator of the given index. What it is asked to sign is the caller's to have checked.
 func (k *ValidatorKey) Cosign(index uint8, program wire.Hash, t Type, payload []byte) Cosignature {
 	return Cosignature{Validator: index, Signature: [64]byte(ed25519.Sign(k.cosign, cosigned(program, t, payload)))}
+}
+
+// cosignatureHeader begins what is signed of a checkpoint (C2SP tlog-cosignature).
+const cosignatureHeader = "cosignature/v1\n"
+
+// CheckpointSigner returns what cosigns checkpoints (C2SP tlog-cosignature) with the key that cosigns blocks. Neither signature can be taken
+// for the other: what is signed of a checkpoint begins with cosignature/v1 and a line break, and the signer refuses all else, while what is
+// signed of blocks, leaves and orders begins with rawstone/.
+func (k *ValidatorKey) CheckpointSigner() crypto.Signer { return checkpointSigner{k.cosign} }
+
+type checkpointSigner struct{ key ed25519.PrivateKey }
+
+func (s checkpointSigner) Public() crypto.PublicKey { return s.key.Public() }
+
+func (s checkpointSigner) Sign(random io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if !bytes.HasPrefix(message, []byte(cosignatureHeader)) {
+		return nil, errors.New("cannot sign: this is for cosignatures of checkpoints alone")
+	}
+	return s.key.Sign(random, message, opts)
 }

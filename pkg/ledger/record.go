@@ -38,7 +38,8 @@ type Day struct {
 	Day uint32 `cbor:"0,keyasint"`
 	// Leaves is the hash of the day's leaves payload.
 	Leaves wire.Hash `cbor:"1,keyasint"`
-	// Proofs are on OrderAlpha(Leaves, Day); Withheld are the day's validators that gave none and are out until the next day. Both ascend.
+	// Proofs are on OrderAlpha(Leaves, Day); Withheld are the day's validators that gave none and are out from now on, as
+	// package duty has it. Both ascend.
 	Proofs   []Proof `cbor:"2,keyasint"`
 	Withheld []byte  `cbor:"3,keyasint,omitempty"`
 	// Order is the seed that orders the leaves.
@@ -70,7 +71,7 @@ type Block struct {
 	// day's leaves entry. They are equal when there are none.
 	CreditFrom uint64 `cbor:"9,keyasint"`
 	CreditTo   uint64 `cbor:"10,keyasint"`
-	// Proofs are on DrawAlpha(Root, Drop), of the day's validators less Withheld.
+	// Proofs are on DrawAlpha(Root, Drop), of the day's validators less Withheld; both are as in a Day.
 	Proofs   []Proof   `cbor:"11,keyasint"`
 	Withheld []byte    `cbor:"12,keyasint,omitempty"`
 	Seed     wire.Hash `cbor:"13,keyasint"`
@@ -132,14 +133,21 @@ func checkProofs(proofs []Proof, withheld []byte) error {
 	if err := checkSet(withheld); err != nil {
 		return err
 	}
-	set := make([]byte, len(proofs))
-	for i, p := range proofs {
-		set[i] = p.Validator
+	for _, p := range proofs {
 		if slices.Contains(withheld, p.Validator) {
 			return fmt.Errorf("validator %d both gave and withheld its proof", p.Validator)
 		}
 	}
-	return checkSet(set)
+	return checkSet(Provers(proofs))
+}
+
+// Provers returns whose proofs they are.
+func Provers(proofs []Proof) []byte {
+	set := make([]byte, len(proofs))
+	for i, p := range proofs {
+		set[i] = p.Validator
+	}
+	return set
 }
 
 // checkSet checks that validators are in bounds and strictly ascending.
@@ -155,7 +163,7 @@ func checkSet(set []byte) error {
 // EncodePayload validates a *Leaves, *Day or *Block and returns its bytes.
 func EncodePayload(r record) ([]byte, error) {
 	if err := r.Validate(); err != nil {
-		return nil, fmt.Errorf("cannot encode %T: %w", r, err)
+		return nil, fmt.Errorf("cannot encode %s: %w", codec.Name(r), err)
 	}
 	return codec.Encode(r)
 }
@@ -165,7 +173,7 @@ func decodePayload(b []byte, r record) error {
 		return err
 	}
 	if err := r.Validate(); err != nil {
-		return fmt.Errorf("cannot accept %T: %w", r, err)
+		return fmt.Errorf("cannot accept %s: %w", codec.Name(r), err)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func SealWitness(root crypto.Signer, w *Witness) ([]byte, error) {
 }
 
 // OpenWitness checks a signed change under the pinned root: that it belongs to the program, that its validators can meet the program's
-// quorum, that no two of them are one party, and their keys (RFC 9381 §5.4.5).
+// quorum and no two groups of them can, that no two of them are one party, and their keys (RFC 9381 §5.4.5).
 func OpenWitness(root wire.PublicKey, p *terms.Program, program wire.Hash, b []byte) (*Witness, error) {
 	payload, _, err := wire.Open(wire.KeySet{root}, contextWitness, b, maxWitnessLen)
 	if err != nil {
@@ -64,6 +64,9 @@ func OpenWitness(root wire.PublicKey, p *terms.Program, program wire.Hash, b []b
 	after.Validators = w.Validators
 	if err := after.Validate(); err != nil {
 		return nil, fmt.Errorf("cannot accept witness change: %w", err)
+	}
+	if n := len(w.Validators); 2*int(p.Quorum) <= n {
+		return nil, fmt.Errorf("cannot accept witness change: of %d validators two groups of %d could each make a block final; name at most %d", n, p.Quorum, 2*int(p.Quorum)-1)
 	}
 	for _, v := range w.Validators {
 		if err := CheckVRFKey(v.VRF); err != nil {

@@ -107,7 +107,7 @@ func makeWitnessVectors(t *testing.T) witnessVectors {
 		}
 		return c
 	}
-	most := make([]string, 16)
+	most := make([]string, 5)
 	for i := range most {
 		most[i] = "validator " + string(rune('a'+i))
 	}
@@ -127,6 +127,12 @@ func makeWitnessVectors(t *testing.T) witnessVectors {
 		spoil(w)
 		v.Refused = append(v.Refused, refusedWitness{why, must(wire.Seal(root, contextWitness, must(codec.Encode(w))))})
 	}
+	refused("six validators, of whom three are a quorum", func(w *Witness) {
+		w.Validators = nil
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+			w.Validators = append(w.Validators, vectorValidator(t, name))
+		}
+	})
 	refused("version 2", func(w *Witness) { w.Version = 2 })
 	refused("another program", func(w *Witness) { w.Program[0] ^= 1 })
 	refused("no program", func(w *Witness) { w.Program = wire.Hash{} })

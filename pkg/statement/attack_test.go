@@ -399,15 +399,16 @@ func TestEntriesAgainstTheRules(t *testing.T) {
 	}
 }
 
-// TestWithheld: who gives no proof is out until the next day.
+// TestWithheld: who gives no proof is out until the next day, unless a second of three falls out.
 func TestWithheld(t *testing.T) {
 	for name, c := range map[string]struct {
 		out  func(uint64) int
 		want string
 	}{
-		"a day":      {func(drop uint64) int { return map[bool]int{true: 1, false: -1}[drop == 4 || drop == 5] }, ""},
-		"back":       {func(drop uint64) int { return map[bool]int{true: 1, false: -1}[drop == 4] }, "should be out until the next day"},
-		"in the end": {func(drop uint64) int { return map[bool]int{true: 1, false: -1}[drop == 5] }, ""},
+		"a day":            {func(drop uint64) int { return map[bool]int{true: 1, false: -1}[drop == 4 || drop == 5] }, ""},
+		"back":             {func(drop uint64) int { return map[bool]int{true: 1, false: -1}[drop == 4] }, "should be out until the next day"},
+		"too few are left": {func(drop uint64) int { return map[uint64]int{4: 1, 5: 2}[drop] - 1 }, ""},
+		"in the end":       {func(drop uint64) int { return map[bool]int{true: 1, false: -1}[drop == 5] }, ""},
 	} {
 		w := newWorld(t, timing)
 		w.out = c.out

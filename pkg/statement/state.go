@@ -43,7 +43,7 @@ func (s *State) Encode() ([]byte, error) {
 func DecodeState(b []byte) (*State, error) {
 	var s State
 	if err := codec.Decode(b, &s.s, MaxStateLen); err != nil {
-		return nil, err
+		return nil, errors.New("cannot accept state: it is damaged, or something else than a state")
 	}
 	if s.s.Version != Version {
 		return nil, fmt.Errorf("cannot accept state: version %d, want %d: verify a whole statement anew", s.s.Version, Version)

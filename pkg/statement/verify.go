@@ -117,7 +117,8 @@ func (v *verifier) open(o *Opening) error {
 		case o.Account != past.Holding.Account || o.Secret != past.Holding.Secret:
 			return errors.New("its account or the account's secret is not that of the saved state")
 		case o.From != past.Chain.Next:
-			return fmt.Errorf("it begins with drop %d, should begin with drop %d, where the saved state ends", o.From, past.Chain.Next)
+			return fmt.Errorf("it begins with drop %d, should begin with drop %d, where the saved state ends: ask for one from there on "+
+				"(`collector owner statement --since STATE`, or GET /v1/account/statement?since=%[2]d)", o.From, past.Chain.Next)
 		}
 	}
 	if v.chain, err = chain.New(v.c.Root, program, id, past.Chain); err != nil {
@@ -135,6 +136,9 @@ func (v *verifier) open(o *Opening) error {
 	v.program, v.id, v.from = program, id, o.From
 	return nil
 }
+
+// stateless is the remedy for a statement that goes on from a state that is not given.
+const stateless = "give the state that it goes on from (--state), or ask for a whole statement"
 
 // settled says whether the log's day is known: whether the statement stands behind a block, or before drop 0.
 func (v *verifier) settled() bool { return v.chain.Begun() || v.from == 0 }
@@ -178,7 +182,7 @@ func (v *verifier) own(e *ledger.Entry, rec *Entry) error {
 	}
 	leaf := rfc6962.DefaultHasher.HashLeaf(rec.Entry)
 	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, e.Number, v.newest.Size, leaf, path, v.newest.LogRoot[:]); err != nil {
-		return fmt.Errorf("it is not in the tree of the newest block, of %d entries: %w", v.newest.Size, err)
+		return fmt.Errorf("it is not in the tree of the newest block, of %d entries", v.newest.Size) // the library's error spells hashes over several lines
 	}
 	if e.Type == ledger.TypeOffers {
 		if len(rec.Opening) != 0 {
@@ -187,7 +191,7 @@ func (v *verifier) own(e *ledger.Entry, rec *Entry) error {
 		return v.holding.Announce(e.Body, v.settled(), v.chain.Today())
 	}
 	if !v.settled() {
-		return fmt.Errorf("it stands before the block that the statement is based on")
+		return errors.New("it stands before the block that the statement is based on: " + stateless)
 	}
 	g, err := v.holding.Entry(e, rec.Opening, v.chain.Today())
 	if err != nil {
@@ -200,7 +204,7 @@ func (v *verifier) own(e *ledger.Entry, rec *Entry) error {
 
 func (v *verifier) block(rec *Block) error {
 	if !v.settled() {
-		return fmt.Errorf("the block before drop %d is missing", v.from)
+		return fmt.Errorf("the block before drop %d is missing: %s", v.from, stateless)
 	}
 	before := v.chain.State
 	b, err := v.chain.Block(rec.Payload)

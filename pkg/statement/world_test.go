@@ -67,7 +67,7 @@ type world struct {
 	signers                     []int                            // of the newest block
 }
 
-// A closed box waits for the next block.
+// A closed box waits for the second block after its request.
 type closed struct {
 	number uint64
 	box    cultivation.Box

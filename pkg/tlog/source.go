@@ -53,7 +53,7 @@ func (d Dir) Read(_ context.Context, name string, limit int) ([]byte, error) {
 func FirstOf(ctx context.Context, s Source) ([]byte, error) {
 	b, err := s.Read(ctx, layout.CheckpointPath, MaxCheckpointLen)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot read log %s: no checkpoint: %w", s, ErrEmpty)
+		return nil, fmt.Errorf("cannot read log %s: it has no file checkpoint; name a log's directory, or the URL below which a server hands it out, which ends in /log/: %w", s, ErrEmpty)
 	}
 	if err != nil {
 		return nil, err

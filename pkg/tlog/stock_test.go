@@ -20,9 +20,9 @@ import (
 )
 
 // What stock clients of C2SP make of a log directory. Of C2SP's documents, tlog-tiles, tlog-checkpoint and signed-note hold for the log as
-// Tessera writes it. Its checkpoint carries the log's signature alone: who watches the log cosigns blocks, which name a checkpoint, in the
-// ledger's own form. CosignCheckpoint makes lines of tlog-cosignature for whoever wants the same said on the checkpoint; the protocol
-// tlog-witness, by which a log would ask for them, is not spoken.
+// Tessera writes it. Its checkpoint carries the log's signature alone; CosignCheckpoint makes the lines of tlog-cosignature with which those
+// who watch the log say the same on a copy that is served. The protocol tlog-witness, by which a log would ask strangers for them, is not
+// spoken.
 
 // grown writes a log in two steps and returns its directory and the checkpoint after the first.
 func grown(t *testing.T, k key, first, then uint64) (dir string, old []byte) {

@@ -41,7 +41,7 @@ func Unmarshal(b []byte, v Message, limit int) error {
 		return err
 	}
 	if err := v.Validate(); err != nil {
-		return fmt.Errorf("cannot accept %T: %w", v, err)
+		return fmt.Errorf("cannot accept %s: %w", codec.Name(v), err)
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func Unmarshal(b []byte, v Message, limit int) error {
 // Marshal validates v and returns its deterministic encoding.
 func Marshal(v Message) ([]byte, error) {
 	if err := v.Validate(); err != nil {
-		return nil, fmt.Errorf("cannot encode %T: %w", v, err)
+		return nil, fmt.Errorf("cannot encode %s: %w", codec.Name(v), err)
 	}
 	return codec.Encode(v)
 }

@@ -536,8 +536,8 @@ func TestCalendar(t *testing.T) {
 	want := []string{
 		"mileage 2027-01-01 2027-06-30 1 false", "mileage 2027-07-01 2027-09-30 3 false", "mileage 2027-10-01 2027-12-31 1 false",
 		"safe 2027-01-01 2027-02-28 2 false", "safe 2027-03-01 2027-03-31 4 true", "safe 2027-04-01 2027-12-31 2 false",
-		"validators 2027-01-01 2027-01-31 0 4", "validators 2027-02-01 2028-04-30 1 4", "validators 2028-05-01 open 2 3",
-		"offers 2027-01-01 2027-05-31 1", "offers 2027-06-01 2028-01-31 2", "offers 2028-02-01 open 3",
+		"validators 2026-11-30 2027-01-31 0 4", "validators 2027-02-01 2028-04-30 1 4", "validators 2028-05-01 open 2 3",
+		"offers 2026-12-14 2027-05-31 1", "offers 2027-06-01 2028-01-31 2", "offers 2028-02-01 open 3",
 		"policy 1 1970-01-01 open", "policy 2 2026-12-01 2027-12-31", "policy 3 2027-07-01 2027-09-30", "policy 4 2027-03-01 2027-03-31", "policy 5 2028-01-01 open",
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -546,7 +546,7 @@ func TestCalendar(t *testing.T) {
 
 	// Later, only the last are left; in the first year offers begin after genesis.
 	a = must(w.read(2029))
-	if len(a.Validators) != 1 || a.Validators[0].Serial != 2 || len(a.Offers) != 1 || a.Offers[0].Serial != 3 || a.Offers[0].FromDate != "2029-01-01" || a.Kinds[1].Segments[0].Serial != nil {
+	if len(a.Validators) != 1 || a.Validators[0].Serial != 2 || len(a.Offers) != 1 || a.Offers[0].Serial != 3 || a.Offers[0].FromDate != "2028-02-01" || a.Validators[0].FromDate != "2028-05-01" || a.Kinds[1].Segments[0].Serial != nil {
 		t.Errorf("%+v", a)
 	}
 	if a = must(w.read(2026)); a.Offers[0].FromDate != "2026-12-14" || a.Validators[0].FromDate != "2026-11-30" {

@@ -67,7 +67,7 @@ func (r *maker) from(day, before uint32) Days {
 	return r.days(record.Span{FromDay: day, ToDay: before - 1})
 }
 
-// validators returns who the validators are from the year's first day on.
+// validators returns who the validators are from the year's first day on, each with the day on which they really begin.
 func (r *maker) validators() []ValidatorSet {
 	set := func(serial uint16, at Logged, days Days, validators []terms.Validator) ValidatorSet {
 		s := ValidatorSet{Serial: serial, Days: days, Logged: at, Validators: make([]Validator, 0, len(validators))}
@@ -87,11 +87,11 @@ func (r *maker) validators() []ValidatorSet {
 	}
 	if len(changes) == 0 || changes[0].Doc.FromDay > first {
 		own := r.Program.Validators
-		sets = append(sets, set(0, r.logged(0, r.genesisDay()), r.from(first, before(0)), own))
+		sets = append(sets, set(0, r.logged(0, r.genesisDay()), r.from(r.genesisDay(), before(0)), own))
 	}
 	for i, w := range changes {
 		if end := before(i + 1); end == 0 || end > first {
-			sets = append(sets, set(w.Doc.Serial, r.logged(w.Entry, w.Day), r.from(max(w.Doc.FromDay, first), end), w.Doc.Validators))
+			sets = append(sets, set(w.Doc.Serial, r.logged(w.Entry, w.Day), r.from(w.Doc.FromDay, end), w.Doc.Validators))
 		}
 	}
 	return sets
@@ -206,7 +206,7 @@ func (r *maker) described(kinds []Kind) []Policy {
 	return out
 }
 
-// offered spells out the offers that are in force in the year, and those for later.
+// offered spells out the offers that are in force in the year, each with the day on which they really begin, and those for later.
 func (r *maker) offered() []Offers {
 	out := make([]Offers, 0)
 	all := record.List(r.Offers)
@@ -228,7 +228,7 @@ func (r *maker) offered() []Offers {
 		}
 		d := r.Offers[slices.Index(all, now)]
 		out = append(out, Offers{
-			Serial: now.Serial, Days: r.from(day, 0), Logged: r.logged(d.Entry, d.Day), DailyCrystals: offering.Daily(now),
+			Serial: now.Serial, Days: r.from(now.FromDay, 0), Logged: r.logged(d.Entry, d.Day), DailyCrystals: offering.Daily(now),
 			Tasks: offering.ShowTasks(now), Boxes: offering.ShowBoxes(now), Catalogue: offering.ShowCatalogue(now),
 		})
 	}

@@ -32,11 +32,11 @@ func rules(p *terms.Program) Rules {
 		"The seed is SHA-256(\"rawstone/seed/v1\" ‖ input ‖ each validator's number and output, ascending). At least %d validators must give theirs; one that misses the deadline is out for the rest of the day, by an entry that everybody sees.", p.Quorum)
 	step("draw", "Draw", "W is the total weight. r = seed mod W, and unit k of K falls at ⌊(r + k·W) / K⌋. An account whose weight covers [a, b) gets ⌈(b·K − r) / W⌉ − ⌈(a·K − r) / W⌉ units, within one unit of its exact share.")
 	step("block", "Block", "Each drop makes one block, whether or not it has weight, chained to the one before by its hash. It is final once %d validators have cosigned it, each after replaying all rules on its own copy of the ledger.", p.Quorum)
-	step("box", "Mine boxes", "A request under the account's key is logged first; the block after it opens it. SHA-256(\"rawstone/box/v1\" ‖ that block's seed ‖ number of the request's entry), read as a big-endian number modulo %s, "+
+	step("box", "Mine boxes", "A request under the account's key is logged first. The block after it fixes its place, before anybody can know the seed of the one after that, which opens it: SHA-256(\"rawstone/box/v1\" ‖ that second block's seed ‖ number of the request's entry), read as a big-endian number modulo %s, "+
 		"falls into one of the published parts, laid out in the published order. The worst case of every open box is set aside from the cultivation pool of %s. Anybody may open boxes; only owners can win stones.",
 		offering.Group(cultivation.Certain), offering.Stones(reward.CultivatedSupply))
 	step("offers", "Notice", "Tasks, odds and catalogue are logged at least %d program days before they are in force, and stay in force until offers of a higher serial are. Validators change by an entry logged at least one program day ahead.", cultivation.NoticeDays)
-	step("use", "Use", "Stones belong to an account and never expire. They may be redeemed from %d program days after the account's activation, and an equity statement splits %d.%d %% of the founding-round equity value pro rata, exact to the cent by largest remainder.",
+	step("use", "Use", "Stones belong to an account and never expire. They may be redeemed from %d program days after the account's activation, and an equity statement splits %d.%d %% of the founding-round equity value pro rata, exact to the fen by largest remainder.",
 		reward.RedeemAfterDays, reward.EquityPerMille/10, reward.EquityPerMille%10)
 	return r
 }

@@ -3,11 +3,14 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"strconv"
 
 	"rawstone/collector/internal/api/body"
 	"rawstone/collector/internal/api/gate"
 	"rawstone/collector/internal/api/problem"
+	"rawstone/collector/internal/api/spool"
 	"rawstone/collector/internal/api/view"
 	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/statement"
@@ -43,18 +46,22 @@ func (a *api) seeAccount(ctx context.Context, b records, c *gate.Call) (reply, e
 	return reply{http.StatusOK, out}, err
 }
 
-// setKey registers the key whose possession the body proves.
+// setKey registers the key whose possession the body proves, once the one that it replaces has agreed.
 func (a *api) setKey(ctx context.Context, b records, c *gate.Call) (reply, error) {
-	request, err := c.Signed(account.MaxRequestLen)
-	if err != nil {
+	var request, former []byte
+	fields := map[string]body.Field{"request": body.Bytes(&request, account.MaxRequestLen), "former": body.Bytes(&former, account.MaxRequestLen)}
+	if err := c.Object(fields, "request"); err != nil {
 		return reply{}, err
 	}
 	p, err := b.Profile(ctx, c.Account)
 	if err != nil {
 		return reply{}, err
 	}
-	key, err := account.OpenKeyRequest(a.cfg.Rules.ID, c.Account, view.KeyID(p), request)
-	if err != nil {
+	key, err := account.OpenKeyRequest(a.cfg.Rules.ID, c.Account, p.Key, request, former)
+	switch {
+	case errors.Is(err, account.ErrFormer):
+		return reply{}, problem.New(problem.FormerUnproven(), problem.Sentence(err))
+	case err != nil:
 		return reply{}, problem.New(problem.PossessionUnproven(), problem.Sentence(err))
 	}
 	return a.changed(ctx, b, c, &key, false)
@@ -110,17 +117,7 @@ func (a *api) seeHistory(ctx context.Context, b records, c *gate.Call) (reply, e
 	return reply{http.StatusOK, out}, nil
 }
 
-// A started writer remembers that something was written: then it is too late for a problem.
-type started struct {
-	http.ResponseWriter
-	is bool
-}
-
-func (s *started) Write(b []byte) (int, error) {
-	s.is = true
-	return s.ResponseWriter.Write(b)
-}
-
+// writeStatement has the statement made as a whole before the first byte is sent: a reader holds a file, and gets all of it or a problem.
 func (a *api) writeStatement(w http.ResponseWriter, r *http.Request, c *gate.Call) error {
 	since, err := c.Number("since", 0, body.MaxNumber, 0)
 	if err != nil {
@@ -131,44 +128,48 @@ func (a *api) writeStatement(w http.ResponseWriter, r *http.Request, c *gate.Cal
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), a.cfg.Patience)
 	defer cancel()
-	err = a.cfg.Store.View(ctx, func(tx *store.Tx) error {
-		_, err := a.records(tx).Profile(ctx, c.Account)
-		return err
-	})
-	if err != nil {
+	if err := a.exists(ctx, c); err != nil {
 		return err
 	}
-	select {
-	case a.statements <- struct{}{}:
-		defer func() { <-a.statements }()
-	default:
+	made, err := a.spool.Make(r.Context(), c.Account, func(ctx context.Context, out io.Writer) error {
+		return a.cfg.Statement(ctx, out, c.Account, since)
+	})
+	switch {
+	case errors.Is(err, spool.ErrBusy):
 		w.Header().Set("Retry-After", "5")
-		return problem.New(problem.Unavailable(), "Other statements are being written.")
+		return problem.New(problem.Unavailable(), "Other statements are being made, or earlier ones of the account are not read yet.")
+	case errors.Is(err, statement.ErrNoAccount):
+		return problem.New(problem.AccountUnknown(), "The ledger does not have the account yet.")
+	case errors.Is(err, statement.ErrNotYet):
+		return problem.New(problem.StatementEarly(), "No block covers the account yet.")
+	case errors.Is(err, statement.ErrAhead):
+		return problem.New(problem.QueryInvalid(), "The parameter since is beyond the next drop.")
+	case err != nil:
+		return err
 	}
 	w.Header().Set("Content-Type", "application/cbor-seq") // RFC 8742
-	if r.Method == http.MethodHead {
-		return nil
+	w.Header().Set("Content-Length", strconv.FormatInt(made.Size, 10))
+	if r.Method != http.MethodHead {
+		_, err = io.Copy(w, made)
 	}
-	out := &started{ResponseWriter: w}
-	if err := a.cfg.Statement(r.Context(), out, c.Account, since); err != nil {
-		switch {
-		case out.is:
-		case errors.Is(err, statement.ErrNoAccount):
-			return problem.New(problem.AccountUnknown(), "The ledger does not have the account yet.")
-		case errors.Is(err, statement.ErrNotYet):
-			return problem.New(problem.StatementEarly(), "No block covers the account yet.")
-		case errors.Is(err, statement.ErrAhead):
-			return problem.New(problem.QueryInvalid(), "The parameter since is beyond the next drop.")
-		default:
-			return err
-		}
-		a.cfg.Logger.Error("accounts' API cannot finish statement", "error", err)
-		panic(http.ErrAbortHandler) // ends the connection, so that nobody takes the part for the whole
+	if err := errors.Join(err, made.Close()); err != nil {
+		a.cfg.Logger.Debug("reader of the accounts' API went away", "error", err)
 	}
 	return nil
 }
 
+// exists refuses who is no account.
+func (a *api) exists(ctx context.Context, c *gate.Call) error {
+	return a.cfg.Store.View(ctx, func(tx *store.Tx) error {
+		_, err := a.records(tx).Profile(ctx, c.Account)
+		return err
+	})
+}
+
 func (a *api) exchange(ctx context.Context, c *gate.Call) (reply, error) {
+	if err := a.exists(ctx, c); err != nil {
+		return reply{}, err
+	}
 	unset := problem.New(problem.ExchangeUnset(), "No valuation has been announced.")
 	if a.cfg.Exchange == nil {
 		return reply{}, unset

@@ -3,9 +3,10 @@
 //
 // Whoever asks carries an access token of the program's issuer; its subject is the account, and its scopes say what may be asked. What
 // changes anything carries an idempotency key as well, and is done once: its answer is kept with what it did, in one transaction, and
-// given again to the same request. What spends stones or crystals is signed with the account's own key besides, so that neither the issuer
-// nor the operator can spend for an owner. Errors are problem details (RFC 9457). openapi.yaml is the API's document; tests hold every answer
-// against it.
+// given again to the same request. What spends stones or crystals is signed with the account's own key besides, and so is that key's
+// replacement: a token alone neither spends for an owner nor takes the account over. It does register the first key, and the operator, outside
+// this API, can replace one that is lost; the account's history and statement show both. Errors are problem details (RFC 9457). openapi.yaml is
+// the API's document; tests hold every answer against it.
 //
 // The package decides nothing about crystals and stones: that is the records' business (package estate). It logs neither accounts nor
 // tokens nor bodies.
@@ -33,7 +34,9 @@ import (
 	"rawstone/collector/internal/api/lookup"
 	"rawstone/collector/internal/api/problem"
 	"rawstone/collector/internal/api/refusal"
+	"rawstone/collector/internal/api/spool"
 	"rawstone/collector/internal/api/token"
+	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/store"
 )
@@ -41,11 +44,7 @@ import (
 //go:embed openapi.yaml
 var document []byte
 
-const (
-	defaultPatience = 20 * time.Second
-	// maxStatements bounds the statements that are written at once: each reads much of the log.
-	maxStatements = 4
-)
+const defaultPatience = 20 * time.Second
 
 // Config says what is served to whom. Fields are required unless their comment says otherwise.
 type Config struct {
@@ -60,6 +59,8 @@ type Config struct {
 	// Statement writes an account's statement from the block of a drop on, as statement.Desk.Write does; nil when there is none to be had
 	// from this process.
 	Statement func(ctx context.Context, w io.Writer, account string, since uint64) error
+	// Spool is the directory in which statements are made; that of temporary files when empty.
+	Spool string
 	// Exchange returns what the exchange statement gives to an account, ErrNoExchange before it is announced; nil when there is none.
 	Exchange func(ctx context.Context, account string) (Exchange, error)
 	// Owners bounds what an account may ask, 5 a second and 60 at once when zero; Backend bounds a client with scope stones.grant, 500 a
@@ -86,12 +87,12 @@ type Exchange struct {
 var ErrNoExchange = errors.New("no valuation has been announced")
 
 type api struct {
-	cfg        Config
-	mux        *http.ServeMux
-	gate       *gate.Gate
-	answers    *prometheus.CounterVec
-	flights    idempotency.Flights
-	statements chan struct{} // holds those that are being written
+	cfg     Config
+	mux     *http.ServeMux
+	gate    *gate.Gate
+	answers *prometheus.CounterVec
+	flights idempotency.Flights
+	spool   *spool.Spool // of statements
 }
 
 // New returns the API's handler, which serves everything under /v1/.
@@ -107,9 +108,12 @@ func newAPI(cfg Config) (*api, error) {
 	if cfg.Rules.Program == nil || cfg.Rules.ID.IsZero() || cfg.Now == nil || cfg.Store == nil || cfg.Tokens == nil || cfg.Logger == nil || cfg.Patience < 0 {
 		return nil, errors.New("cannot serve accounts: rules, clock, store, tokens and logger are required, and a patience that is not negative")
 	}
-	a := &api{cfg: cfg, mux: http.NewServeMux(), statements: make(chan struct{}, maxStatements)}
+	a := &api{cfg: cfg, mux: http.NewServeMux()}
 	a.cfg.Patience = cmp.Or(cfg.Patience, defaultPatience)
 	var err error
+	if a.spool, err = spool.New(spool.Config{Dir: cfg.Spool}); err != nil {
+		return nil, err
+	}
 	if a.gate, err = gate.New(gate.Config{Tokens: cfg.Tokens, Now: cfg.Now, Owners: cfg.Owners, Backend: cfg.Backend, Askers: cfg.Askers}); err != nil {
 		return nil, err
 	}
@@ -289,7 +293,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, operation string, err
 	var p *problem.Problem
 	switch {
 	case errors.As(refusal.Of(err), &p):
-	case errors.Is(err, context.DeadlineExceeded), r.Context().Err() != nil:
+	case errors.Is(err, database.ErrBusy), errors.Is(err, context.DeadlineExceeded), r.Context().Err() != nil:
 		w.Header().Set("Retry-After", "1")
 		p = problem.New(problem.Unavailable(), "The records are busy.")
 	default:

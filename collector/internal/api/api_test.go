@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -116,15 +115,20 @@ type opening1 struct {
 func (w *world) register(subject string) wire.PublicKey {
 	w.t.Helper()
 	key, public := newKey(w.t)
-	var replaces wire.KeyID
+	r := &account.KeyRequest{Nonce: [16]byte{1}, Program: w.rules.ID, Account: subject, Key: public}
+	var former map[string]any
 	if old := w.keys[subject]; old != nil {
 		p, err := wire.NewPublicKey(old.Public())
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		replaces = p.ID()
+		r.Replaces = p.ID()
+		former = signed(account.SealFormer(old, r))
 	}
-	body := signed(account.SealKeyRequest(key, &account.KeyRequest{Nonce: [16]byte{1}, Program: w.rules.ID, Account: subject, Key: public, Replaces: replaces}))
+	body := signed(account.SealKeyRequest(key, r))
+	if former != nil {
+		body["former"] = former["request"]
+	}
 	got := read[account1](w.do(request{method: http.MethodPut, path: "/v1/account/key", token: w.token(subject, token.Spend), key: w.key(), body: body}), http.StatusOK)
 	if got.Key == nil || got.Key.ID != public.ID().String() {
 		w.t.Errorf("%+v", got)
@@ -297,7 +301,7 @@ func TestOwner(t *testing.T) {
 
 	// The history has it all, page by page.
 	counts := w.pages(owner, 7)
-	if counts["credit"] != 2 || counts["box"] != opened || counts["redemption"] != 1 || counts["grant"] < 2 {
+	if counts["change"] != 2 || counts["credit"] != 2 || counts["box"] != opened || counts["redemption"] != 1 || counts["grant"] < 2 {
 		t.Errorf("%v, %d openings", counts, opened)
 	}
 	for _, item := range w.document.Paths.Map() {
@@ -408,7 +412,7 @@ func TestRefusals(t *testing.T) {
 		w.get("/v1/openings/"+id, guest).is(problem.OpeningUnknown())
 		w.get("/v1/redemptions/"+id, guest).is(problem.RedemptionUnknown())
 	}
-	for _, path := range []string{"/v1/account", "/v1/account/history", "/v1/account/statement"} {
+	for _, path := range []string{"/v1/account", "/v1/account/history", "/v1/account/statement", "/v1/exchange"} {
 		w := newWorld(t, func(c *Config) {
 			c.Statement = func(context.Context, io.Writer, string, uint64) error { return nil }
 		})
@@ -443,11 +447,12 @@ func TestItemLimit(t *testing.T) {
 	w.post("/v1/redemptions", owner, w.redeemRequest(owner, "model", 2000, 9900)).is(problem.ItemLimit())
 }
 
-// TestKeyChange: a key is registered by who holds it and may change the account, and what the old one signed counts no more.
+// TestKeyChange: a key is registered by who holds it and may change the account, replaced with its own consent, and what the old one signed
+// counts no more. The history shows each change.
 func TestKeyChange(t *testing.T) {
 	w := newWorld(t)
 	first, public := newKey(t)
-	put := func(subject string, body map[string]any) response {
+	put := func(subject string, body any) response {
 		t.Helper()
 		return w.do(request{method: http.MethodPut, path: "/v1/account/key", token: w.token(subject, token.Spend), key: w.key(), body: body})
 	}
@@ -462,9 +467,81 @@ func TestKeyChange(t *testing.T) {
 	w.keys[owner] = first
 	read[struct{}](w.give("survey", owner), http.StatusCreated)
 	old := w.openRequest(owner, "quartz")
-	w.register(owner)
+
+	// Whoever has the owner's token alone takes nothing over.
+	thief, taken := newKey(t)
+	r := &account.KeyRequest{Nonce: [16]byte{2}, Program: w.rules.ID, Account: owner, Key: taken, Replaces: public.ID()}
+	theft := func(former any) map[string]any {
+		body := signed(account.SealKeyRequest(thief, r))
+		if former != nil {
+			body["former"] = former
+		}
+		return body
+	}
+	put(owner, theft(nil)).is(problem.FormerUnproven())
+	put(owner, theft(signed(account.SealFormer(thief, r))["request"])).is(problem.FormerUnproven())
+	put(owner, theft(theft(nil)["request"])).is(problem.FormerUnproven())
+	other := *r
+	other.Nonce[0]++
+	put(owner, theft(signed(account.SealFormer(first, &other))["request"])).is(problem.FormerUnproven())
+	put(owner, theft(signed(account.SealKeyRequest(first, &other))["request"])).is(problem.FormerUnproven())
+	for _, former := range []any{"", "!", 1, old["request"].(string) + "="} {
+		put(owner, theft(former)).is(problem.BodyInvalid())
+	}
+	if got := read[account1](w.get("/v1/account", owner), http.StatusOK); got.Key == nil || got.Key.ID != public.ID().String() {
+		t.Fatalf("%+v", got.Key)
+	}
+
+	w.block(0) // of the first day
+	w.block(2*144 - 1)
+	second := w.register(owner)
 	w.post("/v1/boxes/quartz/openings", owner, old).is(problem.RequestInvalid())
 	read[struct{}](w.post("/v1/boxes/quartz/openings", owner, w.openRequest(owner, "quartz")), http.StatusAccepted)
+	active := read[account1](w.post("/v1/account/activation", owner, "{}"), http.StatusOK)
+	w.number()
+
+	type event struct {
+		Type, Salt string
+		Entry      *uint64
+		Day        uint32
+		Key        struct{ ID, Public string }
+		Activated  uint32
+	}
+	page := read[struct{ Events []event }](w.get("/v1/account/history", owner), http.StatusOK)
+	changes := slices.DeleteFunc(page.Events, func(e event) bool { return e.Type != "change" })
+	today := w.offers.FromDay
+	want := []struct {
+		key            wire.PublicKey
+		day, activated uint32
+	}{{second, today + 2, today + 2}, {second, today + 2, 0}, {public, today, 0}}
+	if len(changes) != len(want) || active.Activated != today+2 {
+		t.Fatalf("%+v, activated %d", changes, active.Activated)
+	}
+	for i, e := range changes {
+		salt, err := hex.DecodeString(e.Salt)
+		if err != nil || e.Entry == nil || e.Key.ID != want[i].key.ID().String() || e.Day != want[i].day || e.Activated != want[i].activated {
+			t.Fatalf("%+v, want %+v", e, want[i])
+		}
+		o := account.ChangeOpening{Salt: [32]byte(salt), Account: owner, Key: want[i].key, Activated: e.Activated}
+		blind, err := o.Blind()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = w.db.View(t.Context(), func(tx *store.Tx) error {
+			entries, err := tx.Entries(t.Context(), *e.Entry, 1)
+			if err != nil {
+				return err
+			}
+			var c account.Change
+			if err := entries[0].DecodeBody(ledger.TypeAccount, &c); err != nil || c.Blind != blind {
+				t.Errorf("entry %d is not opened by its event: %v", *e.Entry, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestOffersBegin: what was announced comes into force by the log's day, and before the first there is nothing to ask for.
@@ -523,7 +600,7 @@ func TestOldBlocks(t *testing.T) {
 	}
 }
 
-// TestStatementBreaks: what fails before it began is a problem, what breaks off is no answer, and no more are written at once than allowed.
+// TestStatementBreaks: what fails is a problem and never a part, and an account has one statement made at a time.
 func TestStatementBreaks(t *testing.T) {
 	broken := errors.New("no tile")
 	w := newWorld(t, func(c *Config) {
@@ -541,41 +618,37 @@ func TestStatementBreaks(t *testing.T) {
 		broken = fmt.Errorf("cannot make statement: %w", reason)
 		w.get("/v1/account/statement", owner).is(kind)
 	}
-	server := httptest.NewServer(w.handler)
-	defer server.Close()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/v1/account/statement?since=1", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+w.token(owner, token.Read))
-	answer, err := server.Client().Do(req)
-	if err == nil {
-		_, err = io.ReadAll(answer.Body)
-		answer.Body.Close()
-	}
-	if err == nil {
-		t.Error("a part is taken for the whole")
-	}
+	broken = errors.New("no tile")
+	w.get("/v1/account/statement?since=1", owner).is(problem.Internal()) // though some of it was made
 
 	begun, end := make(chan struct{}), make(chan struct{})
 	w = newWorld(t, func(c *Config) {
-		c.Statement = func(context.Context, io.Writer, string, uint64) error {
-			begun <- struct{}{}
-			<-end
-			return nil
+		c.Statement = func(_ context.Context, out io.Writer, account string, _ uint64) error {
+			if account == owner {
+				begun <- struct{}{}
+				<-end
+			}
+			_, err := out.Write([]byte{1, 2, 3})
+			return err
 		}
 	})
 	done := make(chan response)
-	for range maxStatements {
-		go func() { done <- w.get("/v1/account/statement", owner) }()
-		<-begun
+	go func() { done <- w.get("/v1/account/statement", owner) }()
+	<-begun
+	again := w.get("/v1/account/statement", owner)
+	again.is(problem.Unavailable())
+	if again.Header().Get("Retry-After") == "" {
+		t.Error("no Retry-After")
 	}
-	w.get("/v1/account/statement", guest).is(problem.Unavailable())
+	if r := w.get("/v1/account/statement", guest); r.Code != http.StatusOK || r.Body.Len() != 3 {
+		t.Errorf("another's: %d %s", r.Code, r.Body)
+	}
 	close(end)
-	for range maxStatements {
-		if r := <-done; r.Code != http.StatusOK {
-			t.Errorf("%d %s", r.Code, r.Body)
-		}
+	if r := <-done; r.Code != http.StatusOK || r.Header().Get("Content-Length") != "3" {
+		t.Errorf("%d %s %v", r.Code, r.Body, r.Header())
+	}
+	if r := w.do(request{method: http.MethodHead, path: "/v1/account/statement", token: w.token(guest, token.Read)}); r.Code != http.StatusOK || r.Header().Get("Content-Length") != "3" || r.Body.Len() != 0 {
+		t.Errorf("HEAD: %d %s %v", r.Code, r.Body, r.Header())
 	}
 }
 

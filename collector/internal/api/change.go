@@ -16,8 +16,8 @@ import (
 )
 
 // change does an operation that changes the records, once for its idempotency key. What it did and its answer are kept together; a
-// refusal, which undoes what was done, is kept after it: what was refused is not done later because somebody sends it again. A request that
-// is malformed, or did not come to an answer, does not use up its key.
+// refusal, which undoes what was done, is kept after it, as far as package answer keeps any: what was refused is not done later because somebody
+// sends it again. A request that is malformed, is for an unknown account, or did not come to an answer does not use up its key.
 func (a *api) change(ctx context.Context, w http.ResponseWriter, r *http.Request, o *operation, c *gate.Call) error {
 	key, err := idempotency.Key(r)
 	if err != nil {
@@ -32,7 +32,7 @@ func (a *api) change(ctx context.Context, w http.ResponseWriter, r *http.Request
 	request := idempotency.Hash("rawstone/api/request/v1", r.Method, r.URL.EscapedPath(), string(c.Body))
 	kept, err := a.once(ctx, own, request, func(b records) (reply, error) { return o.do(ctx, b, c) })
 	var p *problem.Problem
-	if errors.As(refusal.Of(err), &p) && p.Kind != problem.KeyReused() && p.Kind.Status() != http.StatusBadRequest {
+	if errors.As(refusal.Of(err), &p) && p.Kind != problem.KeyReused() && p.Kind != problem.AccountUnknown() && p.Kind.Status() != http.StatusBadRequest {
 		kept, err = a.once(ctx, own, request, func(records) (reply, error) {
 			return reply{p.Kind.Status(), json.RawMessage(p.Encode())}, nil
 		})

@@ -63,6 +63,7 @@ type world struct {
 	given   uint64 // milli-stones that boxes gave
 	nonce   atomic.Uint64
 	cfg     Config
+	path    string // of the records
 
 	document *openapi3.T
 	router   routers.Router
@@ -92,6 +93,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	w.rules = estate.Rules{ID: wire.Hash{7}, Program: &terms.Program{Timing: terms.Timing{GenesisS: 19_675 * 86400, DayS: 86400, DropS: 600}, Policy: wire.KeySet{public}}}
 
 	path := filepath.Join(t.TempDir(), "records.db")
+	w.path = path
 	open := func(role store.Role) *store.DB {
 		db, err := store.Open(t.Context(), store.Config{Path: path, Role: role, BusyTimeout: time.Minute})
 		if err != nil {

@@ -61,6 +61,9 @@ func (a *api) claim(ctx context.Context, b records, c *gate.Call) (reply, error)
 	if err := c.Object(nil); err != nil {
 		return reply{}, err
 	}
+	if _, err := b.Profile(ctx, c.Account); err != nil {
+		return reply{}, err
+	}
 	t, err := inForce(ctx, b, c)
 	if err != nil {
 		return reply{}, err

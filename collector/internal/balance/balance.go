@@ -65,7 +65,7 @@ func (b Book) Weights(ctx context.Context, from, to uint32, below uint64) ([]Wei
 }
 
 func weights() statement {
-	return statement{Name: "read weights", Roles: firewall.Settle,
+	return statement{Name: "read weights", Roles: firewall.Settle | firewall.Statements,
 		SQL: `SELECT a.id, a.secret, w.km FROM accounts a JOIN (
 				SELECT c.account, CAST(sum(c.km) AS BIGINT) AS km FROM credits c JOIN outbox o ON o.id = c.outbox_id
 				WHERE c.effective BETWEEN $1 AND $2 AND o.number < $3 GROUP BY c.account) w ON w.account = a.id
@@ -79,7 +79,7 @@ func (b Book) Settled(ctx context.Context) (drop uint64, err error) {
 }
 
 func settled() statement {
-	return statement{Name: "read settled drop", Roles: firewall.Settle, SQL: `SELECT next_drop FROM settled`}
+	return statement{Name: "read settled drop", Roles: firewall.Settle | firewall.Statements, SQL: `SELECT next_drop FROM settled`}
 }
 
 // Settle adds milli-stones to balances and moves the settled drop; it fails when the balances do not stand at the drop from.
@@ -111,5 +111,5 @@ func (b Book) Balance(ctx context.Context, account string) (milli uint64, err er
 }
 
 func balance() statement {
-	return statement{Name: "read balance", Roles: firewall.Settle, SQL: `SELECT coalesce((SELECT milli FROM balances WHERE account = $1), 0)`}
+	return statement{Name: "read balance", Roles: firewall.Settle | firewall.Statements, SQL: `SELECT coalesce((SELECT milli FROM balances WHERE account = $1), 0)`}
 }

@@ -47,7 +47,7 @@ func newBackup() *cobra.Command {
 func newRestore() *cobra.Command {
 	o := new(keep.Options)
 	cmd := &cobra.Command{Use: "restore --config FILE --from DIR [--checkpoint FILE]",
-		Short: "Check a backup and put it where the configuration says; nothing else may be there, but validator.json should where it survived"}
+		Short: "Check a backup and put it where the configuration says; nothing else may be there"}
 	cmd.Flags().StringVar(&o.Checkpoint, "checkpoint", "", "the newest checkpoint of the ledger that a witness or an auditor has; a backup that is behind it is refused")
 	return copies(cmd, o, "from", "the backup's directory (required)", "restored; start the collector, and let the one that was backed up never run again", keep.Restore)
 }

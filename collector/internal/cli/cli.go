@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"rawstone/collector/internal/registry"
 	"rawstone/collector/internal/role"
 	"rawstone/collector/internal/statement"
+	"rawstone/collector/internal/store"
 	"rawstone/pkg/command"
 	"rawstone/pkg/terms"
 )
@@ -59,7 +61,11 @@ func writeStatement(cmd *cobra.Command, w io.Writer, account string, since uint6
 	if err != nil {
 		return err
 	}
-	desk, err := statement.Open(cmd.Context(), cfg.Store, cfg.Ledger, root)
+	records, err := cfg.Store(store.Statements)
+	if err != nil {
+		return err
+	}
+	desk, err := statement.Open(cmd.Context(), records, cfg.Statements(root, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))))
 	if err != nil {
 		return err
 	}

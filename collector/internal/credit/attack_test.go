@@ -138,7 +138,7 @@ func TestCountersThatDecreaseOrWrap(t *testing.T) {
 		_, device := newKey(t)
 		r.register("V1", device)
 		first, last := e.at(t, 0, 50, metres[0]), e.at(t, 1, 99, metres[1])
-		r.bind("V1", e, first.Head())
+		r.bind("V1", e, first)
 		s := claim.Statement{From: first.Commitment, To: last.Commitment, Rows: r.cfg.Policies[0].Statement(0)}
 		if _, err := k.prover.Prove(s, e.openings[first.Commitment], e.openings[last.Commitment]); err == nil {
 			t.Errorf("%s: proved", name)

@@ -441,7 +441,7 @@ func TestBatchIsOneByOne(t *testing.T) {
 			birth, _ := one.add(vehicles[i], ecus[i])
 			_, device := newKey(t)
 			all.register(vehicles[i], device)
-			all.bind(vehicles[i], ecus[i], birth.Head())
+			all.bind(vehicles[i], ecus[i], birth)
 			snaps[i] = []wire.Snapshot{birth}
 			for k := range 4 {
 				snaps[i] = append(snaps[i], ecus[i].at(t, uint64(k+1), 60+uint32(k), 1_020_000+20_000*uint32(k)))

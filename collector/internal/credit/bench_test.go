@@ -32,7 +32,7 @@ func BenchmarkJudge(b *testing.B) {
 		}
 		_, device := newKey(b)
 		r.register(vehicle, device)
-		r.bind(vehicle, e, from.Head())
+		r.bind(vehicle, e, from)
 		p := claims[i%spans].Proofs[0].Proof
 		if i >= spans {
 			p = rerandomised(b, p, uint64(i))

@@ -39,7 +39,7 @@ func TestSwappedECU(t *testing.T) {
 	r.accepted(r.send("V1", r.span(old, birth, a)), 10)
 	r.release(old, 2)
 	first := young.at(t, 7, 96, 5_000)
-	r.bind("V1", young, first.Head())
+	r.bind("V1", young, first)
 
 	r.accepted(r.send("V1", r.span(young, first, young.at(t, 8, 98, 25_000))), 10)
 	beyond := r.send("V1", r.span(old, a, c))
@@ -65,7 +65,7 @@ func TestMovedECU(t *testing.T) {
 	r.release(e, b.Seq)
 	_, device := newKey(t)
 	r.register("V2", device)
-	r.bind("V2", e, b.Head())
+	r.bind("V2", e, b)
 
 	across := r.span(e, a, c)
 	old := r.send("V1", across)
@@ -109,9 +109,9 @@ func TestMovedAwayAndBack(t *testing.T) {
 	r.release(e, a.Seq)
 	_, device := newKey(t)
 	r.register("V2", device)
-	r.bind("V2", e, a.Head())
+	r.bind("V2", e, a)
 	r.release(e, c.Seq)
-	r.bind("V1", e, c.Head())
+	r.bind("V1", e, c)
 
 	for name, bad := range map[string]struct {
 		claim *wire.Claim
@@ -148,7 +148,7 @@ func TestRevokedKeyEarnsNothing(t *testing.T) {
 	r.release(e, b.Seq)
 	_, device := newKey(t)
 	r.register("V2", device)
-	r.bind("V2", e, b.Head())
+	r.bind("V2", e, b)
 	young := r.encode(r.span(e, b, c))
 	checked := r.prepare("V2", wire.KindClaim, young)
 	backlog := r.encode(r.span(e, a, b))
@@ -184,7 +184,7 @@ func TestClaimBeforeItsBinding(t *testing.T) {
 	_, device := newKey(t)
 	r.register("V1", device)
 	a, b, c := e.at(t, 1, 95, 1_020_000), e.at(t, 2, 96, 1_040_000), e.at(t, 3, 97, 1_060_000)
-	r.bind("V1", e, b.Head())
+	r.bind("V1", e, b)
 	for _, bad := range []*wire.Claim{r.span(e, a, b), r.span(e, a, c), r.span(e, e.at(t, 0, 90, 1_000_000), a)} {
 		got := r.send("V1", bad)
 		r.refused(got, wire.ReasonStale, 0)

@@ -89,7 +89,7 @@ func (j *Judge) decideClaim(vehicle string, c *wire.Claim, s state, checks *chec
 		return verdict{reason: wire.ReasonSignature}
 	}
 	whole, ok := c.From.Snapshot()
-	// The head, to the last byte of its signature, was verified as the end of the claim before. Another signature is verified even so: the
+	// The head, to the last byte of its signature, was verified with the claim or the binding before. Another signature is verified even so: the
 	// claim's bytes are kept for those who check it without these records.
 	isHead := whole.Signature == s.binding.HeadSignature && whole.Signature != (wire.Signature{}) && whole.Head() == s.binding.Head
 	if ok && !isHead && !checks.signed(signed{s.binding.ECU, whole}) {

@@ -8,7 +8,7 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// TestHeadIsVerifiedOnce checks a signature once: as a claim's end, and not again as the begin of the next. Every other signature under the
+// TestHeadIsVerifiedOnce checks a signature once: with the binding or as a claim's end, and not again as the begin of the next. Every other signature under the
 // head's number is verified, since the claim's bytes are for others to check too.
 func TestHeadIsVerifiedOnce(t *testing.T) {
 	r, e := newRig(t), newECU(t)
@@ -31,9 +31,16 @@ func TestHeadIsVerifiedOnce(t *testing.T) {
 		}
 		return all.snapshots.Len()
 	}
+	otherwise, err := attest.Sign(e.key, testProgram, birth.Seq, birth.Day, birth.Commitment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := asked(r.span(e, otherwise, one)); n != 2 && otherwise.Signature != birth.Signature {
+		t.Errorf("a first claim with another signature of the bound head has %d signatures verified, want 2", n)
+	}
 	first := r.span(e, birth, one)
-	if n := asked(first); n != 2 {
-		t.Errorf("the first claim has %d signatures verified, want 2", n)
+	if n := asked(first); n != 1 {
+		t.Errorf("the first claim has %d signatures verified, want 1", n)
 	}
 	r.accepted(r.send("V1", first), 10)
 	next := r.span(e, one, two)

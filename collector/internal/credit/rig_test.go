@@ -163,7 +163,7 @@ func (r *rig) add(vehicle string, e *ecu) (wire.Snapshot, *ecdsa.PrivateKey) {
 	birth := e.at(r.t, 0, 50, 1_000_000)
 	device, public := newKey(r.t)
 	r.register(vehicle, public)
-	r.bind(vehicle, e, birth.Head())
+	r.bind(vehicle, e, birth)
 	return birth, device
 }
 
@@ -176,12 +176,12 @@ func (r *rig) register(vehicle string, device wire.PublicKey) {
 	})
 }
 
-// bind lets an ECU speak for a vehicle from a head on.
-func (r *rig) bind(vehicle string, e *ecu, first wire.Head) {
+// bind lets an ECU speak for a vehicle from a head on, which it signed.
+func (r *rig) bind(vehicle string, e *ecu, first wire.Snapshot) {
 	r.t.Helper()
 	r.update(func(ctx context.Context, tx *store.Tx) error {
 		return errors.Join(tx.AddECU(ctx, e.pub, nil),
-			tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: vehicle, Account: "account of " + vehicle, ECU: e.pub, Head: first}))
+			tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: vehicle, Account: "account of " + vehicle, ECU: e.pub, Head: first.Head(), Signature: first.Signature}))
 	})
 }
 

@@ -25,6 +25,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/firewall"
+	"rawstone/collector/internal/postgres"
+	"rawstone/collector/internal/sqlite"
 )
 
 const (
@@ -33,6 +35,10 @@ const (
 
 	firstReaders = 2 // connections of ViewFirst
 )
+
+// ErrBusy is for a transaction, given up, that waited for another for longer than BusyTimeout or had a statement that took longer than
+// StatementTimeout. Nothing is wrong with it: it may be run again.
+var ErrBusy = errors.New("the database is busy")
 
 // Config says where the database lives and who opens it.
 type Config struct {
@@ -114,13 +120,25 @@ func (d *DB) Close() error { return d.engine.close() }
 // on disk when Update returns nil. Otherwise nothing of it is, except that nobody knows when PostgreSQL is lost while it commits.
 // PostgreSQL may ask to run fn again, which happens at most five times.
 func (d *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return d.engine.update(ctx, func(s runner) error {
+	return busy(d.engine.update(ctx, d.transaction(ctx, fn)))
+}
+
+func (d *DB) transaction(ctx context.Context, fn func(*Tx) error) func(runner) error {
+	return func(s runner) error {
 		tx := &Tx{d, s}
 		if err := fn(tx); err != nil {
 			return err
 		}
 		return tx.Flush(ctx)
-	})
+	}
+}
+
+// busy marks an error that says nothing but to come again later.
+func busy(err error) error {
+	if sqlite.Busy(err) || postgres.Busy(err) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return err
 }
 
 // View runs fn over the last committed state. Writing in it fails.
@@ -131,13 +149,7 @@ func (d *DB) View(ctx context.Context, fn func(*Tx) error) error { return d.look
 func (d *DB) ViewFirst(ctx context.Context, fn func(*Tx) error) error { return d.look(ctx, true, fn) }
 
 func (d *DB) look(ctx context.Context, first bool, fn func(*Tx) error) error {
-	return d.engine.view(ctx, first, func(s runner) error {
-		tx := &Tx{d, s}
-		if err := fn(tx); err != nil {
-			return err
-		}
-		return tx.Flush(ctx)
-	})
+	return busy(d.engine.view(ctx, first, d.transaction(ctx, fn)))
 }
 
 // Backup writes the last committed state of SQLite's database to a file that must not exist, readable by its owner alone, while others

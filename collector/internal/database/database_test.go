@@ -315,8 +315,13 @@ func testOneWriter(t *testing.T, r rig) {
 	r.config.BusyTimeout = 10 * time.Millisecond
 	c := r.open(t, firewall.Admin)
 	err = a.Update(t.Context(), func(*Tx) error {
-		if err := c.Update(t.Context(), func(*Tx) error { return nil }); err == nil {
-			t.Error("two programs wrote at once")
+		if err := c.Update(t.Context(), func(*Tx) error { return nil }); !errors.Is(err, ErrBusy) {
+			t.Errorf("two programs wrote at once, or the second is told %v", err)
+		}
+		soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := b.Update(soon, func(*Tx) error { return nil }); !errors.Is(err, ErrBusy) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who does not wait is told %v", err)
 		}
 		return nil
 	})
@@ -350,7 +355,7 @@ func testRefusals(t *testing.T, r rig) {
 		t.Errorf("notes %v", got)
 	}
 	for name, bad := range map[string][]firewall.Statement{
-		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: firewall.Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 6}},
+		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: firewall.Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 7}},
 	} {
 		r.config.Statements, r.config.Role = bad, firewall.Web
 		if d, err := Open(t.Context(), r.config); err == nil {

@@ -175,6 +175,14 @@ func Flag(b *bool) sql.Scanner { return flag{b} }
 
 type flag struct{ b *bool }
 
+// Bit returns what Flag scans, as an argument.
+func Bit(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (f flag) Scan(v any) error {
 	switch v := v.(type) {
 	case bool:

@@ -8,7 +8,6 @@ package equity
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,8 +52,17 @@ type Config struct {
 
 // Make replays the ledger and splits the value.
 func Make(ctx context.Context, c Config) (*Statement, error) {
-	if c.Day == 0 || c.ValueFen == 0 || c.Openings == "" {
-		return nil, errors.New("cannot make equity statement: it needs a program day, a value of at least 1 fen, and openings")
+	var lacks []string
+	for what, missing := range map[string]bool{
+		"a program day (--day)": c.Day == 0, "a value of at least 1 fen (--value-fen)": c.ValueFen == 0, "openings (--openings)": c.Openings == "",
+	} {
+		if missing {
+			lacks = append(lacks, what)
+		}
+	}
+	if len(lacks) > 0 {
+		slices.Sort(lacks)
+		return nil, fmt.Errorf("cannot make equity statement: it lacks %s", strings.Join(lacks, " and "))
 	}
 	r, err := auditor.Audit(ctx, auditor.Config{Ledger: c.Ledger, Root: c.Root, Openings: c.Openings, Day: c.Day})
 	if err != nil {
@@ -101,7 +109,7 @@ func Read(path string) (*Statement, error) {
 	dec := json.NewDecoder(io.LimitReader(f, maxLen))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {
-		return nil, fmt.Errorf("cannot read equity statement %s: %w", path, err)
+		return nil, fmt.Errorf("cannot read equity statement %s: %w; give the file that `collector equity` wrote", path, err)
 	}
 	holdings, all := make([]reward.Holding, len(s.Portions)), uint64(0)
 	for i, p := range s.Portions {
@@ -110,7 +118,7 @@ func Read(path string) (*Statement, error) {
 	}
 	want, err := reward.Equity(s.ValueFen, holdings)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use equity statement %s: %w", path, err)
+		return nil, fmt.Errorf("cannot use equity statement %s: %w; make it anew with `collector equity`", path, err)
 	}
 	for i, p := range s.Portions {
 		if s.PerMille != reward.EquityPerMille || s.AllMilli != all || want[i].Account != p.Account || want[i].Cents != p.Fen {

@@ -76,3 +76,22 @@ func TestRead(t *testing.T) {
 		t.Errorf("an unknown key: %v", err)
 	}
 }
+
+// TestLacking names what a statement cannot be made without.
+func TestLacking(t *testing.T) {
+	for want, c := range map[string]Config{
+		"it lacks a program day (--day)":                                             {Openings: "x", ValueFen: 1},
+		"it lacks a value of at least 1 fen (--value-fen) and openings (--openings)": {Day: 1},
+	} {
+		if _, err := Make(t.Context(), c); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "garbage")
+	if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(path); err == nil || !strings.HasSuffix(err.Error(), "give the file that `collector equity` wrote") {
+		t.Error(err)
+	}
+}

@@ -76,7 +76,7 @@ func (b Book) OpenBox(ctx context.Context, id string, request []byte) (box int64
 	if err != nil {
 		return 0, err
 	}
-	return box, b.tx.ExecOne(ctx, addBox(), box, o.Salt[:], id, int64(today), int64(offers.Serial), r.Box, flag(owner), request, requestID[:],
+	return box, b.tx.ExecOne(ctx, addBox(), box, o.Salt[:], id, int64(today), int64(offers.Serial), r.Box, database.Bit(owner), request, requestID[:],
 		int64(kind.Cost()), int64(worst), int64(back))
 }
 
@@ -102,13 +102,6 @@ func back(b *cultivation.OfferedBox, owner bool) (most uint32) {
 		most = max(most, o.Prize.Crystals)
 	}
 	return most
-}
-
-func flag(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (b Book) spend(ctx context.Context, id string, n uint32) error {

@@ -61,7 +61,7 @@ type statement = firewall.Statement
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
 		hasEstate(), lastChange(), addChange(), isOwner(), crystalsOf(), setCrystals(), settledStones(), boxStones(), usedStones(),
-		addGrant(), findGrant(), grantedFor(), featureCredits(), references(), backOf(),
+		addGrant(), findGrant(), grantedFor(), ungranted(), featureCredit(), backOf(),
 		readPool(), setPool(), addBox(), findBox(), addRedemption(), findRedemption(), redeemedOf(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +40,7 @@ type desk struct {
 	t      *testing.T
 	db     *store.DB // for every role
 	asked  *store.DB // for the role account alone
+	admin  *store.DB // for the role admin alone
 	rules  estate.Rules
 	policy *ecdsa.PrivateKey
 	key    *ecdsa.PrivateKey // of account A
@@ -89,7 +91,7 @@ func newDesk(t *testing.T, config func(store.Role) store.Config) *desk {
 		t.Cleanup(func() { db.Close() })
 		return db
 	}
-	d.db, d.asked = open(every), open(store.Account)
+	d.db, d.asked, d.admin = open(every), open(store.Account), open(store.Admin)
 	var policy wire.PublicKey
 	d.policy, policy = newKey(t)
 	d.rules = estate.Rules{ID: wire.Hash{9}, Program: &terms.Program{Timing: terms.Timing{DayS: 20, DropS: 10}, Policy: wire.KeySet{policy}}}
@@ -599,7 +601,7 @@ func testFullAccount(d *desk) {
 	_, err = d.grant("A", "survey", 1)
 	d.is(err, estate.ErrFull) // 100 would fit, but for what the boxes may give
 	d.must(d.block(0))
-	// Spent before the next block, but numbered after it: in the ledger the boxes are opened while the account is full but for 120.
+	// Spent before the block that opens them, but numbered after it: in the ledger the boxes are opened while the account is full but for 120.
 	for range 3 {
 		_, err = d.open("A", d.boxRequest("stones"))
 		d.must(err)
@@ -667,13 +669,6 @@ func testRedeem(d *desk) {
 	if p := d.profile("A"); p.Milli != 400 {
 		d.t.Errorf("%+v", p)
 	}
-	d.must(d.db.View(ctx, func(tx *store.Tx) error {
-		won, used, err := tx.Stones(ctx, "A")
-		if won != 0 || used != 600 {
-			d.t.Errorf("won %d, used %d", won, used)
-		}
-		return err
-	}))
 	d.entries(ledger.TypeRedemption)
 	d.must(d.asked.View(ctx, func(tx *store.Tx) error {
 		e, err := tx.Estate(d.rules).Redemption(ctx, "A", first)
@@ -734,6 +729,67 @@ func testAtOnce(d *desk) {
 	}
 }
 
+func TestRekey(t *testing.T) { engines(t, testRekey) }
+
+// testRekey: the operator gives accounts other keys, as changes that their histories show, and does nothing else to them.
+func testRekey(d *desk) {
+	ctx := d.t.Context()
+	rekey := func(id string, key wire.PublicKey) (before, after estate.Profile, err error) {
+		err = d.admin.Update(ctx, func(tx *store.Tx) error {
+			before, after, err = tx.Estate(d.rules).Rekey(ctx, id, key)
+			return err
+		})
+		return before, after, err
+	}
+	first := d.profile("A").Key
+	d.must(d.ask(func(e store.Estate) error { _, err := e.Change(ctx, "A", nil, true); return err }))
+	for range 5 {
+		d.must(d.block(0))
+	}
+	_, second := newKey(d.t)
+	_, _, err := rekey("C", second)
+	d.is(err, estate.ErrNoAccount)
+	_, _, err = rekey("A", wire.PublicKey{5})
+	d.is(err, estate.ErrKey)
+	before, after, err := rekey("A", second)
+	if d.must(err); before.Key != first || after.Key != second || after.Activated != 1 {
+		d.t.Errorf("%+v, %+v", before, after)
+	}
+	if before, after, err = rekey("A", second); err != nil || before != after {
+		d.t.Errorf("%+v, %+v, %v", before, after, err)
+	}
+	if p := d.profile("A"); p.Key != second || p.Activated != 1 {
+		d.t.Errorf("%+v", p)
+	}
+	if before, after, err = rekey("B", second); err != nil || before.Key != (wire.PublicKey{}) || after.Key != second || after.Activated != 0 {
+		d.t.Errorf("%+v, %+v, %v", before, after, err)
+	}
+	if n := d.entries(ledger.TypeAccount); n != 4 {
+		d.t.Errorf("%d changes are logged, want 4: a key, the activation, two other keys", n)
+	}
+	type change struct {
+		Day, Activated uint32
+		Key            wire.PublicKey
+	}
+	var got []change
+	d.must(d.asked.View(ctx, func(tx *store.Tx) error {
+		list, err := tx.Estate(d.rules).History(ctx, "A", 0, 9)
+		for _, e := range list {
+			if e.Kind != history.KindChange || e.Number < 0 {
+				d.t.Errorf("%+v", e)
+			}
+			got = append(got, change{e.Day, e.Activated, e.Key})
+		}
+		return err
+	}))
+	if diff := cmp.Diff([]change{{2, 1, second}, {0, 1, first}, {0, 0, first}}, got); diff != "" {
+		d.t.Error(diff)
+	}
+	if err := d.admin.Update(ctx, func(tx *store.Tx) error { _, err := tx.Estate(d.rules).Change(ctx, "A", nil, true); return err }); !errors.Is(err, store.ErrRefused) {
+		d.t.Errorf("the operator reads what an account holds: %v", err)
+	}
+}
+
 func TestHistory(t *testing.T) { engines(t, testHistory) }
 
 func testHistory(d *desk) {
@@ -763,7 +819,7 @@ func testHistory(d *desk) {
 	for _, e := range all {
 		got = append(got, string(e.Kind)+" "+e.Name)
 	}
-	if diff := cmp.Diff([]string{"box back", "box stones", "grant survey", "grant survey", "credit feature/assist"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"box back", "box stones", "grant survey", "grant survey", "credit feature/assist", "change "}, got); diff != "" {
 		d.t.Fatal(diff)
 	}
 	if all[0].Number != -1 || all[1].Milli != 700 || all[1].Number < 0 || all[2].Crystals != 100 || all[2].Number < 0 {
@@ -772,7 +828,7 @@ func testHistory(d *desk) {
 	if diff := cmp.Diff(all[1:3], read(all[0].ID, 2)); diff != "" {
 		d.t.Error(diff)
 	}
-	if list := read(all[4].ID, 2); len(list) != 0 {
+	if list := read(all[5].ID, 2); len(list) != 0 {
 		d.t.Errorf("%+v", list)
 	}
 	for _, limit := range []int{0, -1} {
@@ -815,6 +871,52 @@ func testAnswer(d *desk) {
 	d.must(keep("app", "latest", answer.Answer{}, 8+answer.Days))
 	if a, err := remember("app", "k", wire.Hash{1}); err != nil || a != nil {
 		d.t.Error("not dropped:", a, err)
+	}
+	// What is too old goes a few at a time, the oldest first.
+	for i := range answer.Bite + 2 {
+		d.must(keep("old", strconv.Itoa(i), answer.Answer{Status: 201}, uint32(200+i/answer.Bite)))
+	}
+	kept := func() (n int) {
+		for i := range answer.Bite + 2 {
+			if a, err := remember("old", strconv.Itoa(i), wire.Hash{1}); err != nil {
+				d.t.Fatal(err)
+			} else if a != nil {
+				n++
+			}
+		}
+		return n
+	}
+	d.must(keep("app", "400", answer.Answer{}, 400))
+	if n := kept(); n != 2 {
+		d.t.Errorf("%d old answers left, want 2", n)
+	}
+	if newest, err := remember("old", strconv.Itoa(answer.Bite+1), wire.Hash{1}); err != nil || newest == nil {
+		d.t.Error("the newest of what is too old goes first:", err)
+	}
+	d.must(keep("app", "401", answer.Answer{}, 400))
+	if n := kept(); n != 0 {
+		d.t.Errorf("%d old answers left", n)
+	}
+	// Of refusals so many are kept of a client and a day, and of nothing else.
+	for i := range answer.RefusalsPerDay + 1 {
+		d.must(keep("loud", strconv.Itoa(i), answer.Answer{Status: 400}, 401))
+	}
+	last := strconv.Itoa(answer.RefusalsPerDay)
+	for _, c := range []struct {
+		client, key string
+		status      int
+		today       uint32
+		want        bool
+	}{
+		{"loud", "0", 0, 0, true}, {"loud", strconv.Itoa(answer.RefusalsPerDay - 1), 0, 0, true}, {"loud", last, 0, 0, false},
+		{"loud", "done", 399, 401, true}, {"loud", "again", 599, 401, false}, {"quiet", "k", 409, 401, true}, {"loud", last, 409, 402, true},
+	} {
+		if c.status != 0 {
+			d.must(keep(c.client, c.key, answer.Answer{Status: c.status}, c.today))
+		}
+		if a, err := remember(c.client, c.key, wire.Hash{1}); err != nil || (a != nil) != c.want {
+			d.t.Errorf("%+v: %v, %v", c, a, err)
+		}
 	}
 	// An answer that was not committed is none.
 	failed := errors.New("failed")

@@ -108,7 +108,7 @@ func backOf() statement {
 // granted returns what was granted for a reference: for a credit under whatever task.
 func (b Book) granted(ctx context.Context, r GrantRequest, credit bool) (g Granted, found bool, err error) {
 	g = Granted{Reference: r.Reference}
-	err = b.tx.Get(ctx, findGrant(), []any{r.Account, r.Task, r.Reference[:], flag(credit)}, &g.ID, &g.Task, &g.Crystals, &g.Day)
+	err = b.tx.Get(ctx, findGrant(), []any{r.Account, r.Task, r.Reference[:], database.Bit(credit)}, &g.ID, &g.Task, &g.Crystals, &g.Day)
 	if errors.Is(err, database.ErrNotFound) {
 		return Granted{}, false, nil
 	}
@@ -133,48 +133,24 @@ func addGrant() statement {
 
 // proof returns the blind of the account's credit of a kind that a request refers to, or of the first that nothing was granted for.
 func (b Book) proof(ctx context.Context, r GrantRequest, kind string) (reference wire.Hash, err error) {
-	credits, err := database.List(ctx, b.tx, featureCredits(), func(o *ledger.CreditOpening, scan database.Scanner) error {
-		return scan(database.Fixed(o.Salt[:]), &o.Account, database.Fixed(o.ECU[:]), database.Uint64(&o.ToSeq), &o.Kind)
-	}, r.Account, kind)
-	if err != nil {
-		return reference, err
-	}
-	var used map[wire.Hash]bool
 	if r.Reference.IsZero() {
-		if used, err = b.used(ctx, r); err != nil {
-			return reference, err
-		}
+		err = b.tx.Get(ctx, ungranted(), []any{r.Account, kind}, database.Fixed(reference[:]))
+	} else {
+		err = b.tx.Get(ctx, featureCredit(), []any{r.Account, kind, r.Reference[:]}, database.Fixed(reference[:]))
 	}
-	for _, c := range credits {
-		blind, err := c.Blind()
-		if err != nil {
-			return reference, err
-		}
-		if blind == r.Reference || r.Reference.IsZero() && !used[blind] {
-			return blind, nil
-		}
+	if errors.Is(err, database.ErrNotFound) {
+		err = fmt.Errorf("%w: the account has no such credit of kind %q", ErrUnproven, kind)
 	}
-	return reference, fmt.Errorf("%w: the account has no such credit of kind %q", ErrUnproven, kind)
+	return reference, err
 }
 
-func featureCredits() statement {
-	return statement{Name: "read credits of a feature", Roles: firewall.Account,
-		SQL: `SELECT salt, account, ecu, to_seq, kind FROM credits WHERE account = $1 AND kind = $2 ORDER BY outbox_id`}
+func ungranted() statement {
+	return statement{Name: "find credit of a feature that nothing was granted for", Roles: firewall.Account,
+		SQL: `SELECT c.blind FROM credits c WHERE c.account = $1 AND c.kind = $2
+			AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.account = c.account AND g.reference = c.blind) ORDER BY c.outbox_id LIMIT 1`}
 }
 
-// used returns the references that an account was granted anything for.
-func (b Book) used(ctx context.Context, r GrantRequest) (map[wire.Hash]bool, error) {
-	list, err := database.List(ctx, b.tx, references(), func(h *wire.Hash, scan database.Scanner) error { return scan(database.Fixed(h[:])) }, r.Account)
-	if err != nil {
-		return nil, err
-	}
-	used := make(map[wire.Hash]bool, len(list))
-	for _, h := range list {
-		used[h] = true
-	}
-	return used, nil
-}
-
-func references() statement {
-	return statement{Name: "read references of grants", Roles: firewall.Account, SQL: `SELECT reference FROM grants WHERE account = $1`}
+func featureCredit() statement {
+	return statement{Name: "find credit of a feature", Roles: firewall.Account,
+		SQL: `SELECT blind FROM credits WHERE account = $1 AND kind = $2 AND blind = $3 LIMIT 1`}
 }

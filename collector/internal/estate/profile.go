@@ -66,59 +66,68 @@ func (b Book) identity(ctx context.Context, id string) (Profile, error) {
 }
 
 func hasEstate() statement {
-	return statement{Name: "look for account", Roles: firewall.Account, SQL: `SELECT count(*) FROM accounts WHERE id = $1`}
+	return statement{Name: "look for account", Roles: firewall.Account | firewall.Admin, SQL: `SELECT count(*) FROM accounts WHERE id = $1`}
 }
 
 func lastChange() statement {
-	return statement{Name: "read account's key", Roles: firewall.Account,
+	return statement{Name: "read account's key", Roles: firewall.Account | firewall.Admin,
 		SQL: `SELECT key, activated FROM account_changes WHERE account = $1 ORDER BY outbox_id DESC LIMIT 1`}
 }
 
 // Change gives an account a key, when one is given, and activates it, when asked to, for good from the log's day on. Where that changes nothing
-// nothing is written. An account is activated with its first key or later.
+// nothing is written. An account is activated with its first key or later. Whether the key in force agrees is for who calls.
 func (b Book) Change(ctx context.Context, id string, key *wire.PublicKey, activate bool) (Profile, error) {
-	p, err := b.identity(ctx, id)
-	if err != nil {
+	if _, _, err := b.change(ctx, id, key, activate); err != nil {
 		return Profile{}, err
-	}
-	after := p
-	if key != nil {
-		if _, err := key.Key(); err != nil {
-			return Profile{}, fmt.Errorf("%w: %w", ErrKey, err)
-		}
-		after.Key = *key
-	}
-	if after.Key == (wire.PublicKey{}) && activate {
-		return Profile{}, fmt.Errorf("cannot activate account: %w", ErrNoKey)
-	}
-	if activate && p.Activated == 0 {
-		today, err := b.Today(ctx)
-		if err != nil {
-			return Profile{}, err
-		}
-		after.Activated = max(today, 1) // 0 stands for never
-	}
-	if after != p {
-		o := account.ChangeOpening{Account: id, Key: after.Key, Activated: after.Activated}
-		rand.Read(o.Salt[:])
-		blind, err := o.Blind()
-		if err != nil {
-			return Profile{}, err
-		}
-		entry, err := b.ledger.AddEncoded(ctx, ledger.TypeAccount, account.Change{Blind: blind})
-		if err != nil {
-			return Profile{}, err
-		}
-		if err := b.tx.ExecOne(ctx, addChange(), entry, o.Salt[:], id, after.Key[:], int64(after.Activated)); err != nil {
-			return Profile{}, err
-		}
 	}
 	return b.Profile(ctx, id)
 }
 
+// Rekey gives an account a key as Change does, for the operator, and returns what it was and is without what it holds.
+func (b Book) Rekey(ctx context.Context, id string, key wire.PublicKey) (before, after Profile, err error) {
+	return b.change(ctx, id, &key, false)
+}
+
+func (b Book) change(ctx context.Context, id string, key *wire.PublicKey, activate bool) (before, after Profile, err error) {
+	if before, err = b.identity(ctx, id); err != nil {
+		return before, after, err
+	}
+	after = before
+	if key != nil {
+		if _, err := key.Key(); err != nil {
+			return before, after, fmt.Errorf("%w: %w", ErrKey, err)
+		}
+		after.Key = *key
+	}
+	if after.Key == (wire.PublicKey{}) && activate {
+		return before, after, fmt.Errorf("cannot activate account: %w", ErrNoKey)
+	}
+	today, err := b.Today(ctx)
+	if err != nil {
+		return before, after, err
+	}
+	if activate && before.Activated == 0 {
+		after.Activated = max(today, 1) // 0 stands for never
+	}
+	if after == before {
+		return before, after, nil
+	}
+	o := account.ChangeOpening{Account: id, Key: after.Key, Activated: after.Activated}
+	rand.Read(o.Salt[:])
+	blind, err := o.Blind()
+	if err != nil {
+		return before, after, err
+	}
+	entry, err := b.ledger.AddEncoded(ctx, ledger.TypeAccount, account.Change{Blind: blind})
+	if err != nil {
+		return before, after, err
+	}
+	return before, after, b.tx.ExecOne(ctx, addChange(), entry, o.Salt[:], id, after.Key[:], int64(after.Activated), int64(today))
+}
+
 func addChange() statement {
-	return statement{Name: "change account", Roles: firewall.Account,
-		SQL: `INSERT INTO account_changes (outbox_id, salt, account, key, activated) VALUES ($1, $2, $3, $4, $5)`}
+	return statement{Name: "change account", Roles: firewall.Account | firewall.Admin,
+		SQL: `INSERT INTO account_changes (outbox_id, salt, account, key, activated, day) VALUES ($1, $2, $3, $4, $5, $6)`}
 }
 
 // owner reports whether a car is bound to an account.

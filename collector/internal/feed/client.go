@@ -44,6 +44,8 @@ type ClientConfig struct {
 	// Checkpoint returns the ledger's newest checkpoint, which the validator is shown before it gives anything, so that it can hold the
 	// operator to it. Nil shows none.
 	Checkpoint func() ([]byte, error)
+	// Cosigned takes the line with which the validator cosigned the checkpoint that it was shown, as it came. Nil drops it.
+	Cosigned func(ctx context.Context, checkpoint, line []byte)
 }
 
 // A Client asks one validator. It may be used from several goroutines.
@@ -54,8 +56,8 @@ type Client struct {
 	mu    sync.Mutex
 	shown []byte // the checkpoint that the validator was shown last
 
-	following sync.Mutex
-	followed  uint64 // the entry after the last that was followed through this client
+	following chan struct{} // is full while somebody uses followed
+	followed  uint64        // the entry that the validator wants next, as far as this client knows
 }
 
 // CheckURL refuses an address that no validator is reached by.
@@ -76,7 +78,7 @@ func Dial(c ClientConfig) (*Client, error) {
 		return nil, errors.New("cannot reach validator: a certificate is missing")
 	}
 	c.URL = strings.TrimRight(c.URL, "/")
-	return &Client{c: c, http: http.Client{Timeout: requestTimeout, Transport: &http.Transport{
+	return &Client{c: c, following: make(chan struct{}, 1), http: http.Client{Timeout: requestTimeout, Transport: &http.Transport{
 		TLSClientConfig: c.TLS, MaxIdleConnsPerHost: 2, MaxConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: requestTimeout,
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
@@ -130,7 +132,7 @@ func (c *Client) ask(ctx context.Context, path string, body []byte, m any) error
 		return fmt.Errorf("it refuses: %s", strings.TrimSpace(string(text[:min(len(text), maxRefusal)])))
 	case answer.StatusCode != http.StatusOK:
 		return fmt.Errorf("cannot use validator's answer: %s", answer.Status)
-	case m == nil:
+	case m == nil, len(text) == 0 && path == pathSeen:
 		return nil
 	}
 	return codec.Decode(text, m, maxAnswer)
@@ -144,40 +146,69 @@ func (c *Client) send(ctx context.Context, path string, v, m any) error {
 	return c.ask(ctx, path, b, m)
 }
 
-// Next returns the number of the entry that the validator wants next.
+// Next returns the number of the entry that the validator wants next. It may be one that was followed already: a validator that lost what it
+// had is given it again.
 func (c *Client) Next(ctx context.Context) (uint64, error) {
+	if err := c.hold(ctx); err != nil {
+		return 0, err
+	}
+	defer c.release()
 	var n next
-	err := c.ask(ctx, pathNext, nil, &n)
-	return n.Next, err
+	if err := c.ask(ctx, pathNext, nil, &n); err != nil {
+		return 0, err
+	}
+	c.followed = n.Next
+	return n.Next, nil
 }
+
+// hold waits until nobody has the validator follow entries.
+func (c *Client) hold(ctx context.Context) error {
+	select {
+	case c.following <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot reach validator: it is still given earlier entries: %w", ctx.Err())
+	}
+}
+
+func (c *Client) release() { <-c.following }
 
 // Follow gives it entries in order, with what is behind them.
 func (c *Client) Follow(ctx context.Context, entries ...ledger.Entry) error {
+	_, err := c.follow(ctx, entries)
+	return err
+}
+
+// follow is Follow; it returns how many entries went there.
+func (c *Client) follow(ctx context.Context, entries []ledger.Entry) (int, error) {
 	if c.c.Source == nil {
-		return errors.New("cannot send entries: there is nothing that tells what is behind them")
+		return 0, errors.New("cannot send entries: there is nothing that tells what is behind them")
 	}
-	c.following.Lock()
-	defer c.following.Unlock()
+	if err := c.hold(ctx); err != nil {
+		return 0, err
+	}
+	defer c.release()
 	for len(entries) > 0 && entries[0].Number < c.followed { // Run was faster
 		entries = entries[1:]
 	}
 	if len(entries) == 0 {
-		return nil
+		return 0, nil
 	}
 	batches, err := c.c.Source.Batches(ctx, entries)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, b := range batches {
 		if err := c.ask(ctx, pathFollow, b, nil); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	c.followed = entries[len(entries)-1].Number + 1
-	return nil
+	return len(entries), nil
 }
 
-// Run has the validator follow the ledger as it grows until ctx ends, so that it is not asked for a proof with a day's entries yet to check.
+// Run has the validator follow the ledger as it grows until ctx ends, so that it is not asked for a proof with a day's entries yet to check,
+// and shows it the checkpoint of what it has followed.
 // What goes wrong is said by whoever asks it next.
 func (c *Client) Run(ctx context.Context) {
 	defer c.Close()
@@ -198,18 +229,21 @@ func (c *Client) Run(ctx context.Context) {
 	}
 }
 
-// keepUp sends the next entries and returns how many there were.
+// keepUp sends the next entries and returns how many it sent.
 func (c *Client) keepUp(ctx context.Context) (int, error) {
 	next, err := c.Next(ctx)
 	if err != nil {
 		return 0, err
 	}
 	entries, err := c.c.Entries(ctx, next)
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return 0, err
 	}
+	if len(entries) == 0 {
+		return 0, c.show(ctx)
+	}
 	entries = entries[:min(len(entries), disclosure.MaxBatch)]
-	return len(entries), c.Follow(ctx, entries...)
+	return c.follow(ctx, entries)
 }
 
 // Prove returns its proof for the seed that is due.
@@ -230,7 +264,7 @@ func (c *Client) Cosign(ctx context.Context, t ledger.Type, payload []byte) (s l
 	return s, err
 }
 
-// show shows the ledger's checkpoint unless it was shown before.
+// show shows the ledger's checkpoint unless it was shown before. One that it might yet cosign is shown again.
 func (c *Client) show(ctx context.Context) error {
 	if c.c.Checkpoint == nil {
 		return nil
@@ -245,8 +279,15 @@ func (c *Client) show(ctx context.Context) error {
 	if again {
 		return nil
 	}
-	if err := c.Seen(ctx, text); err != nil {
+	line, err := c.CosignCheckpoint(ctx, text)
+	if err != nil {
 		return err
+	}
+	if c.c.Cosigned != nil {
+		if len(line) == 0 {
+			return nil
+		}
+		c.c.Cosigned(ctx, text, line)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,6 +304,14 @@ func (c *Client) Gossip(ctx context.Context) (g Gossip, err error) {
 // Seen shows it a checkpoint of the ledger.
 func (c *Client) Seen(ctx context.Context, checkpoint []byte) error {
 	return c.ask(ctx, pathSeen, checkpoint, nil)
+}
+
+// CosignCheckpoint shows it a checkpoint of the ledger and returns the line with which it cosigns it, or none. Whether the line is what it
+// should be is the caller's to find out.
+func (c *Client) CosignCheckpoint(ctx context.Context, checkpoint []byte) (line []byte, err error) {
+	var m cosigned
+	err = c.ask(ctx, pathSeen, checkpoint, &m)
+	return m.Line, err
 }
 
 // Complain shows it a receipt whose credits the ledger lacks; see Validator.

@@ -7,7 +7,7 @@
 //	POST /v1/prove       an audit.Due; the answer is a ledger.Proof
 //	POST /v1/cosign      type and payload of an entry; the answer is a ledger.Cosignature
 //	GET  /v1/checkpoint  the newest checkpoint of the ledger that the validator knows, and its own
-//	POST /v1/checkpoint  a checkpoint of the ledger that somebody was shown
+//	POST /v1/checkpoint  a checkpoint of the ledger that somebody was shown; the answer is the validator's cosignature of it, if it gives one
 //	POST /v1/receipt     a signed receipt whose credits the ledger lacks
 //
 // The first four are for processes with the role settle alone: entries come with secrets, and who follows whom is final. A refusal is
@@ -46,9 +46,11 @@ type Validator interface {
 	Prove(ctx context.Context, due audit.Due) (ledger.Proof, error)
 	// Cosign checks a payload as the next entry and signs it.
 	Cosign(ctx context.Context, t ledger.Type, payload []byte) (ledger.Cosignature, error)
-	// Gossip returns what it tells others, and Seen takes in a checkpoint of the ledger that somebody was shown.
+	// Gossip returns what it tells others.
 	Gossip(ctx context.Context) (Gossip, error)
-	Seen(ctx context.Context, checkpoint []byte) error
+	// Seen takes in a checkpoint of the ledger that somebody was shown. It returns the line with which the validator cosigns it (C2SP
+	// tlog-cosignature), or none.
+	Seen(ctx context.Context, checkpoint []byte) (line []byte, err error)
 	// Complain takes in a receipt whose credits its owner misses. Nil says that they are there.
 	Complain(ctx context.Context, receipt []byte) error
 }
@@ -60,8 +62,11 @@ type Gossip struct {
 	Own    string `cbor:"1,keyasint"`
 }
 
-// next, due and draft are messages.
+// next, cosigned, due and draft are messages.
 type (
+	cosigned struct {
+		Line []byte `cbor:"0,keyasint"`
+	}
 	next struct {
 		Next uint64 `cbor:"0,keyasint"`
 	}

@@ -29,6 +29,7 @@ type noted struct {
 	next     uint64
 	followed []disclosure.Entry
 	seen     []string
+	line     []byte
 	refuse   error
 }
 
@@ -46,11 +47,13 @@ func (n *noted) Cosign(_ context.Context, t ledger.Type, p []byte) (ledger.Cosig
 func (n *noted) Gossip(context.Context) (Gossip, error) {
 	return Gossip{"ledger's", "own"}, n.refuse
 }
-func (n *noted) Seen(_ context.Context, b []byte) error {
+func (n *noted) Seen(_ context.Context, b []byte) ([]byte, error) {
 	n.seen = append(n.seen, string(b))
-	return n.refuse
+	return n.line, n.refuse
 }
-func (n *noted) Complain(_ context.Context, b []byte) error { return n.Seen(context.Background(), b) }
+func (n *noted) Complain(_ context.Context, b []byte) error {
+	return second(n.Seen(context.Background(), b))
+}
 
 // source discloses what it was given.
 type source []disclosure.Entry
@@ -119,7 +122,7 @@ func TestRoundTrip(t *testing.T) {
 	long[5] = disclosure.Entry{Number: 5, Type: ledger.TypeBinding, Body: []byte{1}, Opening: []byte{2}, Account: "a", Secret: make([]byte, 32), Claim: []byte{3}}
 	c := b.dial(ClientConfig{TLS: b.identity("ca", "s1", role.Settle).Client(role.Validator), Source: long, Checkpoint: func() ([]byte, error) { return []byte(checkpoint), nil }})
 	b.v.next = 1 << 40
-	if n, err := c.Next(t.Context()); err != nil || n != 1<<40 {
+	if n, err := b.dial(c.c).Next(t.Context()); err != nil || n != 1<<40 {
 		t.Errorf("next is %d, %v", n, err)
 	}
 	var list []ledger.Entry
@@ -161,6 +164,46 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestCosigned: the settler's side gets each line once with the checkpoint that it is for; who gave none is shown it again.
+func TestCosigned(t *testing.T) {
+	b := newBench(t)
+	var got []string
+	c := b.dial(ClientConfig{
+		TLS: b.identity("ca", "s1", role.Settle).Client(role.Validator), Source: source{}, Checkpoint: func() ([]byte, error) { return []byte("checkpoint"), nil },
+		Entries: func(context.Context, uint64) ([]ledger.Entry, error) { return nil, nil },
+		Cosigned: func(_ context.Context, checkpoint, line []byte) {
+			got = append(got, string(checkpoint)+": "+string(line))
+		},
+	})
+	prove := func() {
+		t.Helper()
+		_, err := c.Prove(t.Context(), audit.Due{})
+		b.must(err)
+	}
+	prove()
+	prove()
+	if len(b.v.seen) != 2 || len(got) != 0 {
+		t.Errorf("without a cosignature: shown %d times, got %q", len(b.v.seen), got)
+	}
+	b.v.line = []byte("line")
+	_, err := c.keepUp(t.Context()) // nothing to follow
+	b.must(err)
+	if len(got) != 1 {
+		t.Errorf("what follows is not shown what it has followed: %q", got)
+	}
+	prove()
+	if d := cmp.Diff([]string{"checkpoint: line"}, got); d != "" || len(b.v.seen) != 3 {
+		t.Errorf("shown %d times, %s", len(b.v.seen), d)
+	}
+	if line, err := c.CosignCheckpoint(t.Context(), []byte("other")); err != nil || string(line) != "line" {
+		t.Errorf("line %q, %v", line, err)
+	}
+	b.v.refuse = errors.New("the ledger has a second history")
+	if line, err := c.CosignCheckpoint(t.Context(), []byte("other")); err == nil || len(line) != 0 {
+		t.Errorf("a refusal brings %q, %v", line, err)
+	}
+}
 
 // TestWhoMay holds that entries and signatures are for settlers, gossip and complaints for every process, and nothing for strangers.
 func TestWhoMay(t *testing.T) {
@@ -257,6 +300,52 @@ func TestRun(t *testing.T) {
 	<-done
 	if len(v.followed) != all {
 		t.Errorf("followed %d entries", len(v.followed))
+	}
+}
+
+// TestFollowsAnew: a validator that lost some of what it had is given it again, and what somebody else gave it meanwhile is not given twice, nor
+// called a round that was full.
+func TestFollowsAnew(t *testing.T) {
+	v := &growing{noted: new(noted)}
+	b := newBenchOf(t, v)
+	var list []ledger.Entry
+	for n := range uint64(3 * disclosure.MaxBatch) {
+		list = append(list, ledger.Entry{Number: n, Type: ledger.TypeBlock})
+	}
+	other := func() {}
+	c := b.dial(ClientConfig{TLS: b.identity("ca", "s1", role.Settle).Client(role.Validator), Source: public{}, Entries: func(_ context.Context, from uint64) ([]ledger.Entry, error) {
+		other()
+		return list[from:], nil
+	}})
+	keepUp := func(want int) {
+		t.Helper()
+		if n, err := c.keepUp(t.Context()); err != nil || n != want {
+			t.Errorf("%d entries went there, %v, want %d", n, err, want)
+		}
+	}
+	keepUp(disclosure.MaxBatch)
+	keepUp(disclosure.MaxBatch)
+	for _, left := range []int{10, 0} {
+		v.followed = v.followed[:left]
+		keepUp(disclosure.MaxBatch)
+		if len(v.followed) != left+disclosure.MaxBatch {
+			t.Errorf("it has %d entries, had %d", len(v.followed), left)
+		}
+	}
+	other = func() { b.must(c.Follow(t.Context(), list...)) }
+	keepUp(0)
+	if len(v.followed) != len(list) {
+		t.Errorf("it has %d entries", len(v.followed))
+	}
+	// Nobody waits for others longer than he wants to.
+	b.must(c.hold(t.Context()))
+	defer c.release()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, err := range map[string]error{"next": second(c.Next(ctx)), "follow": c.Follow(ctx, list...)} {
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "still given earlier entries") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -193,7 +193,11 @@ func (s *Server) seen(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.v.Seen(r.Context(), b)
+	line, err := s.v.Seen(r.Context(), b)
+	if err != nil || len(line) == 0 {
+		return nil, err
+	}
+	return cosigned{line}, nil
 }
 
 func (s *Server) complain(r *http.Request) (any, error) {

@@ -22,8 +22,10 @@ const (
 	Admin
 	// Account does what owners ask for: crystals, mine boxes, redemptions. It reads neither usage reports nor keys of vehicles.
 	Account
+	// Statements reads what owners' statements are made of, of any account; it writes nothing, and reads neither claims and reports nor vehicles.
+	Statements
 
-	every Role = Account<<1 - 1
+	every Role = Statements<<1 - 1
 )
 
 // Roles returns every single role.
@@ -31,7 +33,7 @@ func Roles() []Role { return every.Each() }
 
 // Each returns the single roles in r.
 func (r Role) Each() (out []Role) {
-	for one := Ingest; one <= Account; one <<= 1 {
+	for one := Ingest; one <= Statements; one <<= 1 {
 		if r&one != 0 {
 			out = append(out, one)
 		}
@@ -43,7 +45,7 @@ func (r Role) Each() (out []Role) {
 func (r Role) String() string {
 	var names []string
 	for _, one := range r.Each() {
-		names = append(names, [...]string{"ingest", "settle", "web", "audit", "admin", "account"}[bits.TrailingZeros8(uint8(one))])
+		names = append(names, [...]string{"ingest", "settle", "web", "audit", "admin", "account", "statement"}[bits.TrailingZeros8(uint8(one))])
 	}
 	return strings.Join(names, "_")
 }

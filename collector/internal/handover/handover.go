@@ -55,17 +55,10 @@ func (d Desk) CloseBinding(ctx context.Context, o ledger.HandoverOpening) error 
 			return err
 		}
 	}
-	if err := d.tx.ExecOne(ctx, closeBinding(), int64(o.Cut), o.ECU[:], flag(o.Revoked)); err != nil {
+	if err := d.tx.ExecOne(ctx, closeBinding(), int64(o.Cut), o.ECU[:], database.Bit(o.Revoked)); err != nil {
 		return err
 	}
-	return d.tx.ExecOne(ctx, addHandover(), entry, o.ECU[:], int64(o.Cut), flag(o.Revoked), o.Salt[:])
-}
-
-func flag(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
+	return d.tx.ExecOne(ctx, addHandover(), entry, o.ECU[:], int64(o.Cut), database.Bit(o.Revoked), o.Salt[:])
 }
 
 func revokeECU() statement {

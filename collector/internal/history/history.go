@@ -1,5 +1,6 @@
-// Package history reads, among the collector's records, what the ledger says of one account: its credits, the crystals it was granted, the mine
-// boxes it asked for and what they held, and what it redeemed, with the number of each entry and what opens its blind.
+// Package history reads, among the collector's records, what the ledger says of one account: the keys it was given and its activation, its
+// credits, the crystals it was granted, the mine boxes it asked for and what they held, and what it redeemed, with the number of each entry and
+// what opens its blind.
 //
 // It writes nothing, and reads no other account's. Stones of the draws are no events: the ledger names nobody who won. The tables belong to
 // package store's schema.
@@ -14,13 +15,14 @@ import (
 
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/firewall"
+	"rawstone/pkg/wire"
 )
 
 type statement = firewall.Statement
 
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
-	return []firewall.Statement{creditEvents(), grantEvents(), boxEvents(), redemptionEvents(), readBox(), readRedemption(), goods()}
+	return []firewall.Statement{changeEvents(), creditEvents(), grantEvents(), boxEvents(), redemptionEvents(), readBox(), readRedemption(), goods()}
 }
 
 // A Reader reads accounts' histories within one transaction.
@@ -37,6 +39,7 @@ type Kind string
 
 // The kinds of events.
 const (
+	KindChange     Kind = "change"
 	KindCredit     Kind = "credit"
 	KindGrant      Kind = "grant"
 	KindBox        Kind = "box"
@@ -52,6 +55,9 @@ type Event struct {
 	Name string
 	// Day is the program day: of a credit that from which it counts.
 	Day uint32
+	// Key is the one that is in force from a change on, and Activated the program day of the account's activation as it is then, 0 for not yet.
+	Key       wire.PublicKey
+	Activated uint32
 	// Km is a credit's.
 	Km uint32
 	// Crystals are those granted, those that a box gave or, for what it cost, Cost. Milli are the milli-stones that a box gave or that were redeemed,
@@ -79,7 +85,7 @@ func (r Reader) History(ctx context.Context, id string, before int64, limit int)
 	for _, part := range []struct {
 		s   statement
 		row func(*Event, database.Scanner) error
-	}{{creditEvents(), scanCredit}, {grantEvents(), scanGrant}, {boxEvents(), scanBox}, {redemptionEvents(), scanRedemption}} {
+	}{{changeEvents(), scanChange}, {creditEvents(), scanCredit}, {grantEvents(), scanGrant}, {boxEvents(), scanBox}, {redemptionEvents(), scanRedemption}} {
 		list, err := database.List(ctx, r.tx, part.s, part.row, id, before, limit)
 		if err != nil {
 			return nil, err
@@ -90,13 +96,24 @@ func (r Reader) History(ctx context.Context, id string, before int64, limit int)
 	return all[:min(len(all), limit)], nil
 }
 
+func scanChange(e *Event, scan database.Scanner) error {
+	e.Kind = KindChange
+	return scan(&e.ID, &e.Number, &e.Day, database.Fixed(e.Key[:]), &e.Activated, database.Fixed(e.Salt[:]))
+}
+
+func changeEvents() statement {
+	return statement{Name: "read changes of account", Roles: firewall.Account | firewall.Statements,
+		SQL: `SELECT c.outbox_id, coalesce(o.number, -1), c.day, c.key, c.activated, c.salt FROM account_changes c JOIN outbox o ON o.id = c.outbox_id
+			WHERE c.account = $1 AND c.outbox_id < $2 ORDER BY c.outbox_id DESC LIMIT $3`}
+}
+
 func scanCredit(e *Event, scan database.Scanner) error {
 	e.Kind = KindCredit
 	return scan(&e.ID, &e.Number, &e.Name, &e.Day, &e.Km, database.Fixed(e.Salt[:]), &e.ECU, database.Uint64(&e.ToSeq))
 }
 
 func creditEvents() statement {
-	return statement{Name: "read credits of account", Roles: firewall.Account,
+	return statement{Name: "read credits of account", Roles: firewall.Account | firewall.Statements,
 		SQL: `SELECT c.outbox_id, coalesce(o.number, -1), c.kind, c.effective, c.km, c.salt, c.ecu, c.to_seq FROM credits c JOIN outbox o ON o.id = c.outbox_id
 			WHERE c.account = $1 AND c.outbox_id < $2 ORDER BY c.outbox_id DESC LIMIT $3`}
 }
@@ -107,7 +124,7 @@ func scanGrant(e *Event, scan database.Scanner) error {
 }
 
 func grantEvents() statement {
-	return statement{Name: "read grants of account", Roles: firewall.Account,
+	return statement{Name: "read grants of account", Roles: firewall.Account | firewall.Statements,
 		SQL: `SELECT g.outbox_id, coalesce(o.number, -1), g.task, g.day, g.crystals, g.salt, g.reference FROM grants g JOIN outbox o ON o.id = g.outbox_id
 			WHERE g.account = $1 AND g.outbox_id < $2 ORDER BY g.outbox_id DESC LIMIT $3`}
 }
@@ -123,7 +140,7 @@ const selectBox = `SELECT b.outbox_id, coalesce(o.number, -1), b.box, b.day, b.c
 	WHERE b.account = $1 AND `
 
 func boxEvents() statement {
-	return statement{Name: "read boxes of account", Roles: firewall.Account, SQL: selectBox + `b.outbox_id < $2 ORDER BY b.outbox_id DESC LIMIT $3`}
+	return statement{Name: "read boxes of account", Roles: firewall.Account | firewall.Statements, SQL: selectBox + `b.outbox_id < $2 ORDER BY b.outbox_id DESC LIMIT $3`}
 }
 
 func scanRedemption(e *Event, scan database.Scanner) error {
@@ -135,7 +152,7 @@ const selectRedemption = `SELECT r.outbox_id, coalesce(o.number, -1), r.item, r.
 	FROM redemptions r JOIN outbox o ON o.id = r.outbox_id WHERE r.account = $1 AND `
 
 func redemptionEvents() statement {
-	return statement{Name: "read redemptions of account", Roles: firewall.Account, SQL: selectRedemption + `r.outbox_id < $2 ORDER BY r.outbox_id DESC LIMIT $3`}
+	return statement{Name: "read redemptions of account", Roles: firewall.Account | firewall.Statements, SQL: selectRedemption + `r.outbox_id < $2 ORDER BY r.outbox_id DESC LIMIT $3`}
 }
 
 // Box returns an account's box by the identifier that estate.Book.OpenBox gave, or database.ErrNotFound.

@@ -16,7 +16,8 @@ const MaxAccountLen = 64
 // NewAccount is no account's name: it asks for a new one.
 const NewAccount = "new"
 
-func checkAccount(name string) error {
+// CheckAccount refuses what is no account's name; an empty one stands for a random name, where there may be one.
+func CheckAccount(name string) error {
 	if len(name) > MaxAccountLen || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return fmt.Errorf("account name must be at most %d printable ASCII characters without spaces", MaxAccountLen)
 	}
@@ -29,7 +30,7 @@ func checkAccount(name string) error {
 // AddAccount makes an account that owns no car, and returns its name: the given one, which must not be there, or a random one when that is
 // empty. Anybody may have one; a car may be registered for it or transferred to it later.
 func (r *Registry) AddAccount(ctx context.Context, name string) (string, error) {
-	err := checkAccount(name)
+	err := CheckAccount(name)
 	if err == nil {
 		err = r.cfg.DB.Update(ctx, func(tx *store.Tx) error {
 			if has, err := tx.HasAccount(ctx, name); err != nil {
@@ -50,7 +51,7 @@ func (r *Registry) AddAccount(ctx context.Context, name string) (string, error) 
 // AddAccounts makes accounts in one transaction, all or none, and passes over those that are there.
 func (r *Registry) AddAccounts(ctx context.Context, names []string) (added int, err error) {
 	for _, n := range names {
-		err := checkAccount(n)
+		err := CheckAccount(n)
 		if n == "" {
 			err = errors.New("its name is empty")
 		}

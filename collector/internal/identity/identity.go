@@ -116,7 +116,7 @@ func (r *Registry) check(v Vehicle) error {
 	if err := r.checkECU(ECU{v.Identity, v.Certificate}); err != nil {
 		return err
 	}
-	return checkAccount(v.Account)
+	return CheckAccount(v.Account)
 }
 
 // checkECU checks an ECU's identity and certificate.
@@ -175,7 +175,8 @@ func bind(ctx context.Context, tx *store.Tx, v store.Vehicle, e ECU) error {
 	if err := tx.AddECU(ctx, key, e.Certificate); err != nil {
 		return err
 	}
-	return tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: v.ID, Account: v.Account, ECU: key, Head: e.Identity.Snapshot.Head()})
+	s := e.Identity.Snapshot
+	return tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: v.ID, Account: v.Account, ECU: key, Head: s.Head(), Signature: s.Signature})
 }
 
 // Get returns a vehicle, or an error that wraps store.ErrNotFound.

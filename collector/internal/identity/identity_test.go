@@ -121,7 +121,7 @@ func (r *rig) add(v Vehicle) string {
 	return account
 }
 
-// bindings returns an ECU's bindings without the rows that they are kept in.
+// bindings returns an ECU's bindings without the rows that they are kept in and without the signatures of their heads, which it verifies.
 func (r *rig) bindings(key wire.PublicKey) (out []store.Binding) {
 	r.t.Helper()
 	err := r.db.View(r.t.Context(), func(tx *store.Tx) (err error) {
@@ -132,9 +132,40 @@ func (r *rig) bindings(key wire.PublicKey) (out []store.Binding) {
 		r.t.Fatal(err)
 	}
 	for i := range out {
-		out[i].Entry = 0
+		r.signed(key, out[i].Head, out[i].HeadSignature)
+		out[i].Entry, out[i].HeadSignature = 0, wire.Signature{}
 	}
 	return out
+}
+
+// signed checks an ECU's signature of a head.
+func (r *rig) signed(key wire.PublicKey, head wire.Head, s wire.Signature) {
+	r.t.Helper()
+	public, err := key.Key()
+	if err == nil {
+		err = attest.Verify(public, testProgram(), wire.Snapshot{Seq: head.Seq, Day: head.Day, Commitment: head.Commitment, Signature: s})
+	}
+	if err != nil {
+		r.t.Errorf("head %d: %v", head.Seq, err)
+	}
+}
+
+// openedHeads checks that the opening of each binding in the ledger brings its ECU's signature of the head, and counts them.
+func (r *rig) openedHeads() (n int) {
+	r.t.Helper()
+	r.logged()
+	err := r.db.View(r.t.Context(), func(tx *store.Tx) error {
+		o, err := tx.Openings(r.t.Context())
+		for _, b := range o.Bindings {
+			r.signed(b.Opening.ECU, b.Opening.Head, b.Opening.Signature)
+		}
+		n = len(o.Bindings)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return n
 }
 
 // refused checks a refusal and that it changed nothing.

@@ -45,18 +45,20 @@ func TestTransfer(t *testing.T) {
 	late, forged := e.sign(testProgram(), 9, today+2), e.final(9)
 	forged.Snapshot.Seq = 90
 	fork := e.sign(testProgram(), 3, today-1)
+	stale := e.sign(testProgram(), 9, today-2)
 	alien := e.sign(wire.Hash{1}, 9, today)
 	for want, do := range map[string]func() (Transfer, error){
-		"it is not registered":                   func() (Transfer, error) { return r.Transfer(t.Context(), "V9", buyer, e.final(9)) },
-		"there is no account nobody":             func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "nobody", e.final(9)) },
-		"account name must be":                   func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "no body", e.final(9)) },
-		"it earns for account " + seller:         func() (Transfer, error) { return r.Transfer(t.Context(), "V1", seller, e.final(9)) },
-		"is of key":                              func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, spare.final(9)) },
-		"its ECU says day 102":                   func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, &late) },
-		"cannot verify snapshot":                 func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, forged) },
-		"its ECU belongs to another program":     func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, &alien) },
-		"snapshot 2, and snapshot 3":             func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "", e.final(2)) }, // no account is left behind
-		"signed another snapshot under number 3": func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "", &fork) },
+		"it is not registered":                   func() (Transfer, error) { return r.Transfer(t.Context(), "V9", buyer, e.final(9), false) },
+		"there is no account nobody":             func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "nobody", e.final(9), false) },
+		"account name must be":                   func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "no body", e.final(9), false) },
+		"it earns for account " + seller:         func() (Transfer, error) { return r.Transfer(t.Context(), "V1", seller, e.final(9), false) },
+		"is of key":                              func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, spare.final(9), false) },
+		"its ECU says day 102":                   func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, &late, false) },
+		"or give --old":                          func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, &stale, false) },
+		"cannot verify snapshot":                 func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, forged, false) },
+		"its ECU belongs to another program":     func() (Transfer, error) { return r.Transfer(t.Context(), "V1", buyer, &alien, false) },
+		"snapshot 2, and snapshot 3":             func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "", e.final(2), false) }, // no account is left behind
+		"signed another snapshot under number 3": func() (Transfer, error) { return r.Transfer(t.Context(), "V1", "", &fork, false) },
 	} {
 		r.refused(want, func() error { _, err := do(); return err })
 	}
@@ -64,22 +66,23 @@ func TestTransfer(t *testing.T) {
 		t.Errorf("refusals logged %d entries", n-before)
 	}
 
-	got, err := r.Transfer(t.Context(), "V1", buyer, e.final(9))
-	if want := (Transfer{Handover{ECU: e.pub.ID(), Vehicle: "V1", Head: 3, Cut: 9}, seller, buyer}); err != nil || got != want {
+	got, err := r.Transfer(t.Context(), "V1", buyer, e.final(9), false)
+	if want := (Transfer{Handover{ECU: e.pub.ID(), Vehicle: "V1", Head: 3, Cut: 9}, seller, buyer, got.HeadDay, got.CutDay}); err != nil || got != want || got.HeadDay > got.CutDay || got.CutDay == 0 {
 		t.Fatalf("transfer %+v (%v), want %+v", got, err, want)
 	}
 	head := func(seq uint64) wire.Head { id := e.identity(seq); return id.Snapshot.Head() }
+	end := e.identity(12).Snapshot
 	err = r.db.Update(t.Context(), func(tx *store.Tx) error { // the buyer claims
 		b, err := tx.OpenBinding(t.Context(), "V1")
 		if err != nil {
 			return err
 		}
-		return tx.AddSpan(t.Context(), store.Span{ECU: e.pub.ID(), From: head(9), To: head(12), Vehicle: "V1"}, b.Entry, 9, nil)
+		return tx.AddSpan(t.Context(), store.Span{ECU: e.pub.ID(), From: head(9), To: end.Head(), Vehicle: "V1", Signature: end.Signature}, b.Entry, 9, nil)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := r.Transfer(t.Context(), "V1", "", nil)
+	second, err := r.Transfer(t.Context(), "V1", "", nil, false)
 	if err != nil || second.From != buyer || second.To == "" || second.Head != 12 || second.Cut != 12 {
 		t.Fatalf("transfer %+v (%v)", second, err)
 	}
@@ -95,13 +98,29 @@ func TestTransfer(t *testing.T) {
 	if d := cmp.Diff([]ledger.Type{ledger.TypeHandover, ledger.TypeBinding, ledger.TypeHandover, ledger.TypeBinding}, r.logged()[before:]); d != "" {
 		t.Error(d)
 	}
+	if n := r.openedHeads(); n != 4 {
+		t.Errorf("%d bindings", n)
+	}
 	if v, err := r.Get(t.Context(), "V1"); err != nil || v.Account != second.To {
 		t.Errorf("vehicle %+v (%v)", v, err)
 	}
 	if _, err := r.Release(t.Context(), "V1", nil); err != nil {
 		t.Fatal(err)
 	}
-	r.refused("no ECU is bound to it", func() error { _, err := r.Transfer(t.Context(), "V1", seller, nil); return err })
+	r.refused("no ECU is bound to it", func() error { _, err := r.Transfer(t.Context(), "V1", seller, nil, false); return err })
+
+	// A head whose signature was not kept can be bound by no one who checks it.
+	err = r.db.Update(t.Context(), func(tx *store.Tx) error {
+		b, err := tx.OpenBinding(t.Context(), "V2")
+		if err != nil {
+			return err
+		}
+		return tx.AddSpan(t.Context(), store.Span{ECU: spare.pub.ID(), From: head(3), To: head(4), Vehicle: "V2"}, b.Entry, 3, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.refused("the signature of its head, snapshot 4, was not kept", func() error { _, err := r.Transfer(t.Context(), "V2", buyer, nil, false); return err })
 
 	// Who owns is who has an open binding; a car that is out of order stays on its account's list.
 	all, err := r.Accounts(t.Context())

@@ -7,7 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"rawstone/collector/internal/backup"
@@ -79,6 +82,9 @@ func Restore(ctx context.Context, cfg *setting.Config, o Options) (*Summary, err
 		return nil, err
 	}
 	inside := within(cfg.Program, b)
+	if err := whole(&inside); err != nil {
+		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
+	}
 	p, err := program.Open(&inside, cfg.Environment)
 	if err != nil {
 		return nil, fmt.Errorf("cannot use backup %s: %w", o.Dir, err)
@@ -95,6 +101,20 @@ func Restore(ctx context.Context, cfg *setting.Config, o Options) (*Summary, err
 		t.Documents = append(t.Documents, ledger.Entry{Type: d.Type, Body: d.Body})
 	}
 	return &b.Manifest, b.Restore(ctx, t)
+}
+
+// whole refuses files of a configuration that a backup lacks.
+func whole(inside *program.Config) error {
+	var lacks []string
+	for _, f := range append(inside.Documents(), inside.Secrets()...) {
+		if _, err := os.Stat(f.Path); f.Path != "" && errors.Is(err, fs.ErrNotExist) {
+			lacks = append(lacks, f.Key)
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	return fmt.Errorf("it was made without %s; take what it lacks out of the configuration and restore again", strings.Join(lacks, ", "))
 }
 
 // within returns a program's files as they are in a backup.

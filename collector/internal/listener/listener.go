@@ -1,5 +1,6 @@
 // Package listener is an HTTP server on one address, within bounds: of connections, of headers, of the time that a request may take. With
-// a certificate it speaks TLS 1.3 and nothing older.
+// a certificate it speaks TLS 1.3 and nothing older. What many sources at once may do is bounded by the connections alone: a firewall before
+// it is for that.
 //
 // It knows nothing of what is served, nor where the certificate comes from: it asks for it with each connection, so that one that was
 // renewed is served at once. A client may show a certificate of its own, which is checked then; whether one is needed is the handler's
@@ -19,10 +20,13 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"rawstone/collector/internal/listener/internal/source"
 )
 
 const (
 	defaultConnections = 256
+	defaultIdle        = 2 * time.Minute
 	defaultPatience    = 30 * time.Second
 	shutdownTimeout    = 5 * time.Second
 )
@@ -43,6 +47,13 @@ type Config struct {
 	Now     func() time.Time
 	// Connections bounds those that are served at once, further ones wait; 256 when zero.
 	Connections int
+	// PerSource bounds those of one source, an IPv4 address or the first 64 bits of an IPv6 address: further ones are closed at once. No
+	// bound when zero. It is for listeners that strangers reach without a proxy before them.
+	PerSource int
+	// Idle is how long a connection may wait for its next request; 2 minutes when zero.
+	Idle time.Duration
+	// Strangers says that whoever likes may come: that their handshakes fail is no warning.
+	Strangers bool
 	// Patience is how long an answer may take to be read; 30 s when zero.
 	Patience time.Duration
 	// Logger receives the server's warnings. Required.
@@ -58,14 +69,17 @@ type Listener struct {
 
 // Open takes the address.
 func Open(cfg Config) (*Listener, error) {
-	if cfg.Handler == nil || cfg.Logger == nil || cfg.Key == "" || cfg.Connections < 0 || cfg.Patience < 0 || cfg.Clients != nil && cfg.Certificate == nil {
+	if cfg.Handler == nil || cfg.Logger == nil || cfg.Key == "" || cfg.Connections < 0 || cfg.PerSource < 0 || cfg.Idle < 0 || cfg.Patience < 0 || cfg.Clients != nil && cfg.Certificate == nil {
 		return nil, errors.New("cannot serve: no handler, logger or name given, a negative bound, or clients' certificates without one of the server's own")
 	}
 	l := &Listener{key: cfg.Key, server: &http.Server{
 		Handler: cfg.Handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: cmp.Or(cfg.Patience, defaultPatience), IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		WriteTimeout: cmp.Or(cfg.Patience, defaultPatience), IdleTimeout: cmp.Or(cfg.Idle, defaultIdle), MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}}
+	if cfg.Strangers {
+		l.server.ErrorLog = slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug)
+	}
 	if cfg.Certificate != nil {
 		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: cfg.Certificate, Time: cfg.Now}
 	}
@@ -75,6 +89,9 @@ func Open(cfg Config) (*Listener, error) {
 	listen, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve %s: %w; choose another address with the key %[1]s", cfg.Key, err)
+	}
+	if cfg.PerSource > 0 {
+		listen = source.Limit(listen, cfg.PerSource)
 	}
 	l.listen = netutil.LimitListener(listen, cmp.Or(cfg.Connections, defaultConnections))
 	return l, nil

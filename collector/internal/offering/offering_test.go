@@ -194,7 +194,7 @@ func TestSourceRefuses(t *testing.T) {
 		"no owner":     {"{parts: 449000, crystals: 20}", "{parts: 449000, milli: 20}", "boxes[0].others: cannot use box: its table for others gives stones"},
 		"goods":        {"{parts: 10, goods: track-day}", "{parts: 10, goods: trackday}", `boxes[2].owners[6].goods: the catalogue has no item "trackday"`},
 		"kind twice":   {"total: 2000}", "total: 2000, kind: feature/assist}", `tasks[2].kind: kind "feature/assist" proves another task already`},
-		"for ever":     {"{parts: 350000, crystals: 100}", "{parts: 350000, crystals: 858}", `boxes[1]: box "jade" gives back 300300000 millionths of a crystal on average`},
+		"for ever":     {"{parts: 350000, crystals: 100}", "{parts: 350000, crystals: 858}", `boxes[1]: box "jade" gives back 300.3 crystals on average`},
 		"steering":     {"title: Answer a product survey", `title: "a\u202eb"`, `tasks[2]: task "survey" has no title of 1 to 120 bytes without control characters`},
 		"price":        {"milli: 2500000", "milli: 300000000001", `catalogue[5]: item "track-day" costs more than there is`},
 		"negative":     {"milli: 2500000", "milli: -1", "catalogue[5].milli: "},

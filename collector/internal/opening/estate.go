@@ -27,11 +27,15 @@ type OpenedRequest struct {
 }
 
 const (
-	selectChange = `SELECT o.number, c.salt, c.account, c.key, c.activated
+	selectChange = `SELECT o.number, ` + fromChanges
+	fromChanges  = `c.salt, c.account, c.key, c.activated
 		FROM account_changes c JOIN outbox o ON o.id = c.outbox_id WHERE `
-	selectGrant = `SELECT o.number, g.salt, g.account, g.task, g.reference FROM grants g JOIN outbox o ON o.id = g.outbox_id WHERE `
-	selectBox   = `SELECT o.number, b.salt, b.account, b.request FROM boxes b JOIN outbox o ON o.id = b.outbox_id WHERE `
-	selectUse   = `SELECT o.number, r.salt, r.account, r.request FROM redemptions r JOIN outbox o ON o.id = r.outbox_id WHERE `
+	selectGrant = `SELECT o.number, ` + fromGrants
+	fromGrants  = `g.salt, g.account, g.task, g.reference FROM grants g JOIN outbox o ON o.id = g.outbox_id WHERE `
+	selectBox   = `SELECT o.number, ` + fromBoxes
+	fromBoxes   = `b.salt, b.account, b.request FROM boxes b JOIN outbox o ON o.id = b.outbox_id WHERE `
+	selectUse   = `SELECT o.number, ` + fromUses
+	fromUses    = `r.salt, r.account, r.request FROM redemptions r JOIN outbox o ON o.id = r.outbox_id WHERE `
 )
 
 func scanChange(c *OpenedChange, scan database.Scanner) error {

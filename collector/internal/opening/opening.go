@@ -2,7 +2,7 @@
 // of an account, a grant and an owner's request are about, their salts, and the secrets behind accounts' pseudonyms. Validators get single ones, the auditor gets all.
 //
 // It writes nothing: what is opened was put there with its entry, by packages store and estate. Transactions of package store embed a Reader. Whoever gets an
-// opening can name the vehicle or owner behind an entry, so only the roles settle and audit may read them. A vehicle gets those of its own
+// opening can name the vehicle or owner behind an entry, so only the roles settle, audit and, for the owner, statement may read them. A vehicle gets those of its own
 // credits, one claim at a time, for its proofs of inclusion: from the role ingest, which has made them.
 package opening
 
@@ -21,6 +21,7 @@ func Statements() []firewall.Statement {
 	return []firewall.Statement{
 		accounts(), bindingOpenings(), handoverOpenings(), creditOpenings(), creditOpening(), bindingOpening(), handoverOpening(), accountSecret(), logged(),
 		changeOpenings(), grantOpenings(), boxOpenings(), redemptionOpenings(), changeOpening(), grantOpening(), requestOpening(), claimedCredits(),
+		bindingsBetween(), handoversBetween(), creditsBetween(), changesBetween(), grantsBetween(), boxesBetween(), redemptionsBetween(),
 		bindingsOf(), handoversOf(), creditsOf(), changesOf(), grantsOf(), boxesOf(), redemptionsOf(),
 	}
 }
@@ -70,10 +71,13 @@ type Openings struct {
 
 const (
 	selectAccount = `SELECT id, secret FROM accounts `
-	selectBinding = `SELECT o.number, b.salt, b.vehicle, b.account, k.public, b.first_seq, b.first_day, b.first_commitment
+	selectBinding = `SELECT o.number, ` + fromBindings
+	fromBindings  = `b.salt, b.vehicle, b.account, k.public, b.first_seq, b.first_day, b.first_commitment, b.first_signature
 		FROM bindings b JOIN outbox o ON o.id = b.outbox_id JOIN ecu_keys k ON k.id = b.ecu WHERE `
-	selectHandover = `SELECT o.number, h.salt, h.ecu, h.cut, h.revoked FROM handovers h JOIN outbox o ON o.id = h.outbox_id WHERE `
-	selectCredit   = `SELECT o.number, c.salt, c.account, c.ecu, c.to_seq, c.kind
+	selectHandover = `SELECT o.number, ` + fromHandovers
+	fromHandovers  = `h.salt, h.ecu, h.cut, h.revoked FROM handovers h JOIN outbox o ON o.id = h.outbox_id WHERE `
+	selectCredit   = `SELECT o.number, ` + fromCredits
+	fromCredits    = `c.salt, c.account, c.ecu, c.to_seq, c.kind
 		FROM credits c JOIN outbox o ON o.id = c.outbox_id WHERE `
 )
 
@@ -84,7 +88,7 @@ func scanAccount(a *Account, scan database.Scanner) error {
 func scanBinding(b *OpenedBinding, scan database.Scanner) error {
 	p := &b.Opening
 	return scan(database.Uint64(&b.Number), database.Fixed(p.Salt[:]), &p.Vehicle, &p.Account, database.Fixed(p.ECU[:]),
-		database.Uint64(&p.Head.Seq), &p.Head.Day, database.Fixed(p.Head.Commitment[:]))
+		database.Uint64(&p.Head.Seq), &p.Head.Day, database.Fixed(p.Head.Commitment[:]), database.Fixed(p.Signature[:]))
 }
 
 func scanHandover(h *OpenedHandover, scan database.Scanner) error {
@@ -173,5 +177,5 @@ func (r Reader) AccountSecret(ctx context.Context, id string) ([32]byte, error) 
 }
 
 func accountSecret() statement {
-	return statement{Name: "read account's secret", Roles: firewall.Settle, SQL: selectAccount + `WHERE id = $1`}
+	return statement{Name: "read account's secret", Roles: firewall.Settle | firewall.Statements, SQL: selectAccount + `WHERE id = $1`}
 }

@@ -37,29 +37,29 @@ func (r Reader) OpeningsOf(ctx context.Context, account string) (o Openings, err
 }
 
 func bindingsOf() statement {
-	return statement{Name: "open bindings of an account's keys", Roles: firewall.Audit, SQL: selectBinding + `b.ecu ` + keysOf + ` AND ` + numbered}
+	return statement{Name: "open bindings of an account's keys", Roles: firewall.Statements, SQL: selectBinding + `b.ecu ` + keysOf + ` AND ` + numbered}
 }
 
 func handoversOf() statement {
-	return statement{Name: "open hand-overs of an account's keys", Roles: firewall.Audit, SQL: selectHandover + `h.ecu ` + keysOf + ` AND ` + numbered}
+	return statement{Name: "open hand-overs of an account's keys", Roles: firewall.Statements, SQL: selectHandover + `h.ecu ` + keysOf + ` AND ` + numbered}
 }
 
 func creditsOf() statement {
-	return statement{Name: "open an account's credits", Roles: firewall.Audit, SQL: selectCredit + `c.account = $1 AND ` + numbered}
+	return statement{Name: "open an account's credits", Roles: firewall.Statements, SQL: selectCredit + `c.account = $1 AND ` + numbered}
 }
 
 func changesOf() statement {
-	return statement{Name: "open an account's changes", Roles: firewall.Audit, SQL: selectChange + `c.account = $1 AND ` + numbered}
+	return statement{Name: "open an account's changes", Roles: firewall.Statements, SQL: selectChange + `c.account = $1 AND ` + numbered}
 }
 
 func grantsOf() statement {
-	return statement{Name: "open an account's grants", Roles: firewall.Audit, SQL: selectGrant + `g.account = $1 AND ` + numbered}
+	return statement{Name: "open an account's grants", Roles: firewall.Statements, SQL: selectGrant + `g.account = $1 AND ` + numbered}
 }
 
 func boxesOf() statement {
-	return statement{Name: "open an account's box requests", Roles: firewall.Audit, SQL: selectBox + `b.account = $1 AND ` + numbered}
+	return statement{Name: "open an account's box requests", Roles: firewall.Statements, SQL: selectBox + `b.account = $1 AND ` + numbered}
 }
 
 func redemptionsOf() statement {
-	return statement{Name: "open an account's redemption requests", Roles: firewall.Audit, SQL: selectUse + `r.account = $1 AND ` + numbered}
+	return statement{Name: "open an account's redemption requests", Roles: firewall.Statements, SQL: selectUse + `r.account = $1 AND ` + numbered}
 }

@@ -2,7 +2,8 @@
 // the entry there, and the settler numbers it and appends it to the log.
 //
 // Numbers are dense and never change; entries get them in the order in which they came, unless NumberEntry puts one first. At most one
-// draft waits, under the next number, and NumberEntries refuses to give that number to another. Entries are never removed.
+// draft waits, under the next number, and NumberEntries refuses to give that number to another. Entries are never removed; one that the
+// settler sets aside keeps its row, with the reason, and gets no number.
 //
 // The tables belong to package store's schema, whose transactions embed a Box. The package knows no more of an entry than its type: what
 // a body says, and who cosigns a draft, is its users' business.
@@ -12,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/firewall"
@@ -24,7 +26,7 @@ type statement = firewall.Statement
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
-		addEntry(), putEntry(), numberEntries(), numberEntry(), nextNumber(), unnumbered(), entries(), lastEntries(), entriesAfter(), markAppended(),
+		addEntry(), putEntry(), numberEntries(), numberEntry(), nextNumber(), unnumbered(), waiting(), setAside(), refused(), entries(), rows(), lastEntries(), entriesAfter(), markAppended(),
 		addDraft(), draft(), finishDraft(), addFinished(),
 	}
 }
@@ -106,7 +108,7 @@ func (b Box) NumberEntries(ctx context.Context, limit int) error {
 func numberEntries() statement {
 	return statement{Name: "number entries", Roles: firewall.Settle,
 		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) FROM outbox) + f.place
-			FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM outbox WHERE number IS NULL ORDER BY id LIMIT $1) f
+			FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM outbox WHERE number IS NULL AND refused IS NULL ORDER BY id LIMIT $1) f
 			WHERE outbox.id = f.id`}
 }
 
@@ -117,7 +119,7 @@ func (b Box) NumberEntry(ctx context.Context, id int64) error {
 
 func numberEntry() statement {
 	return statement{Name: "number entry", Roles: firewall.Settle,
-		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) + 1 FROM outbox) WHERE id = $1 AND number IS NULL`}
+		SQL: `UPDATE outbox SET number = (SELECT coalesce(max(number), -1) + 1 FROM outbox) WHERE id = $1 AND number IS NULL AND refused IS NULL`}
 }
 
 // NextNumber returns the first number that no entry has.
@@ -130,14 +132,63 @@ func nextNumber() statement {
 	return statement{Name: "read next number", Roles: firewall.Settle, SQL: `SELECT coalesce(max(number), -1) + 1 FROM outbox`}
 }
 
-// Unnumbered reports whether entries wait for a number.
+// Unnumbered reports whether entries wait for a number; one that was set aside does not.
 func (b Box) Unnumbered(ctx context.Context) (has bool, err error) {
 	err = b.tx.Get(ctx, unnumbered(), nil, database.Flag(&has))
 	return has, err
 }
 
 func unnumbered() statement {
-	return statement{Name: "look for new entries", Roles: firewall.Settle, SQL: `SELECT EXISTS (SELECT 1 FROM outbox WHERE number IS NULL)`}
+	return statement{Name: "look for new entries", Roles: firewall.Settle, SQL: `SELECT EXISTS (SELECT 1 FROM outbox WHERE number IS NULL AND refused IS NULL)`}
+}
+
+// A Row is an entry's place in the outbox: its identifier, by which its opening is found, and the entry, whose number means nothing
+// while it waits.
+type Row struct {
+	ID int64
+	ledger.Entry
+}
+
+// Waiting returns at most limit rows that wait for a number, in the order in which they came. Of a body that is longer than the log takes
+// it returns so much that it is seen to be, and a type that is no number of a type as 0: who may add a row may hold nobody up.
+func (b Box) Waiting(ctx context.Context, limit int) ([]Row, error) {
+	return database.List(ctx, b.tx, waiting(), func(r *Row, scan database.Scanner) error { return scan(&r.ID, &r.Type, &r.Body) }, limit, ledger.MaxBodyLen+1)
+}
+
+func waiting() statement {
+	return statement{Name: "read waiting entries", Roles: firewall.Settle,
+		SQL: `SELECT id, CASE WHEN type BETWEEN 0 AND 255 THEN type ELSE 0 END, substr(body, 1, $2) FROM outbox
+			WHERE number IS NULL AND refused IS NULL ORDER BY id LIMIT $1`}
+}
+
+// maxReason bounds what is kept of a reason, in bytes.
+const maxReason = 500
+
+// SetAside marks a waiting row, for good, as one that gets no number, and says why.
+func (b Box) SetAside(ctx context.Context, id int64, reason string) error {
+	reason = strings.ToValidUTF8(strings.ReplaceAll(reason[:min(len(reason), maxReason)], "\x00", ""), "")
+	return b.tx.ExecOne(ctx, setAside(), reason, id)
+}
+
+func setAside() statement {
+	return statement{Name: "set entry aside", Roles: firewall.Settle, SQL: `UPDATE outbox SET refused = $1 WHERE id = $2 AND number IS NULL AND refused IS NULL`}
+}
+
+// A Refused is a row that was set aside.
+type Refused struct {
+	ID     int64
+	Type   ledger.Type
+	Reason string
+}
+
+// Refused returns at most limit rows that were set aside, in the order in which they came, beginning after a row.
+func (b Box) Refused(ctx context.Context, after int64, limit int) ([]Refused, error) {
+	return database.List(ctx, b.tx, refused(), func(r *Refused, scan database.Scanner) error { return scan(&r.ID, &r.Type, &r.Reason) }, after, limit)
+}
+
+func refused() statement {
+	return statement{Name: "read entries that were set aside", Roles: firewall.Settle,
+		SQL: `SELECT id, type, refused FROM outbox WHERE refused IS NOT NULL AND id > $1 ORDER BY id LIMIT $2`}
 }
 
 func scanEntry(e *ledger.Entry, scan database.Scanner) error {
@@ -150,8 +201,20 @@ func (b Box) Entries(ctx context.Context, from uint64, limit int) ([]ledger.Entr
 }
 
 func entries() statement {
-	return statement{Name: "read entries", Roles: firewall.Settle,
+	return statement{Name: "read entries", Roles: firewall.Settle | firewall.Statements,
 		SQL: `SELECT number, type, body FROM outbox WHERE number >= $1 ORDER BY number LIMIT $2`}
+}
+
+// Rows returns what Entries does, with the rows' identifiers.
+func (b Box) Rows(ctx context.Context, from uint64, limit int) ([]Row, error) {
+	return database.List(ctx, b.tx, rows(), func(r *Row, scan database.Scanner) error {
+		return scan(&r.ID, database.Uint64(&r.Number), &r.Type, &r.Body)
+	}, int64(from), limit)
+}
+
+func rows() statement {
+	return statement{Name: "read rows of entries", Roles: firewall.Settle,
+		SQL: `SELECT id, number, type, body FROM outbox WHERE number >= $1 ORDER BY number LIMIT $2`}
 }
 
 // LastEntries returns the last numbered entries of a type, newest first.
@@ -160,7 +223,7 @@ func (b Box) LastEntries(ctx context.Context, typ ledger.Type, limit int) ([]led
 }
 
 func lastEntries() statement {
-	return statement{Name: "read last entries", Roles: firewall.Ingest | firewall.Settle | firewall.Web | firewall.Account,
+	return statement{Name: "read last entries", Roles: firewall.Ingest | firewall.Settle | firewall.Web | firewall.Admin | firewall.Account | firewall.Statements,
 		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number IS NOT NULL ORDER BY number DESC LIMIT $2`}
 }
 

@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const connectTimeout = 10 * time.Second
@@ -60,6 +62,13 @@ func Parse(address, login string, l Limits) (*pgx.ConnConfig, error) {
 		"statement_timeout": millis(l.Statement), "lock_timeout": millis(l.Lock), "idle_in_transaction_session_timeout": millis(l.Statement),
 	}
 	return c, nil
+}
+
+// Busy reports whether an error says that a lock was not to be had in time, that a statement took too long, or that a transaction is to be run
+// again: lock_not_available, query_canceled, serialization_failure and deadlock_detected (PostgreSQL, appendix A).
+func Busy(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && slices.Contains([]string{"55P03", "57014", "40001", "40P01"}, e.Code)
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(max(1, d.Milliseconds()), 10) }

@@ -34,10 +34,13 @@ type File struct{ Key, Path string }
 
 // Documents are what says what the program is.
 func (c *Config) Documents() []File {
-	out := []File{
-		{"program.root", c.Root}, {"program.file", c.File}, {"program.charter", c.Charter}, {"program.claim_keys", c.ClaimKeys},
-		{"program.ecu_ca", c.ECUCA},
-	}
+	out := append([]File{{"program.root", c.Root}}, c.signed()...)
+	return append(out, File{"program.claim_keys", c.ClaimKeys}, File{"program.ecu_ca", c.ECUCA})
+}
+
+// signed are the signed documents, in the order in which the ledger begins with them.
+func (c *Config) signed() []File {
+	out := []File{{"program.file", c.File}, {"program.charter", c.Charter}}
 	for _, list := range []struct {
 		key   string
 		paths []string

@@ -34,6 +34,7 @@ type Program struct {
 	Verifiers map[wire.Hash]credit.Verifier
 
 	offers, witnesses [][]byte // signed
+	names             []File   // of the signed documents in the order of Genesis
 
 	// Signing are the secret keys; zero until they are opened.
 	Signing Signing
@@ -77,7 +78,7 @@ func Open(c *Config, environment wire.Environment) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{Documents: documents, ECUCA: authorities, Lock: lock, Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}}
+	p := &Program{Documents: documents, ECUCA: authorities, Lock: lock, Verifiers: map[wire.Hash]credit.Verifier{lock.VerifyingKey: v}, names: c.signed()}
 	p.offers, err = read("offers", c.Offers, func(b []byte) error {
 		_, err := cultivation.OpenOffers(p.Policy, p.ProgramID, b)
 		return err
@@ -108,17 +109,18 @@ func read(what string, paths []string, check func([]byte) error) (out [][]byte, 
 }
 
 // Genesis is what the ledger begins with.
-func (p *Program) Genesis() []settle.Document {
-	list := []settle.Document{{Type: ledger.TypeProgram, Body: p.SignedProgram}, {Type: ledger.TypeCharter, Body: p.SignedCharter}}
-	for _, signed := range p.SignedPolicies {
-		list = append(list, settle.Document{Type: ledger.TypePolicy, Body: signed})
+func (p *Program) Genesis() (list []settle.Document) {
+	add := func(t ledger.Type, bodies ...[]byte) {
+		for _, signed := range bodies {
+			n := p.names[len(list)]
+			list = append(list, settle.Document{Type: t, Body: signed, Name: n.Key + ", " + n.Path})
+		}
 	}
-	for _, signed := range p.offers {
-		list = append(list, settle.Document{Type: ledger.TypeOffers, Body: signed})
-	}
-	for _, signed := range p.witnesses {
-		list = append(list, settle.Document{Type: ledger.TypeWitness, Body: signed})
-	}
+	add(ledger.TypeProgram, p.SignedProgram)
+	add(ledger.TypeCharter, p.SignedCharter)
+	add(ledger.TypePolicy, p.SignedPolicies...)
+	add(ledger.TypeOffers, p.offers...)
+	add(ledger.TypeWitness, p.witnesses...)
 	return list
 }
 

@@ -33,8 +33,8 @@ func (d *Desk) AddAccount(ctx context.Context, id string) (string, error) {
 	return d.r.AddAccount(ctx, id)
 }
 
-// AddAccounts makes the accounts of a list: a file with a name on each line. added are made now, passed were there before. They are made
-// 256 at a time: what was before a line that is refused stays, and the list may be used again.
+// AddAccounts makes the accounts of a list: a file with a name on each line, or none. added are made now, passed were there before. They are
+// made 256 at a time: what was before a line that is refused stays, and the list may be used again.
 func (d *Desk) AddAccounts(ctx context.Context, list string) (added, passed int, err error) {
 	f, err := os.Open(list)
 	if err != nil {
@@ -48,18 +48,28 @@ func (d *Desk) AddAccounts(ctx context.Context, list string) (added, passed int,
 	}
 	lines := bufio.NewScanner(io.LimitReader(f, maxNames))
 	var batch []string
-	line := 0
+	line, first := 0, 0 // first is the batch's
 	add := func() error {
 		n, err := d.r.AddAccounts(ctx, batch)
 		if err != nil {
-			return fmt.Errorf("%w (%s, lines %d to %d)", err, list, line-len(batch)+1, line)
+			return fmt.Errorf("%w (%s, lines %d to %d)", err, list, first, line)
 		}
 		added, passed, batch = added+n, passed+len(batch)-n, batch[:0]
 		return nil
 	}
 	for lines.Scan() {
 		line++
-		batch = append(batch, string(bytes.TrimRight(lines.Bytes(), "\r")))
+		name := string(bytes.TrimRight(lines.Bytes(), "\r"))
+		if name == "" {
+			continue
+		}
+		if err := identity.CheckAccount(name); err != nil {
+			return added, passed, fmt.Errorf("cannot add account %.80q of %s, line %d: %w", name, list, line, err)
+		}
+		if len(batch) == 0 {
+			first = line
+		}
+		batch = append(batch, name)
 		if len(batch) == perTransaction {
 			if err := add(); err != nil {
 				return added, passed, err
@@ -89,8 +99,8 @@ func (d *Desk) Accounts(ctx context.Context) ([]Account, error) {
 }
 
 // Transfer gives a car to an account, or to one that is made when to is identity.NewAccount: from the snapshot in the file final on, the
-// ECU's identity of the hand-over, or from its head on when there is no such file.
-func (d *Desk) Transfer(ctx context.Context, vehicle, to, final string) (t identity.Transfer, err error) {
+// ECU's identity of the hand-over, or from its head on when there is no such file. Old says that the identity may be from before yesterday.
+func (d *Desk) Transfer(ctx context.Context, vehicle, to, final string, old bool) (t identity.Transfer, err error) {
 	last, err := readFinal(final)
 	if err != nil {
 		return t, err
@@ -98,5 +108,5 @@ func (d *Desk) Transfer(ctx context.Context, vehicle, to, final string) (t ident
 	if to == identity.NewAccount {
 		to = ""
 	}
-	return d.r.Transfer(ctx, vehicle, to, last)
+	return d.r.Transfer(ctx, vehicle, to, last, old)
 }

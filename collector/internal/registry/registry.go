@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
@@ -35,9 +36,10 @@ type Config struct {
 
 // A Desk does errands. It is used by one goroutine and closed at the end.
 type Desk struct {
-	db  *store.DB
-	r   *identity.Registry
-	now func() time.Time
+	db    *store.DB
+	r     *identity.Registry
+	now   func() time.Time
+	rules estate.Rules
 }
 
 // Open opens the records.
@@ -53,7 +55,8 @@ func Open(ctx context.Context, cfg Config) (*Desk, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &Desk{db, r, cfg.Now}, nil
+	rules := estate.Rules{ID: cfg.Program, Program: &terms.Program{Timing: cfg.Timing}} // of which a change of an account needs the log's day
+	return &Desk{db, r, cfg.Now, rules}, nil
 }
 
 // Close closes the records.

@@ -116,7 +116,7 @@ type HTTPS struct {
 
 // Defaults returns the configuration over which a file is read.
 func Defaults() Config {
-	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, Intake: Intake{RefusalsPerVehicleDay: 100}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}, API: API{LeewayS: 10}}
+	return Config{Web: "127.0.0.1:8080", MQTT: MQTT{Listen: "127.0.0.1:8883"}, Vehicles: Vehicles{TokenDays: 30}, Intake: Intake{RefusalsPerVehicleDay: 100}, HTTPS: HTTPS{Listen: "127.0.0.1:8443"}, API: API{LeewayS: 10, StatementDays: 400, StatementMB: 20480}}
 }
 
 // Load reads and checks the configuration file of a collector in one process.

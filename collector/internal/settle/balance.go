@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/settle/internal/share"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/ledger"
@@ -35,9 +36,10 @@ func (s *Settler) order(ctx context.Context, d *ledger.Day) (accounts []string, 
 }
 
 // apply replays an entry that is final in the records and keeps account of what it gives to whom.
-func (s *Settler) apply(ctx context.Context, e *ledger.Entry) error {
+func (s *Settler) apply(ctx context.Context, e *outbox.Row) error {
 	due := s.replay.Due()
-	if err := s.replay.Apply(e); err != nil {
+	s.gate.At(e.ID, e.Number)
+	if err := s.replay.Apply(&e.Entry); err != nil {
 		return err
 	}
 	switch e.Type {
@@ -111,28 +113,4 @@ func (s *Settler) closeDay(ctx context.Context) error {
 	}
 	s.settled, s.today = next, nil
 	return nil
-}
-
-// Balance returns an account's stones in milli-stones: the settled ones, those of the current day's drops and those of mine boxes, less what
-// was redeemed.
-func (s *Settler) Balance(ctx context.Context, account string) (milli uint64, err error) {
-	// The lock keeps the day from being settled between the two.
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var won, redeemed uint64
-	err = s.c.Store.View(ctx, func(tx *store.Tx) error {
-		if milli, err = tx.Balance(ctx, account); err != nil {
-			return err
-		}
-		won, redeemed, err = tx.Stones(ctx, account)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	milli += s.today.Of(account) + won
-	if redeemed > milli {
-		return 0, fmt.Errorf("cannot tell balance: %d milli-stones were redeemed of %d: restore the records that belong to this log", redeemed, milli)
-	}
-	return milli - redeemed, nil
 }

@@ -37,7 +37,7 @@ func (w *world) offers(serial uint16, from uint32) Document {
 			Owners: half(cultivation.Prize{Milli: 700}, cultivation.Prize{Crystals: 3}), Others: half(cultivation.Prize{Goods: "mug"}, cultivation.Prize{})}},
 		Catalogue: []cultivation.Item{{ID: "mug", Title: "Mug"}, {ID: "wash", Title: "Wash", Milli: 300, Fen: 5}}})
 	w.must(err)
-	return Document{ledger.TypeOffers, b}
+	return Document{Type: ledger.TypeOffers, Body: b}
 }
 
 func (w *world) rules() estate.Rules { return estate.Rules{Program: w.program, ID: w.id} }

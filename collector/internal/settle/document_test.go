@@ -230,7 +230,9 @@ func TestLocked(t *testing.T) {
 func TestRunEnds(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.must(w.start())
+	w.step()
 	w.credit("anna", w.owner("anna"), 501)
+	w.must(w.db.Update(t.Context(), func(tx *store.Tx) error { return tx.NumberEntries(t.Context(), 1000) })) // final, and wrong
 	if err := w.settler.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "credit is 501 km") {
 		t.Fatal(err)
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/panel"
+	"rawstone/collector/internal/settle/internal/seed"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
@@ -122,37 +122,38 @@ func (s *Settler) makeBlock(ctx context.Context, due audit.Due, quorum int) ([]b
 	return ledger.EncodePayload(b)
 }
 
-// proofs asks the day's validators for their proofs on the seed that is due. Who gives none, or a false one, is out until the next day.
+// proofs asks the day's validators for their proofs on the seed that is due, and the others once too few are left when the day is over. Who
+// gives none, or a false one, is out until the next day.
 func (s *Settler) proofs(ctx context.Context, due audit.Due, quorum int) (proofs []ledger.Proof, withheld []byte, err error) {
-	in, withheld := s.replay.Set()
-	program := s.replay.Current()
-	alpha := s.replay.Alpha()
-	answers, reasons := ask(ctx, s, in, func(ctx context.Context, i uint8, v Validator) (ledger.Proof, error) {
-		p, err := v.Prove(ctx, due)
-		if err == nil {
-			p.Validator = i
-			_, err = ledger.VerifyProof(program.Validators[i], alpha, p)
-		}
-		return p, err
-	})
-	for _, i := range in {
-		if reasons[i] == nil {
-			proofs = append(proofs, answers[i])
-		} else {
-			withheld = append(withheld, i)
-		}
+	program, alpha := s.replay.Current(), s.replay.Alpha()
+	end := program.Timing.DayStart(due.Day + 1)
+	now, ok := s.now()
+	q := seed.Query{Validators: len(program.Validators), Quorum: quorum, Over: ok && !now.Before(end)}
+	q.In, q.Out = s.replay.Set()
+	q.Ask = func(list []byte) ([]ledger.Proof, []error) {
+		return ask(ctx, s, list, func(ctx context.Context, i uint8, v Validator) (ledger.Proof, error) {
+			p, err := v.Prove(ctx, due)
+			if err == nil {
+				p.Validator = i
+				_, err = ledger.VerifyProof(program.Validators[i], alpha, p)
+			}
+			return p, err
+		})
 	}
-	if len(proofs) < quorum {
-		return nil, nil, fmt.Errorf("%w: drop %d has %d proofs of %d: %w", ErrNoQuorum, due.Drop, len(proofs), quorum, errors.Join(reasons...))
+	a := seed.Gather(q)
+	if len(a.Proofs) < quorum {
+		return nil, nil, fmt.Errorf("%w: drop %d has %d proofs of %d, and validators that are out are asked from %s on: %w",
+			ErrNoQuorum, due.Drop, len(a.Proofs), quorum, end.Format(time.RFC3339), a.Err)
 	}
-	slices.Sort(withheld)
-	for _, i := range in {
-		if reasons[i] != nil {
-			s.metrics.Withheld.Inc()
-			s.c.Logger.Warn("validator is out until the next day", "validator", program.Validators[i].Name, "drop", due.Drop, "error", reasons[i])
-		}
+	for i, reason := range a.Missed {
+		s.metrics.Withheld.Inc()
+		s.c.Logger.Warn("validator is out until the next day", "validator", program.Validators[i].Name, "drop", due.Drop, "error", reason)
 	}
-	return proofs, withheld, nil
+	for _, i := range a.Back {
+		s.metrics.Recovered.Inc()
+		s.c.Logger.Warn("validator is back before the next day, as too few were left when the day was over", "validator", program.Validators[i].Name, "drop", due.Drop)
+	}
+	return a.Proofs, a.Withheld, nil
 }
 
 // waiting returns the draft, if one waits, and whether entries wait for a number.
@@ -214,7 +215,7 @@ func ask[T any](ctx context.Context, s *Settler, list []byte, call func(context.
 	for _, v := range s.replay.Current().Validators {
 		one := s.c.Validators[v.Name]
 		if one == nil {
-			one = absent{v.Name}
+			one = absent{name: v.Name}
 		}
 		day = append(day, one)
 	}
@@ -222,18 +223,12 @@ func ask[T any](ctx context.Context, s *Settler, list []byte, call func(context.
 	return panel.Ask(ctx, p, s.replay.Next(), list, call)
 }
 
-// absent is a validator that is in force and not configured.
-type absent struct{ name string }
-
-func (a absent) err() error {
-	return fmt.Errorf("%s is not in the list of validators that this collector asks: add it", a.name)
+// absent is a validator that is in force and not configured. Nobody is asked for anything but what it has seen before it has seen all.
+type absent struct {
+	Validator // none
+	name      string
 }
 
-func (a absent) Next(context.Context) (uint64, error)          { return 0, a.err() }
-func (a absent) Follow(context.Context, ...ledger.Entry) error { return a.err() }
-func (a absent) Prove(context.Context, audit.Due) (ledger.Proof, error) {
-	return ledger.Proof{}, a.err()
-}
-func (a absent) Cosign(context.Context, ledger.Type, []byte) (ledger.Cosignature, error) {
-	return ledger.Cosignature{}, a.err()
+func (a absent) Next(context.Context) (uint64, error) {
+	return 0, fmt.Errorf("%s is not in the list of validators that this collector asks: add it", a.name)
 }

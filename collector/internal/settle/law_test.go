@@ -80,7 +80,7 @@ func newCollector(t *testing.T, seed uint64, did *tally) *collector {
 	safe, err := terms.SealPolicy(w.policy, &terms.Policy{Version: wire.Version, Program: w.id, Serial: 2, Kind: terms.KindSafe, ToDay: 1000,
 		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, Lock: wire.Hash{4}, Tiers: []terms.Tier{{Rows: []wire.Row{slow}}}})
 	w.must(err)
-	w.documents = []Document{w.documents[0], {ledger.TypeCharter, charter}, w.documents[2], {ledger.TypePolicy, safe}}
+	w.documents = []Document{w.documents[0], {Type: ledger.TypeCharter, Body: charter}, w.documents[2], {Type: ledger.TypePolicy, Body: safe}}
 	for _, d := range w.documents[2:] {
 		p, err := terms.OpenPolicy(w.program.Policy, w.id, d.Body)
 		w.must(err)

@@ -164,7 +164,7 @@ func (c *crowd) offersOf(serial uint16, from uint32) Document {
 		},
 		Catalogue: []cultivation.Item{{ID: "mug", Title: "m"}, {ID: "wash", Title: "w", Milli: 300, Fen: 5, Limit: 12}}})
 	c.must(err)
-	return Document{ledger.TypeOffers, b}
+	return Document{Type: ledger.TypeOffers, Body: b}
 }
 
 // TestLedgerTakesWhatOwnersAskFor drives owners, cars and the settler at random: whatever the records accept, in whatever order entries get

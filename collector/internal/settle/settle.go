@@ -3,7 +3,8 @@
 //
 // The records are the truth and the log publishes them. An entry gets its number and its final bytes in the records before anybody signs
 // the next one and before the log sees it, so a crash at any point resumes with the same bytes: what waits for cosignatures is kept as a
-// draft. The settler replays each entry by the rules of package audit before it publishes it. There is one settler to a log.
+// draft. The settler replays each entry, with what it hides, by the rules of package audit before it gets its number, and sets aside
+// what they refuse. There is one settler to a log.
 //
 // Missed drops are made up in order and none is skipped. Without a quorum of validators drops stop, which is said and counted, and are
 // caught up afterwards; credits wait in the records meanwhile, because the draft has the next number. A log that holds more than the
@@ -21,7 +22,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/outbox"
 	"rawstone/collector/internal/panel"
+	"rawstone/collector/internal/settle/internal/gate"
 	"rawstone/collector/internal/settle/internal/metrics"
 	"rawstone/collector/internal/settle/internal/share"
 	"rawstone/collector/internal/store"
@@ -56,6 +59,8 @@ type Validator interface {
 type Document struct {
 	Type ledger.Type
 	Body []byte
+	// Name is what errors call it, such as its key in the configuration and its file; empty when its place is all that is known.
+	Name string
 }
 
 // recordsError marks an error of the records' database, such as a lock that another process holds too long: it may heal.
@@ -98,6 +103,7 @@ type Settler struct {
 	live      bool   // the log's own entries are replayed
 	settled   uint64 // the first drop that the balances do not hold
 	replay    *audit.Replay
+	gate      *gate.Gate     // what the replay's entries hide
 	documents []ledger.Entry // checked, and not in the records yet
 	pending   [][]byte       // encoded entries that the log does not have yet
 	flushed   time.Duration  // when the log last got any, by Elapsed
@@ -126,11 +132,12 @@ func New(ctx context.Context, c Config) (*Settler, error) {
 
 // load makes the memory anew from the records and the log.
 func (s *Settler) load(ctx context.Context) error {
-	r, err := audit.NewReplay(s.c.Root, nil)
+	g := gate.New()
+	r, err := audit.NewReplay(s.c.Root, g)
 	if err != nil {
 		return err
 	}
-	fresh := &Settler{c: s.c, metrics: s.metrics, replay: r}
+	fresh := &Settler{c: s.c, metrics: s.metrics, replay: r, gate: g}
 	if err := fresh.resume(ctx); err != nil {
 		return err
 	}
@@ -142,7 +149,7 @@ func (s *Settler) load(ctx context.Context) error {
 	if err := fresh.check(); err != nil {
 		return err
 	}
-	s.broken, s.live, s.settled, s.replay, s.documents, s.pending = nil, true, fresh.settled, fresh.replay, fresh.documents, fresh.pending
+	s.broken, s.live, s.settled, s.replay, s.gate, s.documents, s.pending = nil, true, fresh.settled, r, g, fresh.documents, fresh.pending
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.today = fresh.today
@@ -165,7 +172,10 @@ func (s *Settler) check() error {
 	}
 	lacking, absent, err := s.replay.NewDocuments(list)
 	if err != nil {
-		return fmt.Errorf("cannot start settler: %w; restore the document that is logged, list policies by rising serials, or give a changed one a higher serial", err)
+		if r, ok := errors.AsType[*audit.Refusal](err); ok {
+			return fmt.Errorf("cannot start settler: %s", r.Advice(s.c.Documents[r.Place].Name))
+		}
+		return fmt.Errorf("cannot start settler: %w", err)
 	}
 	if len(absent) > 0 {
 		return fmt.Errorf("cannot start settler: policy %d is in the ledger and not in program.policies: list its file again; to end it, log a stop", absent[0])
@@ -231,18 +241,19 @@ func (s *Settler) resume(ctx context.Context) error {
 		return fmt.Errorf("cannot start settler: the log holds %d entries and the records only %d: restore newer records, or rebuild them from the log", size, records)
 	}
 	if size > 0 {
-		var known []ledger.Entry // the records from the entry in hand on
+		var known []outbox.Row // the records from the entry in hand on
 		err := audit.Read(ctx, s.c.LogDir, s.c.Root, func(e *ledger.Entry) error {
 			if len(known) == 0 {
-				if known, err = s.entries(ctx, e.Number); err != nil {
+				if known, err = s.rows(ctx, e.Number); err != nil {
 					return err
 				}
 			}
-			if want := known[0]; want.Number != e.Number || want.Type != e.Type || string(want.Body) != string(e.Body) {
+			want := known[0]
+			if want.Number != e.Number || want.Type != e.Type || string(want.Body) != string(e.Body) {
 				return fmt.Errorf("cannot start settler: entry %d of the log is not the records': restore the records that belong to this log, or rebuild them from it", e.Number)
 			}
 			known = known[1:]
-			return s.apply(ctx, e)
+			return s.apply(ctx, &want)
 		})
 		if err != nil {
 			return err
@@ -250,14 +261,6 @@ func (s *Settler) resume(ctx context.Context) error {
 	}
 	s.live = true
 	return s.update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, size) })
-}
-
-func (s *Settler) entries(ctx context.Context, from uint64) (out []ledger.Entry, err error) {
-	err = s.view(ctx, func(tx *store.Tx) error {
-		out, err = tx.Entries(ctx, from, batch)
-		return err
-	})
-	return out, err
 }
 
 // Run settles until ctx ends. A missing quorum and errors of the records' database are said, counted and tried again, the latter from
@@ -353,47 +356,4 @@ func (s *Settler) step(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// take applies the next numbered entries and readies them for the log.
-func (s *Settler) take(ctx context.Context) (bool, error) {
-	entries, err := s.entries(ctx, s.replay.Next())
-	if err != nil {
-		return false, err
-	}
-	for i := range entries {
-		e := &entries[i]
-		b, err := e.Encode()
-		if err != nil {
-			return false, err
-		}
-		if err := s.apply(ctx, e); err != nil {
-			return false, err
-		}
-		s.pending = append(s.pending, b)
-		if len(s.pending) >= appended || s.c.Elapsed()-s.flushed >= maxHeld {
-			if err := s.flush(ctx); err != nil {
-				return false, err
-			}
-		}
-	}
-	return len(entries) > 0, nil
-}
-
-// number numbers rows of the outbox that have none.
-func (s *Settler) number(ctx context.Context) error {
-	return s.update(ctx, func(tx *store.Tx) error { return tx.NumberEntries(ctx, numbered) })
-}
-
-// flush appends what is pending to the log and notes it in the records.
-func (s *Settler) flush(ctx context.Context) error {
-	if len(s.pending) == 0 {
-		return nil
-	}
-	if err := s.c.Log.Append(ctx, s.replay.Next()-uint64(len(s.pending)), s.pending...); err != nil {
-		return err
-	}
-	s.metrics.Entries.Add(float64(len(s.pending)))
-	s.pending, s.flushed = nil, s.c.Elapsed()
-	return s.update(ctx, func(tx *store.Tx) error { return tx.MarkAppended(ctx, s.replay.Next()) })
 }

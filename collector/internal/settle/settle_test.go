@@ -22,6 +22,7 @@ import (
 	"rawstone/collector/internal/store"
 	"rawstone/collector/internal/validator"
 	"rawstone/pkg/audit"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/tlog"
@@ -118,7 +119,7 @@ func newWorld(t testing.TB, validators int, quorum uint8) *world {
 	signed, err := terms.SealProgram(root, w.program)
 	w.must(err)
 	w.policy, w.board, w.id = policy, []crypto.Signer{board, second}, wire.ID(signed)
-	w.documents = []Document{{ledger.TypeProgram, signed}, w.charter(1, board), w.mileage(1, 500)}
+	w.documents = []Document{{Type: ledger.TypeProgram, Body: signed}, w.charter(1, board), w.mileage(1, 500)}
 	w.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "records.db"), Role: store.Ingest | store.Settle | store.Web | store.Audit | store.Admin | store.Account})
 	w.must(err)
 	t.Cleanup(func() { w.db.Close() })
@@ -131,7 +132,7 @@ func (w *world) charter(serial uint16, board ...crypto.Signer) Document {
 	b, err := terms.SealCharter(board, &terms.Charter{Version: wire.Version, Program: w.id, Serial: serial, Kinds: []string{terms.KindMileage},
 		TierRatioMilli: 1100, Usage: terms.Usage{EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 52}})
 	w.must(err)
-	return Document{ledger.TypeCharter, b}
+	return Document{Type: ledger.TypeCharter, Body: b}
 }
 
 // mileage signs a policy anew with each call.
@@ -147,7 +148,7 @@ func (w *world) distance(serial uint16, km uint32, stop bool) Document {
 	b, err := terms.SealPolicy(w.policy, &terms.Policy{Version: wire.Version, Program: w.id, Serial: serial, Kind: terms.KindMileage, ToDay: 1000, Stop: stop,
 		Circuit: wire.Hash{1}, ProvingKey: wire.Hash{2}, VerifyingKey: wire.Hash{3}, Lock: wire.Hash{4}, CapKm: 1000, Tiers: []terms.Tier{{Km: km, Rows: []wire.Row{row}}}})
 	w.must(err)
-	return Document{ledger.TypePolicy, b}
+	return Document{Type: ledger.TypePolicy, Body: b}
 }
 
 func (w *world) must(err error) {
@@ -247,15 +248,20 @@ func (w *world) audit() audit.Report {
 	w.must(err)
 	r, err := audit.Audit(w.t.Context(), audit.Config{Dir: w.logDir(), Root: w.root, Openings: openings})
 	w.must(err)
+	var today map[string]uint64 // what the settler has not settled
+	if w.settler.today != nil {
+		_, today = w.settler.today.Gains()
+	}
 	sum := uint64(0)
 	for _, account := range []string{"anna", "ben", "chen"} {
-		milli, err := w.settler.Balance(w.t.Context(), account)
-		if err != nil || milli != r.Balances[account] {
-			w.t.Errorf("balance of %s is %d, %v, the audit finds %d", account, milli, err, r.Balances[account])
+		p := w.profile(account)
+		milli := p.Milli + today[account]
+		if milli != r.Balances[account] {
+			w.t.Errorf("balance of %s is %d, the audit finds %d", account, milli, r.Balances[account])
 		}
 		sum += milli
-		if have := w.profile(account).Crystals; have != r.Crystals[account] {
-			w.t.Errorf("%s has %d crystals, the audit finds %d", account, have, r.Crystals[account])
+		if p.Crystals != r.Crystals[account] {
+			w.t.Errorf("%s has %d crystals, the audit finds %d", account, p.Crystals, r.Crystals[account])
 		}
 	}
 	if want := r.Supply + r.Cultivated - r.Redeemed; sum != want {
@@ -572,6 +578,66 @@ func TestFourValidators(t *testing.T) {
 	w.stop()
 }
 
+// TestRecovery loses one of four validators for a drop and another for good: drops stop, for the day only, and none is skipped.
+func TestRecovery(t *testing.T) {
+	w := newWorld(t, 4, 3)
+	w.must(w.start())
+	anna := w.owner("anna")
+	w.credit("anna", anna, 40)
+	w.at(5)
+	w.validators[1].noProof = true
+	w.at(6) // day 4 is that of drops 6 to 9
+	w.validators[1].noProof = false
+	dead := w.validators[2]
+	dead.noProof, dead.noSign = true, true
+	stops := func(asked bool) {
+		t.Helper()
+		err := w.settler.Step(t.Context())
+		if !errors.Is(err, ErrNoQuorum) || !strings.Contains(err.Error(), "drop 7 has 2 proofs of 3, and validators that are out are asked from 1970-01-01T00:03:20Z on") {
+			t.Fatalf("two validators of four: %v", err)
+		}
+		if strings.Contains(err.Error(), "this validator is out of day 4, which ends in 1ns") != asked {
+			t.Errorf("the one that is out was asked or not: %v", err)
+		}
+	}
+	w.now = timing.DropTime(7)
+	stops(false)
+	w.now = timing.DayStart(5).Add(-time.Nanosecond)
+	stops(false)
+	// A settler whose clock alone is ahead gets none from the one that is out.
+	w.settler.c.Now = func() time.Time { return timing.DayStart(5) }
+	stops(true)
+	w.settler.c.Now = func() time.Time { return w.now }
+	if strings.Contains(w.said.String(), "is back before the next day") {
+		t.Error("a validator is back before the end of its day")
+	}
+	w.now = timing.DayStart(5)
+	w.step()
+	if said := w.said.String(); strings.Count(said, "is back before the next day") != 1 || !strings.Contains(said, `when the day was over" validator=validator1.example drop=7`) {
+		t.Errorf("it is not said, or not once: %s", said)
+	}
+	// The dead one is out of day 4, and of day 5 from its leaves on; another start finds the same.
+	w.stop()
+	w.must(w.start())
+	w.validators[2].noProof, w.validators[2].noSign = true, true
+	w.at(17)
+	drops, err := stones.Drops(t.Context(), w.db, 100)
+	w.must(err)
+	if len(drops) != 18 {
+		t.Fatalf("%d drops", len(drops))
+	}
+	for _, d := range drops {
+		want := map[uint64]string{6: "\x01", 7: "\x02", 8: "\x02", 9: "\x02"}[d.Drop]
+		if d.Drop >= 7 && len(d.Proofs) != 3 || d.Drop < 10 && string(d.Withheld) != want {
+			t.Errorf("drop %d has %d proofs, without %v", d.Drop, len(d.Proofs), d.Withheld)
+		}
+	}
+	if r := w.audit(); r.Blocks != 18 {
+		t.Errorf("audit reports %s", r)
+	}
+	w.stop()
+}
+
 // TestOneAfterTheOther puts a later validator out before an earlier one.
 func TestOneAfterTheOther(t *testing.T) {
 	w := newWorld(t, 4, 2)
@@ -614,21 +680,46 @@ func TestRun(t *testing.T) {
 	w.stop()
 }
 
-// TestBadCredit stops at a row of the outbox that breaks a rule instead of publishing it.
-func TestBadCredit(t *testing.T) {
+// TestSetAside puts rows into the outbox that no log takes, before and between good ones: they get no number, what belongs to them neither,
+// and everything else goes on, also after a new start.
+func TestSetAside(t *testing.T) {
 	w := newWorld(t, 1, 1)
 	w.must(w.start())
-	anna := w.owner("anna")
+	anna, ben := w.owner("anna"), w.owner("ben")
+	bad := func(typ ledger.Type, body []byte) {
+		w.must(w.db.Update(t.Context(), func(tx *store.Tx) error { _, err := tx.AddEntry(t.Context(), typ, body); return err }))
+	}
+	blind, err := codec.Encode(ledger.Credit{Blind: wire.Hash{1}, Km: 40, Effective: timing.Day(w.now) + 1})
+	w.must(err)
+	bad(ledger.TypeCredit, []byte("nonsense"))
+	bad(99, []byte("nonsense"))
+	bad(ledger.TypeBlock, []byte("nonsense"))
+	bad(ledger.TypeCredit, blind) // good for a stranger, and nobody's
 	w.credit("anna", anna, 501)
-	err := w.settler.Step(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "credit is 501 km") {
-		t.Fatal(err)
+	w.credit("anna", anna, 40)
+	w.credit("ben", ben, 30)
+	w.at(0)
+	bad(ledger.TypeCredit, blind)
+	w.at(3)
+	if r := w.audit(); r.Credits != 2 || r.Blocks != 4 {
+		t.Errorf("%d credits and %d blocks, want 2 and 4", r.Credits, r.Blocks)
 	}
-	if again := w.settler.Step(t.Context()); again == nil || !strings.Contains(again.Error(), "after an error") {
-		t.Error(again)
-	}
-	if n := w.log.Size(); n != 0 {
-		t.Errorf("the log has %d entries", n)
+	w.stop()
+	w.must(w.start())
+	w.at(4)
+	w.must(w.db.View(t.Context(), func(tx *store.Tx) error {
+		list, err := tx.Refused(t.Context(), 0, 100)
+		reasons := ""
+		for _, r := range list {
+			reasons += r.Reason + "\n"
+		}
+		if len(list) != 6 || !strings.Contains(reasons, "credit is 501 km") || strings.Count(reasons, "credit has no opening") != 2 || !strings.Contains(reasons, "block is made by the settler alone") {
+			t.Errorf("set aside: %s", reasons)
+		}
+		return err
+	}))
+	if r := w.audit(); r.Blocks != 5 {
+		t.Errorf("%d blocks after a new start", r.Blocks)
 	}
 	w.stop()
 }

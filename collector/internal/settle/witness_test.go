@@ -20,7 +20,7 @@ func (w *world) witness(serial uint16, from uint32, keys ...*ledger.ValidatorKey
 	}
 	b, err := ledger.SealWitness(w.rootKey, &ledger.Witness{Version: wire.Version, Program: w.id, Serial: serial, FromDay: from, Validators: list})
 	w.must(err)
-	return Document{ledger.TypeWitness, b}
+	return Document{Type: ledger.TypeWitness, Body: b}
 }
 
 // TestWitness changes the validators while drops go on. Each day asks its own, by their names: one that is not configured is missing, which
@@ -79,9 +79,13 @@ func TestWitness(t *testing.T) {
 		return err
 	}))
 	// One without a day of notice is refused before anything is numbered.
-	w.documents = append(w.documents, w.witness(3, timing.Day(w.now), w.keys[1], w.keys[0]))
+	late := w.witness(3, timing.Day(w.now), w.keys[1], w.keys[0])
+	late.Name = "program.witnesses[2], third.cose"
+	w.documents = append(w.documents, late)
 	w.stop()
-	if err := w.start(); err == nil {
-		t.Error("a change without notice is accepted")
+	const want = "cannot start settler: cannot log program.witnesses[2], third.cose: witness change is from day 8, should be after day 8, on which change 2 begins; " +
+		"build the change again with --from-day 9 or later"
+	if err := w.start(); err == nil || err.Error() != want {
+		t.Errorf("a change without notice: %v", err)
 	}
 }

@@ -14,13 +14,24 @@ import (
 	"syscall"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // with the driver "sqlite"
 )
 
 const (
 	lockPause      = 50 * time.Millisecond // between attempts at a lock
 	backupPatience = 5 * time.Second
 )
+
+// Busy reports whether an error says that another connection writes, or that the context ended while it did.
+func Busy(err error) bool {
+	const busy, interrupt = 5, 9 // https://sqlite.org/rescode.html
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	code := e.Code() & 0xff // the rest says more
+	return code == busy || code == interrupt
+}
 
 // Create makes a database's file and its directory when they are missing, and returns the file's absolute path.
 func Create(path string) (_ string, err error) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"rawstone/collector/internal/statement/internal/dayfile"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
@@ -52,26 +53,25 @@ type item struct {
 	opening any
 }
 
-// draft fixes the newest block first: what is read after it is what stands below its checkpoint, and does not change any more.
+// draft reads everything but the days' trees in one transaction: what stands below the checkpoint of its newest block does not change any more.
 func (d *Desk) draft(ctx context.Context, account string, since uint64) (*draft, error) {
 	s := &draft{desk: d, account: account, from: since, whole: since == 0}
-	if err := d.cfg.Settle.View(ctx, func(tx *store.Tx) error { return s.read(ctx, tx) }); err != nil {
-		return nil, err
-	}
-	own, err := d.own(ctx, account, s.tip.Size)
-	if err != nil {
-		return nil, err
-	}
-	err = d.cfg.Settle.View(ctx, func(tx *store.Tx) error {
+	return s, d.cfg.Records.View(ctx, func(tx *store.Tx) error {
+		if err := s.read(ctx, tx); err != nil {
+			return err
+		}
+		own, err := own(ctx, tx, account, s.tip.Size)
+		if err != nil {
+			return err
+		}
 		if err := s.readBlocks(ctx, tx, own); err != nil {
 			return err
 		}
-		return s.readEntries(ctx, tx, own)
+		if err := s.readEntries(ctx, tx, own); err != nil {
+			return err
+		}
+		return s.totals(ctx, tx)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, s.totals(ctx)
 }
 
 // read reads the account, the program, the drawn stones and the newest block that goes with them, as one transaction sees them.
@@ -183,27 +183,30 @@ func (s *draft) readBlocks(ctx context.Context, tx *store.Tx, own []opened) erro
 			}
 		}
 	}
-	return s.readOrders(ctx, tx)
+	var err error
+	s.orders, err = readOrders(ctx, tx, int(s.tip.Day-s.blocks[0].Day)+1+candidates)
+	return err
 }
 
-func (s *draft) readOrders(ctx context.Context, tx *store.Tx) error {
-	list, err := tx.LastEntries(ctx, ledger.TypeDay, int(s.tip.Day-s.blocks[0].Day)+1+candidates)
+// readOrders reads the orders of the newest days, at most limit of them.
+func readOrders(ctx context.Context, tx *store.Tx, limit int) (map[uint32]*ledger.Day, error) {
+	list, err := tx.LastEntries(ctx, ledger.TypeDay, limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.orders = make(map[uint32]*ledger.Day, len(list))
+	orders := make(map[uint32]*ledger.Day, len(list))
 	for _, e := range list {
 		sealed, err := e.Sealed()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		o, err := ledger.DecodeDay(sealed.Payload)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		s.orders[o.Day] = o
+		orders[o.Day] = o
 	}
-	return nil
+	return orders, nil
 }
 
 // write writes the statement.
@@ -214,15 +217,18 @@ func (s *draft) write(ctx context.Context, w *statement.Writer) error {
 	if err != nil {
 		return err
 	}
-	var place *place // the account's among the leaves of the last block's day
+	var place *dayfile.Place // the account's among the leaves of the last block's day
 	for i, b := range s.blocks {
 		fresh := i == 0 || s.blocks[i-1].Day != b.Day
 		if fresh {
-			if place, err = s.desk.place(ctx, s, b.Block); err != nil {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if place, err = s.desk.place(ctx, reward.Pseudonym(s.secret, b.Day), b.Block, s.orders[b.Day]); err != nil {
 				return err
 			}
 		}
-		units, err := place.share(b.Block)
+		units, err := share(place, b.Block)
 		if err != nil {
 			return err
 		}
@@ -239,7 +245,7 @@ func (s *draft) write(ctx context.Context, w *statement.Writer) error {
 			err = w.Write(&statement.Record{Base: b.payload})
 		} else {
 			if fresh && place != nil {
-				if err := w.Write(&statement.Record{Day: &statement.Day{Day: b.Day, Weight: place.weight, Path: place.path}}); err != nil {
+				if err := w.Write(&statement.Record{Day: &statement.Day{Day: b.Day, Weight: place.Weight, Path: place.Path}}); err != nil {
 					return err
 				}
 			}

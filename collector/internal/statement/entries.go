@@ -22,12 +22,8 @@ type opened struct {
 }
 
 // own returns the openings of an account's entries that are numbered below a number, in their order.
-func (d *Desk) own(ctx context.Context, account string, below uint64) (own []opened, err error) {
-	var all store.Openings
-	err = d.cfg.Audit.View(ctx, func(tx *store.Tx) error {
-		all, err = tx.OpeningsOf(ctx, account)
-		return err
-	})
+func own(ctx context.Context, tx *store.Tx, account string, below uint64) (own []opened, err error) {
+	all, err := tx.OpeningsOf(ctx, account)
 	if err != nil {
 		return nil, err
 	}
@@ -138,24 +134,22 @@ func (s *draft) needed(list []ledger.Entry) ([]ledger.Entry, error) {
 }
 
 // totals reads what the account's boxes have given and its redemptions have taken by the entries before the newest block.
-func (s *draft) totals(ctx context.Context) error {
-	return s.desk.cfg.Account.View(ctx, func(tx *store.Tx) error {
-		reader := tx.Estate(estate.Rules{Program: s.program, ID: s.id})
-		for before := int64(0); ; {
-			events, err := reader.History(ctx, s.account, before, history.MaxEvents)
-			if err != nil {
-				return err
-			}
-			for _, e := range events {
-				if before = e.ID; e.Number >= 0 && uint64(e.Number) < s.tip.Size {
-					s.count(e)
-				}
-			}
-			if len(events) < history.MaxEvents {
-				return nil
+func (s *draft) totals(ctx context.Context, tx *store.Tx) error {
+	reader := tx.Estate(estate.Rules{Program: s.program, ID: s.id})
+	for before := int64(0); ; {
+		events, err := reader.History(ctx, s.account, before, history.MaxEvents)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if before = e.ID; e.Number >= 0 && uint64(e.Number) < s.tip.Size {
+				s.count(e)
 			}
 		}
-	})
+		if len(events) < history.MaxEvents {
+			return nil
+		}
+	}
 }
 
 func (s *draft) count(e history.Event) {

@@ -2,8 +2,9 @@
 // theirs from files.
 //
 // A statement is made anew for each request. What it costs beside the account's own part are the days' trees, which are the whole fleet's:
-// they are kept in memory, the newest of them, so that owners who ask for the same days share them. What the records say of balances is put
-// in as it is, so that records which say something else than the log give a statement that no owner accepts.
+// they are kept as files (package dayfile), so that each is made once and read by all who ask for its day, and that of the newest day is made
+// before anybody asks. What the records say of balances is put in as it is, so that records which say something else than the log give a
+// statement that no owner accepts.
 //
 // The package writes nothing to records or log, and believes the records about what an entry hides and the log's tiles about hashes: who gets
 // a statement checks both. What the records are ahead of the log is not there yet.
@@ -14,8 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"log/slog"
 
+	"rawstone/collector/internal/statement/internal/dayfile"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/statement"
 	"rawstone/pkg/wire"
@@ -31,67 +33,60 @@ var (
 	ErrAhead = errors.New("there is no such drop yet")
 )
 
-// keptLeaves bounds the leaves of the days' trees that are kept, of about 120 bytes each.
-const keptLeaves = 4_000_000
-
-// Config says what to make statements from; every field is required. The three may be one, opened for the three roles.
+// Config says what to make statements from; fields are required unless their comment says otherwise.
 type Config struct {
-	// Settle holds the records opened for the role Settle: entries, weights, drawn stones.
-	Settle *store.DB
-	// Audit holds them opened for the role Audit: openings.
-	Audit *store.DB
-	// Account holds them opened for the role Account: boxes and redemptions.
-	Account *store.DB
+	// Records are the records, opened for the role Statements.
+	Records *store.DB
 	// LogDir is the log's directory, which this package only reads.
 	LogDir string
 	// Root is the pinned program root.
 	Root wire.PublicKey
+	// Days is the directory of the days' trees, for them alone; KeptDays and KeptBytes bound it, by dayfile's defaults of 400 days and 20 GiB when zero.
+	Days      string
+	KeptDays  int
+	KeptBytes int64
+	Logger    *slog.Logger
 }
 
 // A Desk makes statements. It may be used from several goroutines.
 type Desk struct {
 	cfg  Config
-	open []*store.DB // for the desk alone
-
-	mu   sync.Mutex
-	days []*day // the newest used last
+	days *dayfile.Shelf
+	own  bool // the records are the desk's alone
 }
 
 // New returns a desk.
 func New(cfg Config) (*Desk, error) {
-	if cfg.Settle == nil || cfg.Audit == nil || cfg.Account == nil || cfg.LogDir == "" || cfg.Root == (wire.PublicKey{}) {
-		return nil, errors.New("cannot make statements: no records, log or program root given")
+	if cfg.Records == nil || cfg.LogDir == "" || cfg.Root == (wire.PublicKey{}) || cfg.Logger == nil {
+		return nil, errors.New("cannot make statements: no records, log, program root or logger given")
 	}
-	return &Desk{cfg: cfg}, nil
+	days, err := dayfile.Open(dayfile.Config{Dir: cfg.Days, Days: cfg.KeptDays, Bytes: cfg.KeptBytes, Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make statements: %w", err)
+	}
+	return &Desk{cfg: cfg, days: days}, nil
 }
 
-// Open opens records that are known by how they are opened for a role, and returns a desk over them, which Close closes.
-func Open(ctx context.Context, records func(store.Role) (store.Config, error), logDir string, root wire.PublicKey) (_ *Desk, err error) {
-	d := &Desk{cfg: Config{LogDir: logDir, Root: root}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("cannot make statements: %w", err), d.Close())
-		}
-	}()
-	for role, db := range map[store.Role]**store.DB{store.Settle: &d.cfg.Settle, store.Audit: &d.cfg.Audit, store.Account: &d.cfg.Account} {
-		c, err := records(role)
-		if err != nil {
-			return nil, err
-		}
-		if *db, err = store.Open(ctx, c); err != nil {
-			return nil, err
-		}
-		d.open = append(d.open, *db)
+// Open opens records, which the configuration does not hold yet, for the role Statements, and returns a desk over them, which Close closes.
+func Open(ctx context.Context, records store.Config, cfg Config) (_ *Desk, err error) {
+	records.Role = store.Statements
+	if cfg.Records, err = store.Open(ctx, records); err != nil {
+		return nil, fmt.Errorf("cannot make statements: %w", err)
 	}
+	d, err := New(cfg)
+	if err != nil {
+		return nil, errors.Join(err, cfg.Records.Close())
+	}
+	d.own = true
 	return d, nil
 }
 
 // Close closes the records that Open has opened.
-func (d *Desk) Close() (err error) {
-	for _, db := range d.open {
-		err = errors.Join(err, db.Close())
+func (d *Desk) Close() error {
+	if !d.own {
+		return nil
 	}
-	return err
+	return d.cfg.Records.Close()
 }
 
 // Write writes an account's statement up to the newest block, beginning with the drop since, the first that its owner has not verified; 0

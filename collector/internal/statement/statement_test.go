@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -27,6 +28,7 @@ import (
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/statement"
 	"rawstone/pkg/tlog"
+	"rawstone/pkg/wire"
 )
 
 func (w *world) write(account string, since uint64) []byte {
@@ -114,8 +116,11 @@ func TestStatements(t *testing.T) {
 	w.together()
 
 	// A log that is behind what is settled has no block to go with the balances.
-	behind, err := New(Config{Settle: w.db, Audit: w.db, Account: w.db, LogDir: old, Root: w.root})
+	cfg := w.config()
+	cfg.LogDir = old
+	behind, err := Open(t.Context(), store.Config{Path: w.recordsPath()}, cfg)
 	w.must(err)
+	t.Cleanup(func() { behind.Close() })
 	if err := behind.Write(t.Context(), new(bytes.Buffer), "anna", 0); !errors.Is(err, ErrNotYet) {
 		t.Errorf("an old log: %v", err)
 	}
@@ -147,7 +152,7 @@ func (w *world) files() {
 	}
 	write := func(args ...string) error {
 		_, err := run(owner.Statement(func(cmd *cobra.Command, out io.Writer, account string, since uint64) error {
-			d, err := Open(cmd.Context(), func(r store.Role) (store.Config, error) { return store.Config{Path: w.recordsPath(), Role: r}, nil }, w.logDir(), w.root)
+			d, err := Open(cmd.Context(), store.Config{Path: w.recordsPath()}, w.config())
 			if err != nil {
 				return err
 			}
@@ -210,7 +215,14 @@ func (w *world) files() {
 		t.Errorf("state %v, %v", info, err)
 	}
 	_, err = check("--account", "anna", "--statement", path("1"), "--state", path("state"))
-	refused("the same again", err, "where the saved state ends")
+	refused("the same again", err, "where the saved state ends: ask for one from there on (`collector owner statement --since STATE`")
+	w.must(write("--account", "anna", "--out", path("none"), "--since", path("state")))
+	said, err := check("--account", "anna", "--statement", path("none"), "--state", path("state"))
+	if err != nil || !strings.HasPrefix(said, "statement is right: account anna, nothing new since drop 47; balance ") {
+		t.Errorf("%s, %v", said, err)
+	}
+	refused("a state that is none", write("--account", "anna", "--out", path("4"), "--since", path("1")),
+		"cannot accept state: it is damaged, or something else than a state; give the file that `collector audit owner --state` wrote, not "+path("1"))
 	w.at(49)
 	w.must(write("--account", "anna", "--out", path("3"), "--since", path("state")))
 	refused("another's state", write("--account", "ben", "--out", path("4"), "--since", path("state")), "it is of account")
@@ -226,13 +238,33 @@ func (w *world) files() {
 	}
 	w.must(os.WriteFile(path("state"), []byte("x"), 0o600))
 	_, err = check("--account", "anna", "--statement", path("3"), "--state", path("state"))
-	refused("a state that is none", err, "remove the file")
+	refused("a state that is none", err, "check a whole statement")
 }
 
-// together asks for the same statement several times at once, and for another's: the days' trees are shared.
+// days returns what is in the directory of the days' trees.
+func (w *world) days() (names []string) {
+	w.t.Helper()
+	list, err := os.ReadDir(w.daysDir())
+	w.must(err)
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// together asks for the same statement several times at once, and for another's: the days' trees are shared, and made anew when they are
+// damaged or gone.
 func (w *world) together() {
 	w.t.Helper()
-	want, kept := w.write("anna", 0), len(w.desk.days)
+	want, kept := w.write("anna", 0), w.days()
+	if len(kept) < 5 {
+		w.t.Fatalf("%v are kept", kept)
+	}
+	damaged := filepath.Join(w.daysDir(), kept[0])
+	good, err := os.ReadFile(damaged)
+	w.must(err)
+	w.must(os.WriteFile(damaged, append([]byte("x"), good[1:]...), 0o600))
+	w.must(os.Remove(filepath.Join(w.daysDir(), kept[1])))
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -244,8 +276,40 @@ func (w *world) together() {
 	}
 	group.Wait()
 	w.write("ben", 0)
-	if n := len(w.desk.days); n != kept || kept == 0 {
-		w.t.Errorf("%d days are kept, then %d", kept, n)
+	if now := w.days(); !slices.Equal(now, kept) {
+		w.t.Errorf("%v are kept, then %v", kept, now)
+	}
+	if now, err := os.ReadFile(damaged); err != nil || !bytes.Equal(now, good) {
+		w.t.Errorf("the damaged tree is %d bytes, %v", len(now), err)
+	}
+}
+
+// TestPrepare: the newest day's tree is there before anybody asks, and a desk can do no more than read.
+func TestPrepare(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.desk.Prepare(t.Context())) // of nothing
+	w.credit("anna", w.join("anna"), 40)
+	w.at(0)
+	w.at(7)
+	w.at(8)
+	w.must(w.desk.Prepare(t.Context()))
+	if kept, newest := w.days(), fmt.Sprint(timing.Day(w.now), ".tree"); !slices.Equal(kept, []string{newest}) {
+		t.Errorf("%v are kept, %v is the newest", kept, newest)
+	}
+	for name, do := range map[string]func(*store.Tx) error{
+		"claims": func(tx *store.Tx) error {
+			_, err := tx.Submission(t.Context(), wire.Hash{}, "ANNA", wire.KindClaim)
+			return err
+		},
+		"openings of all": func(tx *store.Tx) error { _, err := tx.Openings(t.Context()); return err },
+		"vehicles":        func(tx *store.Tx) error { _, err := tx.Vehicle(t.Context(), "ANNA"); return err },
+	} {
+		if err := w.desk.cfg.Records.View(t.Context(), do); !errors.Is(err, store.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := w.desk.cfg.Records.Update(t.Context(), func(tx *store.Tx) error { return tx.AddAccount(t.Context(), "x") }); !errors.Is(err, store.ErrRefused) {
+		t.Errorf("a desk writes: %v", err)
 	}
 }
 

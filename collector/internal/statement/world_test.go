@@ -130,11 +130,25 @@ func newWorld(t *testing.T) *world {
 		Documents: []settle.Document{{Type: ledger.TypeProgram, Body: signed}, {Type: ledger.TypeCharter, Body: charter}, {Type: ledger.TypePolicy, Body: mileage}, {Type: ledger.TypeOffers, Body: offers}},
 		Now:       func() time.Time { return w.now }, Elapsed: func() time.Duration { elapsed += time.Hour; return elapsed }, Patience: 10 * time.Minute, Logger: logger, Registerer: prometheus.NewRegistry()})
 	w.must(err)
-	w.desk, err = New(Config{Settle: w.db, Audit: w.db, Account: w.db, LogDir: w.logDir(), Root: w.root})
+	w.desk, err = w.open()
 	w.must(err)
 	return w
 }
 
+// open opens a desk with nothing but what its role may do.
+func (w *world) open() (*Desk, error) {
+	d, err := Open(w.t.Context(), store.Config{Path: w.recordsPath()}, w.config())
+	if err == nil {
+		w.t.Cleanup(func() { d.Close() })
+	}
+	return d, err
+}
+
+func (w *world) config() Config {
+	return Config{LogDir: w.logDir(), Root: w.root, Days: w.daysDir(), Logger: slog.New(slog.DiscardHandler)}
+}
+
+func (w *world) daysDir() string     { return filepath.Join(w.dir, "days") }
 func (w *world) logDir() string      { return filepath.Join(w.dir, "log") }
 func (w *world) rootPath() string    { return filepath.Join(w.dir, "root.pub") }
 func (w *world) recordsPath() string { return filepath.Join(w.dir, "records.db") }

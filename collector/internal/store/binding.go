@@ -28,7 +28,7 @@ type Binding struct {
 	Account string
 	// First is the head that the binding was logged with: nothing before it counts. Head is how far its snapshots are credited.
 	First, Head wire.Head
-	// HeadSignature is the ECU's of the snapshot that is Head, verified by who credited it; zeros while no claim has ended there.
+	// HeadSignature is the ECU's of the snapshot that is Head, verified by who bound or credited it; zeros where it was not kept then.
 	HeadSignature wire.Signature
 	// Closed is set by a hand-over; then nothing whose end is beyond the sequence number Cut counts under it.
 	Closed bool
@@ -104,8 +104,8 @@ func ecuKey() statement {
 	return statement{Name: "read ECU key", Roles: Ingest | Admin | Audit, SQL: `SELECT public, certificate, revoked FROM ecu_keys WHERE id = $1`}
 }
 
-// AddBinding opens a binding of a known ECU key that is not revoked, keeps its opening and puts its blinded form into the outbox. It
-// fails while the key or the vehicle has an open binding.
+// AddBinding opens a binding of a known ECU key that is not revoked, keeps its opening and puts its blinded form into the outbox. Who calls it
+// has verified the head's signature. It fails while the key or the vehicle has an open binding.
 func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
 	rand.Read(o.Salt[:])
 	blind, err := o.Blind()
@@ -118,11 +118,12 @@ func (t *Tx) AddBinding(ctx context.Context, o ledger.BindingOpening) error {
 	}
 	ecu := o.ECU.ID()
 	return t.tx.ExecOne(ctx, addBinding(),
-		entry, o.Vehicle, o.Account, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:], o.Salt[:], ecu[:])
+		entry, o.Vehicle, o.Account, int64(o.Head.Seq), int64(o.Head.Day), o.Head.Commitment[:], o.Signature[:], o.Salt[:], ecu[:])
 }
 
 func addBinding() statement {
 	return statement{Name: "add binding", Roles: Admin,
-		SQL: `INSERT INTO bindings (outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, head_seq, head_day, head_commitment, salt)
-			SELECT $1, id, $2, $3, $4, $5, $6, $4, $5, $6, $7 FROM ecu_keys WHERE id = $8 AND revoked = 0`}
+		SQL: `INSERT INTO bindings (outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, first_signature,
+				head_seq, head_day, head_commitment, head_signature, salt)
+			SELECT $1, id, $2, $3, $4, $5, $6, $7, $4, $5, $6, $7, $8 FROM ecu_keys WHERE id = $9 AND revoked = 0`}
 }

@@ -11,6 +11,7 @@ import (
 
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/firewall"
+	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -33,21 +34,28 @@ func old(t *testing.T, path string, statements []firewall.Statement) *database.D
 	return d
 }
 
-// TestMigrationKeepsHeads brings records with spans and credits up to date: heads move from the keys to their bindings.
+// TestMigrationKeepsHeads brings records with spans and credits up to date: heads move from the keys to their bindings, and credits get the blinds of
+// their entries.
 func TestMigrationKeepsHeads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "records.db")
 	add := []firewall.Statement{
 		{Name: "account", Roles: Admin, SQL: `INSERT INTO accounts (id, secret) VALUES ('A', $1)`},
 		{Name: "vehicle", Roles: Admin, SQL: `INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, 'A', $2, 1)`},
 		{Name: "key", Roles: Admin, SQL: `INSERT INTO ecu_keys VALUES ($1, $2, $3, 20, 21, $4, $5)`},
-		{Name: "entry", Roles: Admin, SQL: `INSERT INTO outbox (id, type, body) VALUES ($1, $2, x'00')`},
+		{Name: "entry", Roles: Admin, SQL: `INSERT INTO outbox (id, type, body) VALUES ($1, $2, $3)`},
 		{Name: "binding", Roles: Admin, SQL: `INSERT INTO bindings VALUES ($1, $2, $3, 'A', 10, 11, $4, $5)`},
 		{Name: "span", Roles: Admin, SQL: `INSERT INTO spans VALUES ($1, 20, 21, $2, 10, 11, $3, $4, $5)`},
 		{Name: "credit", Roles: Admin, SQL: `INSERT INTO credits VALUES ($1, 'A', $2, $3, 20, 1, 'mileage', 5, 9, $4, $4, $5)`},
 	}
 	d := old(t, path, add)
 	other := wire.PublicKey{2, 9}
-	err := d.Update(t.Context(), func(tx *database.Tx) error {
+	blind := wire.Hash{5, 6, 7}
+	encoded, err := codec.Encode(ledger.Credit{Blind: blind, Km: 5, Effective: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	credit := [][]byte{encoded, {0}} // the other is none
+	err = d.Update(t.Context(), func(tx *database.Tx) error {
 		var errs []error
 		exec := func(i int, args ...any) { errs = append(errs, tx.ExecOne(t.Context(), add[i], args...)) }
 		commitment := func(b byte) []byte { c := wire.Commitment{b}; return c[:] }
@@ -57,10 +65,10 @@ func TestMigrationKeepsHeads(t *testing.T) {
 			id, vehicle := key.ID(), []string{"V1", "V2"}[i]
 			exec(1, vehicle, key[:])
 			exec(2, id[:], key[:], vehicle, commitment(22), i)
-			exec(3, i+1, 4)
+			exec(3, i+1, 4, []byte{0})
 			exec(4, i+1, id[:], vehicle, commitment(12), salt)
 			exec(5, id[:], commitment(22), commitment(12), vehicle, salt)
-			exec(3, i+3, 5)
+			exec(3, i+3, 5, credit[i])
 			exec(6, i+1, vehicle, id[:], salt, i+3)
 		}
 		return errors.Join(errs...)
@@ -89,6 +97,26 @@ func TestMigrationKeepsHeads(t *testing.T) {
 		}
 		return errors.Join(err, err2, err3, err4)
 	})
+	read := firewall.Statement{Name: "blinds", Roles: Admin, SQL: `SELECT blind FROM credits ORDER BY outbox_id`}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err = database.Open(t.Context(), database.Config{Path: path, Migrations: files, Statements: []firewall.Statement{read}, Role: Admin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	err = d.View(t.Context(), func(tx *database.Tx) error {
+		list, err := database.List(t.Context(), tx, read, func(h *wire.Hash, scan database.Scanner) error { return scan(database.Fixed(h[:])) })
+		if diff := cmp.Diff([]wire.Hash{blind, {}}, list); diff != "" {
+			t.Error(diff)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func keyBindingsOf(t *testing.T, d *DB) (out []Binding) {
@@ -132,6 +160,9 @@ func testHandover(t *testing.T, r *rig) {
 		if err == nil {
 			t.Errorf("%s was accepted", what)
 		}
+	}
+	if first := keyBindingsOf(t, d)[0]; first.Head != birth || first.HeadSignature != signed {
+		t.Errorf("a new binding is credited up to %+v, signed %x", first.Head, first.HeadSignature)
 	}
 	refused("a key with two open bindings", bind(public, "V2", 20))
 	refused("a vehicle with two open bindings", bind(spare, "V1", 20))

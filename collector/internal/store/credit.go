@@ -97,17 +97,17 @@ func (t *Tx) AddCredit(ctx context.Context, c Credit) error {
 	}
 	return t.tx.ExecOne(ctx, addCredit(),
 		c.Account, c.Vehicle, c.ECU[:], int64(c.ToSeq), int64(c.Policy), c.Kind, int64(c.Km), int64(c.Effective),
-		c.Salt[:], c.Submission[:], entry)
+		c.Salt[:], c.Submission[:], entry, blind[:])
 }
 
 // addCredit belongs to the last entry of the outbox, many to its last ones and to no later one that waits for its credit, by their bodies.
 func addCredit() statement {
 	return statement{Name: "add credit", Roles: Ingest,
-		SQL: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (SELECT id FROM outbox WHERE id = (SELECT max(id) FROM outbox) AND body = $11))`,
-		Many: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id)
-			SELECT a, b, c, d, e, f, g, h, i, j, o.id FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
-				$8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[]) WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, i, j, k, n)
+		SQL: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id, blind)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (SELECT id FROM outbox WHERE id = (SELECT max(id) FROM outbox) AND body = $11), $12)`,
+		Many: `INSERT INTO credits (account, vehicle, ecu, to_seq, policy, kind, km, effective, salt, submission, outbox_id, blind)
+			SELECT a, b, c, d, e, f, g, h, i, j, o.id, l FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+				$8::bigint[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[]) WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, i, j, k, l, n)
 				JOIN (SELECT id, body FROM outbox ORDER BY id DESC LIMIT cardinality($11) + 1) o ON o.body = v.k ORDER BY v.n`}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // every is a role that may do everything.
-const every = Ingest | Settle | Web | Audit | Admin | Account
+const every = Ingest | Settle | Web | Audit | Admin | Account | Statements
 
 var server postgrestest.Server
 

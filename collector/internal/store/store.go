@@ -59,6 +59,8 @@ const (
 	Admin  = firewall.Admin
 	// Account does what owners ask for.
 	Account = firewall.Account
+	// Statements reads what owners' statements are made of.
+	Statements = firewall.Statements
 )
 
 // What vehicles have sent is kept by package inbox.
@@ -112,9 +114,9 @@ type Config struct {
 type DB struct{ db *database.DB }
 
 // Open opens the records. It brings SQLite's schema up to date and wants PostgreSQL's to be. It refuses those that a newer program has
-// written. Who is Audit only wants to see records that there are: it makes none.
+// written. Who is Audit or Statements only wants to see records that there are: it makes none.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	if cfg.Path != "" && cfg.Role == Audit {
+	if cfg.Path != "" && cfg.Role&^(Audit|Statements) == 0 {
 		if _, err := os.Stat(cfg.Path); err != nil {
 			return nil, fmt.Errorf("there are no records: %w; correct state_dir in the configuration", err)
 		}

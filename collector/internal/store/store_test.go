@@ -31,6 +31,7 @@ var (
 	device = wire.PublicKey{2, 1}
 	public = wire.PublicKey{2, 2}
 	birth  = wire.Head{Seq: 3, Day: 4, Commitment: wire.Commitment{5}}
+	signed = wire.Signature{6} // of birth
 )
 
 // register adds account A, vehicle V1 and its ECU key.
@@ -41,7 +42,7 @@ func register(t *testing.T, d *DB) {
 			tx.AddAccount(t.Context(), "A"),
 			tx.AddVehicle(t.Context(), Vehicle{ID: "V1", Account: "A", Device: device, AddedDay: 9}),
 			tx.AddECU(t.Context(), public, []byte("certificate")),
-			tx.AddBinding(t.Context(), ledger.BindingOpening{Vehicle: "V1", Account: "A", ECU: public, Head: birth}),
+			tx.AddBinding(t.Context(), ledger.BindingOpening{Vehicle: "V1", Account: "A", ECU: public, Head: birth, Signature: signed}),
 		)
 	})
 }
@@ -225,7 +226,7 @@ func testOpeningsOpenTheOutbox(t *testing.T, r *rig) {
 	if got, err := e.Binding(); err != nil || got.Blind != blind {
 		t.Errorf("binding %+v (%v) is not opened", got, err)
 	}
-	if b.Opening.Vehicle != "V1" || b.Opening.Head != birth || b.Opening.ECU != public || b.Opening.Salt == [32]byte{} {
+	if b.Opening.Vehicle != "V1" || b.Opening.Head != birth || b.Opening.Signature != signed || b.Opening.ECU != public || b.Opening.Salt == [32]byte{} {
 		t.Errorf("opening %+v", b.Opening)
 	}
 	for i, want := range []ledger.Credit{{Km: 40, Effective: 11}, {Km: 0, Effective: 11}} {

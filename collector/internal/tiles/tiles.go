@@ -1,7 +1,7 @@
 // Package tiles hands out the ledger to whoever asks: the paths of C2SP tlog-tiles from the log's directory, and nothing else.
 //
-// Only what the published checkpoint covers is served: it never changes and may be kept by caches for good, while the checkpoint may not be kept
-// at all. Everything served is public. The package checks no signature and no hash: whoever reads a log does.
+// Only what the log's own published checkpoint covers is served: it never changes and may be kept by caches for good, while the checkpoint may
+// not be kept at all. The checkpoint that is served may be an older one, whose partial tiles full ones have replaced since. Everything served is public. The package checks no signature and no hash: whoever reads a log does.
 package tiles
 
 import (
@@ -38,12 +38,16 @@ func New(c Config) (*Handler, error) {
 	if c.Dir == "" {
 		return nil, errors.New("cannot serve log: its directory is missing")
 	}
+	h := &Handler{c}
 	if c.Checkpoint == nil {
-		c.Checkpoint = func(ctx context.Context) ([]byte, error) {
-			return tlog.Dir(c.Dir).Read(ctx, layout.CheckpointPath, tlog.MaxCheckpointLen)
-		}
+		h.c.Checkpoint = h.own
 	}
-	return &Handler{c}, nil
+	return h, nil
+}
+
+// own reads the log's own checkpoint.
+func (h *Handler) own(ctx context.Context) ([]byte, error) {
+	return tlog.Dir(h.c.Dir).Read(ctx, layout.CheckpointPath, tlog.MaxCheckpointLen)
 }
 
 // ServeHTTP implements http.Handler.
@@ -55,7 +59,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the log is read by GET and HEAD", http.StatusMethodNotAllowed)
 		return
 	}
-	checkpoint, err := h.c.Checkpoint(r.Context())
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	read := h.own
+	if name == layout.CheckpointPath {
+		read = h.c.Checkpoint
+	}
+	checkpoint, err := read(r.Context())
 	var size uint64
 	if err == nil {
 		size, err = sizeOf(checkpoint)
@@ -64,7 +73,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the log has no checkpoint yet", http.StatusServiceUnavailable)
 		return
 	}
-	name := strings.TrimPrefix(r.URL.Path, "/")
 	if name == layout.CheckpointPath {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(checkpoint))

@@ -218,7 +218,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// TestCheckpoint serves another checkpoint, and what it covers; without one nothing is there.
+// TestCheckpoint serves another checkpoint than the log's own, which says what tiles there are: a client of the older one is given full tiles
+// in place of partial ones that are gone.
 func TestCheckpoint(t *testing.T) {
 	text, fail := "log.example\n300\nAAAA\n\n— x\n", error(nil)
 	base, _, _ := serve(t, Config{Checkpoint: func(context.Context) ([]byte, error) { return []byte(text), fail }})
@@ -230,16 +231,19 @@ func TestCheckpoint(t *testing.T) {
 		a.Body.Close()
 		return a.StatusCode
 	}
-	if got := []int{status("tile/entries/000"), status("tile/entries/001.p/44"), status("tile/entries/001")}; got[0] != 200 || got[1] != 200 || got[2] != 404 {
+	if got := []int{status("tile/entries/000"), status("tile/entries/001.p/44"), status("tile/entries/001")}; got[0] != 200 || got[1] != 200 || got[2] != 200 {
 		t.Errorf("under an older checkpoint: %v", got)
 	}
 	text = "log.example\n"
-	if got := status("tile/entries/000"); got != http.StatusServiceUnavailable {
+	if got := status("checkpoint"); got != http.StatusServiceUnavailable {
 		t.Errorf("under a checkpoint without a size: %d", got)
 	}
 	fail = os.ErrNotExist
 	if got := status("checkpoint"); got != http.StatusServiceUnavailable {
 		t.Errorf("without a checkpoint: %d", got)
+	}
+	if got := status("tile/entries/000"); got != http.StatusOK {
+		t.Errorf("a tile of the log while no checkpoint is served: %d", got)
 	}
 	if _, err := New(Config{}); err == nil {
 		t.Error("a handler without a directory")

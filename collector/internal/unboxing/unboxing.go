@@ -23,7 +23,7 @@ type statement = firewall.Statement
 
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
-	return []firewall.Statement{closedBoxes(), openBox(), pool(), releasePool(), crystals(), unnumbered(), giveCrystals(), won(), used()}
+	return []firewall.Statement{closedBoxes(), openBox(), pool(), releasePool(), crystals(), unnumbered(), giveCrystals()}
 }
 
 // A Ledger knows the entries that have a number. outbox.Box is one.
@@ -156,10 +156,8 @@ func (h Hand) giveBack(ctx context.Context, id string, n uint32) error {
 	if err := h.tx.Get(ctx, unnumbered(), []any{id}, database.Uint64(&spent), database.Uint64(&granted)); err != nil {
 		return err
 	}
-	if granted > have+spent {
-		return fmt.Errorf("cannot give crystals back: an account has %d and was granted %d since", have, granted)
-	}
-	before := have + spent - granted // within MaxCrystals: it is the balance that the ledger has at the block
+	// Within MaxCrystals: it is the balance that the ledger has at the block. A grant that the settler set aside may never have been given.
+	before := have + spent - min(granted, have+spent)
 	fits := min(uint64(n), uint64(cultivation.MaxCrystals)-min(before, uint64(cultivation.MaxCrystals)))
 	return h.tx.ExecOne(ctx, giveCrystals(), id, int64(have+fits))
 }
@@ -197,23 +195,4 @@ func crystals() statement {
 func giveCrystals() statement {
 	return statement{Name: "give crystals of box", Roles: firewall.Settle,
 		SQL: `INSERT INTO crystals (account, amount) VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET amount = excluded.amount`}
-}
-
-// Stones returns what an account has won with boxes and what it has redeemed, in milli-stones: what its balance of draws does not hold.
-func (h Hand) Stones(ctx context.Context, account string) (milli, redeemed uint64, err error) {
-	if err := h.tx.Get(ctx, won(), []any{account}, database.Uint64(&milli)); err != nil {
-		return 0, 0, err
-	}
-	err = h.tx.Get(ctx, used(), []any{account}, database.Uint64(&redeemed))
-	return milli, redeemed, err
-}
-
-func won() statement {
-	return statement{Name: "read stones won with boxes", Roles: firewall.Settle,
-		SQL: `SELECT CAST(coalesce(sum(milli), 0) AS BIGINT) FROM boxes WHERE account = $1`}
-}
-
-func used() statement {
-	return statement{Name: "read stones that were redeemed", Roles: firewall.Settle,
-		SQL: `SELECT CAST(coalesce(sum(milli), 0) AS BIGINT) FROM redemptions WHERE account = $1`}
 }

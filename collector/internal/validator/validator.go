@@ -3,7 +3,9 @@
 //
 // Invariants: of each type it signs at most one payload for a day or drop, and none for an earlier one; what it is about to sign is on
 // disk first, so that a crash cannot make it sign twice. A proof exists only for what a quorum has cosigned before, and only once its
-// drop is due: nobody can ask for tomorrow's seed.
+// drop is due: nobody can ask for tomorrow's seed. In a recovery (package duty), which brings back validators that are out, it takes part
+// only once its own clock is past the end of the log's day, so that whoever wants one has to let the log stand still until then. It never
+// cosigns a checkpoint of a smaller tree than one before.
 //
 // It refuses, in one sentence, what breaks a rule, and then stays as it was.
 package validator
@@ -17,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +27,7 @@ import (
 	"rawstone/pkg/durable"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
+	"rawstone/pkg/tlog"
 	"rawstone/pkg/wire"
 )
 
@@ -59,6 +63,13 @@ type state struct {
 	Validator string `json:"validator"`
 	// Signed is the last of each type, by its number.
 	Signed map[ledger.Type]signed `json:"signed"`
+	// Checkpoint is the largest that was cosigned.
+	Checkpoint checkpoint `json:"checkpoint,omitzero"`
+}
+
+type checkpoint struct {
+	Size uint64    `json:"size"`
+	Root wire.Hash `json:"root"`
 }
 
 type signed struct {
@@ -81,7 +92,11 @@ func Open(c Config) (*Validator, error) {
 	b, err := os.ReadFile(c.State)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		// From now on the file is there, so that one which is lost is missed.
 		v.state = state{Validator: own, Signed: make(map[ledger.Type]signed)}
+		if err := v.persist(); err != nil {
+			return nil, fmt.Errorf("cannot open validator: %w", err)
+		}
 		return v, nil
 	case err != nil:
 		return nil, fmt.Errorf("cannot open validator: %w", err)
@@ -153,12 +168,15 @@ func (v *Validator) Prove(_ context.Context, due audit.Due) (ledger.Proof, error
 	if have := v.replay.Due(); have != due || alpha == nil {
 		return ledger.Proof{}, fmt.Errorf("cannot prove: asked for %+v, the log's next is %+v", due, have)
 	}
-	at := p.Timing.DayStart(due.Day)
+	now, at, end := v.now(), p.Timing.DayStart(due.Day), p.Timing.DayStart(due.Day+1)
 	if due.Type == ledger.TypeBlock {
 		at = p.Timing.DropTime(due.Drop)
 	}
-	if now := v.now(); now.Before(at) {
+	if now.Before(at) {
 		return ledger.Proof{}, fmt.Errorf("cannot prove: drop %d of day %d is due in %s", due.Drop, due.Day, at.Sub(now))
+	}
+	if in, _ := v.replay.Set(); now.Before(end) && !slices.Contains(in, index) {
+		return ledger.Proof{}, fmt.Errorf("cannot prove: this validator is out of day %d, which ends in %s", due.Day, end.Sub(now))
 	}
 	return v.key.Prove(index, alpha), nil
 }
@@ -183,12 +201,15 @@ func (v *Validator) cosign(t ledger.Type, payload []byte) (none ledger.Cosignatu
 		return none, fmt.Errorf("cannot cosign: %w", err)
 	}
 	due := v.replay.Due()
-	at, when := uint64(due.Day), p.Timing.DayStart(due.Day)
+	now, at, when, end := v.now(), uint64(due.Day), p.Timing.DayStart(due.Day), p.Timing.DayStart(due.Day+1)
 	if t == ledger.TypeBlock {
 		at, when = due.Drop, p.Timing.DropTime(due.Drop)
 	}
-	if now := v.now(); now.Before(when) {
+	if now.Before(when) {
 		return none, fmt.Errorf("cannot cosign: drop %d of day %d is due in %s", due.Drop, due.Day, when.Sub(now))
+	}
+	if now.Before(end) && v.replay.Recovers(proofs(t, payload)) {
+		return none, fmt.Errorf("cannot cosign: validators that are out of day %d give no proof before its end in %s", due.Day, end.Sub(now))
 	}
 	hash := ledger.PayloadHash(t, payload).String()
 	last, any := v.state.Signed[t]
@@ -208,6 +229,46 @@ func (v *Validator) cosign(t ledger.Type, payload []byte) (none ledger.Cosignatu
 		}
 	}
 	return v.key.Cosign(index, id, t, payload), nil
+}
+
+// proofs returns those of a payload, none of leaves.
+func proofs(t ledger.Type, payload []byte) []ledger.Proof {
+	if d, err := ledger.DecodeDay(payload); t == ledger.TypeDay && err == nil {
+		return d.Proofs
+	}
+	if b, err := ledger.DecodeBlock(payload); t == ledger.TypeBlock && err == nil {
+		return b.Proofs
+	}
+	return nil
+}
+
+// Checkpoint returns the largest tree of which it has cosigned a checkpoint, of no entry before the first.
+func (v *Validator) Checkpoint() tlog.Checkpoint {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return tlog.Checkpoint(v.state.Checkpoint)
+}
+
+// CosignCheckpoint remembers on disk that it has cosigned a tree, and cosigns the checkpoint of it that is given (C2SP tlog-cosignature).
+// It refuses a smaller tree than an earlier one, and another of the same size. That the checkpoint is the log's and extends the earlier
+// ones is the caller's to have checked.
+func (v *Validator) CosignCheckpoint(text []byte, c tlog.Checkpoint) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	last := v.state.Checkpoint
+	switch {
+	case c.Size < last.Size:
+		return nil, fmt.Errorf("cannot cosign checkpoint: %d entries are fewer than %d, which were cosigned", c.Size, last.Size)
+	case c.Size == last.Size && c.Root != last.Root:
+		return nil, fmt.Errorf("cannot cosign checkpoint: of %d entries another one was cosigned", c.Size)
+	case c.Size > last.Size:
+		v.state.Checkpoint = checkpoint(c)
+		if err := v.persist(); err != nil {
+			v.state.Checkpoint = last
+			return nil, fmt.Errorf("cannot cosign checkpoint: %w", err)
+		}
+	}
+	return tlog.CosignCheckpoint(v.key.CheckpointSigner(), v.key.Public().Name, text, v.now())
 }
 
 // persist replaces the file; the new one is on disk, and in its directory, when it returns.

@@ -1,14 +1,20 @@
 package validator
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rawstone/pkg/audit"
@@ -94,8 +100,7 @@ func (b *bench) payload(validators ...byte) (ledger.Type, []byte) {
 	b.t.Helper()
 	due := b.replay.Due()
 	var proofs []ledger.Proof
-	var withheld []byte
-	in, _ := b.replay.Set()
+	in, withheld := b.replay.Set()
 	for _, i := range in {
 		if strings.IndexByte(string(validators), i) >= 0 {
 			proofs = append(proofs, b.keys[i].Prove(i, b.replay.Alpha()))
@@ -103,6 +108,7 @@ func (b *bench) payload(validators ...byte) (ledger.Type, []byte) {
 			withheld = append(withheld, i)
 		}
 	}
+	slices.Sort(withheld)
 	var r interface{ Validate() error }
 	switch due.Type {
 	case ledger.TypeLeaves:
@@ -204,6 +210,66 @@ func TestProve(t *testing.T) {
 	ask(audit.Due{Type: ledger.TypeBlock, Day: 2, Drop: 1}, "the log's next is")
 }
 
+// TestRecovery has a validator that is out, and one that is not and sees it come back: neither takes part before the end of the log's day.
+func TestRecovery(t *testing.T) {
+	for _, who := range []int{0, 1} {
+		b := newBench(t)
+		b.config.Key = b.keys[who]
+		b.config.State = filepath.Join(t.TempDir(), "state.json")
+		b.open()
+		b.seal(b.payload(0, 1))
+		b.seal(b.payload(1)) // the first is out of day 2
+		b.seal(b.payload(1))
+		b.now = timing.DropTime(1)
+		due, alpha := b.replay.Due(), b.replay.Alpha()
+		k, err := b.replay.NextBlock([]ledger.Proof{b.keys[0].Prove(0, alpha)}, []byte{1})
+		b.must(err)
+		payload, err := ledger.EncodePayload(k)
+		b.must(err)
+		for _, at := range []time.Time{b.now, timing.DayStart(3).Add(-time.Nanosecond)} {
+			b.now = at
+			if _, err := b.v.Prove(t.Context(), due); (err == nil) != (who == 1) || err != nil && !strings.Contains(err.Error(), "this validator is out of day 2, which ends in") {
+				t.Errorf("validator %d at %v: %v", who, at, err)
+			}
+			b.refuses(due.Type, payload, "validators that are out of day 2 give no proof before its end in")
+		}
+		b.now = timing.DayStart(3)
+		_, err = b.v.Prove(t.Context(), due)
+		b.must(err)
+		b.seal(due.Type, payload)
+		// It is the second who is out from now on. With the first there is a quorum, so that the second stays out, whatever the clock says.
+		k, err = b.replay.NextBlock([]ledger.Proof{b.keys[0].Prove(0, b.replay.Alpha())}, []byte{1})
+		b.must(err)
+		k.Proofs, k.Withheld = append(k.Proofs, b.keys[1].Prove(1, b.replay.Alpha())), nil
+		lie, err := ledger.EncodePayload(k)
+		b.must(err)
+		b.refuses(due.Type, lie, "validator 1 gave a proof, should be out until the next day")
+	}
+}
+
+// TestRecoveryOfOrder is the same for the order of the leaves, where the day began without one.
+func TestRecoveryOfOrder(t *testing.T) {
+	b := newBench(t)
+	b.seal(b.payload(1))
+	d, err := b.replay.NextDay([]ledger.Proof{b.keys[0].Prove(0, b.replay.Alpha())}, []byte{1})
+	b.must(err)
+	tree, err := reward.NewTree(nil)
+	b.must(err)
+	d.Root = tree.Root().Hash
+	payload, err := ledger.EncodePayload(d)
+	b.must(err)
+	b.now = timing.DayStart(3).Add(-time.Nanosecond)
+	b.refuses(ledger.TypeDay, payload, "give no proof before its end in 1ns")
+	if _, err := b.v.Prove(t.Context(), b.replay.Due()); err == nil || !strings.Contains(err.Error(), "is out of day 2") {
+		t.Error(err)
+	}
+	b.now = timing.DayStart(3)
+	b.seal(ledger.TypeDay, payload)
+	if in, out := b.replay.Set(); string(in) != "\x00" || string(out) != "\x01" {
+		t.Errorf("the day goes on with %v, without %v", in, out)
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	b := newBench(t)
 	typ, p := b.payload(0, 1)
@@ -232,8 +298,17 @@ func TestState(t *testing.T) {
 	b := newBench(t)
 	typ, p := b.payload(0, 1)
 	good := b.config.State
-	b.config.State = filepath.Join(t.TempDir(), "gone", "state.json")
+	gone := filepath.Join(t.TempDir(), "gone")
+	b.config.State = filepath.Join(gone, "state.json")
+	if _, err := Open(b.config); err == nil || !strings.Contains(err.Error(), "cannot write state") {
+		t.Error(err)
+	}
+	b.must(os.Mkdir(gone, 0o700))
 	b.open()
+	if _, err := os.Stat(b.config.State); err != nil {
+		t.Errorf("a validator that has signed nothing is not told from one that lost its memory: %v", err)
+	}
+	b.must(os.RemoveAll(gone))
 	b.refuses(typ, p, "cannot write state")
 	b.refuses(typ, p, "cannot write state") // and not from memory either
 	b.config.State = good
@@ -254,4 +329,92 @@ func TestState(t *testing.T) {
 	b.config.Key, b.config.State = stranger, filepath.Join(t.TempDir(), "state.json")
 	b.open()
 	b.refuses(typ, p, "does not name validator first.example")
+}
+
+// TestCosignCheckpoint: a tree is on disk before it is cosigned, and neither a smaller one nor another of its size is after that, also by
+// a validator that was started again.
+func TestCosignCheckpoint(t *testing.T) {
+	b := newBench(t)
+	text := func(c tlog.Checkpoint) []byte {
+		return fmt.Appendf(nil, "log.example\n%d\n%s\n\n— log.example AAAA\n", c.Size, base64.StdEncoding.EncodeToString(c.Root[:]))
+	}
+	cosign := func(c tlog.Checkpoint) error {
+		line, err := b.v.CosignCheckpoint(text(c), c)
+		if (err == nil) != bytes.HasPrefix(line, []byte("— first.example ")) {
+			t.Errorf("%d entries: line %q, %v", c.Size, line, err)
+		}
+		return err
+	}
+	five, other, six, four := tlog.Checkpoint{Size: 5, Root: wire.Hash{5}}, tlog.Checkpoint{Size: 5, Root: wire.Hash{6}}, tlog.Checkpoint{Size: 6, Root: wire.Hash{6}}, tlog.Checkpoint{Size: 4, Root: wire.Hash{4}}
+	b.must(cosign(four))
+	b.must(cosign(five))
+	b.must(cosign(five)) // somebody else asks
+	for range 2 {
+		for want, c := range map[string]tlog.Checkpoint{"fewer than 5, which were cosigned": four, "of 5 entries another one was cosigned": other} {
+			if err := cosign(c); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		}
+		if b.v.Checkpoint() != five {
+			t.Errorf("it has cosigned %v", b.v.Checkpoint())
+		}
+		b.open()
+	}
+	// What it cannot keep it does not sign.
+	dir := filepath.Dir(b.config.State)
+	b.must(os.Rename(dir, dir+".away"))
+	if err := cosign(six); err == nil || b.v.Checkpoint() != five {
+		t.Errorf("it cosigns what is not on disk: %v", err)
+	}
+	b.must(os.Rename(dir+".away", dir))
+	b.must(cosign(six))
+	b.open()
+	if b.v.Checkpoint() != six {
+		t.Errorf("it remembers %v", b.v.Checkpoint())
+	}
+}
+
+// TestAwait holds that a clock which is up to two seconds behind the settler's costs nothing, and that nobody waits longer.
+func TestAwait(t *testing.T) {
+	b := newBench(t)
+	at := timing.DayStart(2)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		for behind, want := range map[time.Duration]time.Duration{
+			-time.Second: 0, 0: 0, time.Nanosecond: time.Nanosecond, 50 * time.Millisecond: 50 * time.Millisecond,
+			2 * time.Second: 2 * time.Second, 2*time.Second + 1: 0,
+		} {
+			began = time.Now()
+			b.v.now = func() time.Time { return at.Add(time.Since(began) - behind) }
+			b.v.Await(t.Context())
+			if waited := time.Since(began); waited < want || waited > want+want/50 {
+				t.Errorf("%v before it is due it waits %v", behind, waited)
+			}
+			if behind <= 2*time.Second && b.v.wait() > 0 {
+				t.Errorf("%v before it is due it does not wait long enough", behind)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		b.v.now = func() time.Time { return at.Add(-2 * time.Second) }
+		b.v.Await(ctx)
+		if waited := time.Since(began); waited != time.Second {
+			t.Errorf("it waits %v for who has gone after a second", waited)
+		}
+	})
+	// What is due is the drop's own time.
+	b.v.now = b.config.Now
+	b.seal(b.payload(0, 1))
+	b.seal(b.payload(0, 1))
+	b.now = timing.DropTime(0)
+	b.seal(b.payload(0, 1))
+	b.v.now = func() time.Time { return timing.DropTime(1).Add(-time.Minute) }
+	if got := b.v.wait(); got != time.Minute {
+		t.Errorf("drop 1 is due in %v", got)
+	}
+	b.config.State = filepath.Join(t.TempDir(), "state.json")
+	fresh, err := Open(b.config)
+	b.must(err)
+	fresh.Await(t.Context()) // it knows of no program yet
 }

@@ -30,7 +30,8 @@ type Config struct {
 	// Issuer and Audience are those of the tokens, as the collector expects them.
 	Issuer   string `yaml:"issuer"`
 	Audience string `yaml:"audience"`
-	// StateDir holds the keys of the authorization server and of the accounts, and jwks.json for the collector.
+	// StateDir holds the keys of the authorization server and of the accounts, and jwks.json for the collector. An account's key in
+	// account-NAME.key replaces the one in account-NAME.former.key, where there is one.
 	StateDir string `yaml:"state_dir"`
 	// Accounts are those that play, 1 to 64.
 	Accounts []string `yaml:"accounts"`

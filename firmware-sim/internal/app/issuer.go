@@ -77,6 +77,20 @@ func accountFile(cfg *Config, account string) string {
 	return filepath.Join(cfg.StateDir, "account-"+account+".key")
 }
 
+// formerFile is where the key is that an account's key replaces: whoever moves accountFile there gets a new key from Init.
+func formerFile(cfg *Config, account string) string {
+	return filepath.Join(cfg.StateDir, "account-"+account+".former.key")
+}
+
+// loadFormer returns the key that an account's key replaces, nil for none.
+func loadFormer(cfg *Config, account string) (*ecdsa.PrivateKey, error) {
+	key, err := keyfile.Load(formerFile(cfg, account))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return key, err
+}
+
 func openIssuer(cfg *Config, create bool) (*issuer, error) {
 	key, err := loadKey(filepath.Join(cfg.StateDir, issuerFile), create)
 	if err != nil {
@@ -89,8 +103,14 @@ func openIssuer(cfg *Config, create bool) (*issuer, error) {
 	return &issuer{cfg, key, pub.ID().String()}, nil
 }
 
-// Token returns an access token (RFC 9068) for an account, or for the maker's backend where that is empty.
+// Token returns an access token (RFC 9068) for an account, or for the maker's backend where that is empty. It refuses scopes that the API
+// does not know.
 func Token(cfg *Config, account string, scopes []string, now time.Time) (string, error) {
+	for _, s := range scopes {
+		if s != ScopeRead && s != ScopeSpend && s != ScopeGrant {
+			return "", fmt.Errorf("cannot make token: %q is no scope; give %s, %s or %s", s, ScopeRead, ScopeSpend, ScopeGrant)
+		}
+	}
 	is, err := openIssuer(cfg, false)
 	if err != nil {
 		return "", err

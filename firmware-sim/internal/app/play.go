@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -30,6 +31,7 @@ type player struct {
 	backend client
 	account string
 	key     *ecdsa.PrivateKey
+	former  *ecdsa.PrivateKey // that key replaces, nil where the state directory holds none
 	program wire.Hash
 	log     *slog.Logger
 	// granted is the day for which the backend granted its task, pending the opening that is waited for, 0 for none.
@@ -60,8 +62,12 @@ func Play(ctx context.Context, cfg *Config, logger *slog.Logger) error {
 		if err != nil {
 			return err
 		}
+		former, err := loadFormer(cfg, a)
+		if err != nil {
+			return err
+		}
 		as := func(subject string) client { return client{cfg.API, web, is, subject, time.Now} }
-		p := &player{client: as(a), backend: as(""), account: a, key: key, program: id, log: logger}
+		p := &player{client: as(a), backend: as(""), account: a, key: key, former: former, program: id, log: logger}
 		group.Go(func() error {
 			p.run(ctx, cfg.Every)
 			return nil
@@ -111,19 +117,11 @@ func (p *player) settleIn(ctx context.Context, me *profile) error {
 		return err
 	}
 	if me.Key == nil || me.Key.ID != pub.ID().String() {
-		r := &account.KeyRequest{Program: p.program, Account: p.account, Nonce: nonce(), Key: pub}
-		if me.Key != nil {
-			old, err := hex.DecodeString(me.Key.ID)
-			if err != nil || len(old) != len(r.Replaces) {
-				return fmt.Errorf("cannot register key: the one in force is called %q", me.Key.ID)
-			}
-			r.Replaces = wire.KeyID(old)
-		}
-		signed, err := account.SealKeyRequest(p.key, r)
+		body, err := p.keyBody(pub, me)
 		if err != nil {
 			return err
 		}
-		if err := p.do(ctx, http.MethodPut, "/v1/account/key", ScopeSpend, signedBody(signed), me); err != nil {
+		if err := p.do(ctx, http.MethodPut, "/v1/account/key", ScopeSpend, body, me); err != nil {
 			return err
 		}
 		p.log.Info("account key registered")
@@ -135,6 +133,38 @@ func (p *player) settleIn(ctx context.Context, me *profile) error {
 		p.log.Info("account activated")
 	}
 	return nil
+}
+
+// keyBody asks to register the key, with the consent of the one in force where there is one.
+func (p *player) keyBody(pub wire.PublicKey, me *profile) (map[string]string, error) {
+	r := &account.KeyRequest{Program: p.program, Account: p.account, Nonce: nonce(), Key: pub}
+	var former []byte
+	if me.Key != nil {
+		lost := fmt.Errorf("cannot register key: the one in force has to agree: put it into the state directory as %s, or have the program's operator register the new one with `collector account rekey`",
+			filepath.Base(formerFile(&Config{}, p.account)))
+		if p.former == nil {
+			return nil, lost
+		}
+		old, err := wire.NewPublicKey(p.former.Public())
+		if err != nil {
+			return nil, err
+		}
+		if r.Replaces = old.ID(); r.Replaces.String() != me.Key.ID {
+			return nil, lost
+		}
+		if former, err = account.SealFormer(p.former, r); err != nil {
+			return nil, err
+		}
+	}
+	signed, err := account.SealKeyRequest(p.key, r)
+	if err != nil {
+		return nil, err
+	}
+	body := signedBody(signed)
+	if former != nil {
+		body["former"] = base64.StdEncoding.EncodeToString(former)
+	}
+	return body, nil
 }
 
 // earn has the backend grant the first task, once a day, and claims what the car has proven.
@@ -237,7 +267,7 @@ func (p *player) redeem(ctx context.Context, me *profile) error {
 	return nil
 }
 
-func signedBody(signed []byte) any {
+func signedBody(signed []byte) map[string]string {
 	return map[string]string{"request": base64.StdEncoding.EncodeToString(signed)}
 }
 

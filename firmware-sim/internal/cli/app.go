@@ -25,7 +25,7 @@ func newApp() *cobra.Command {
 		return c
 	}
 	token := &cobra.Command{
-		Use:     "token --config FILE --account A",
+		Use:     "token --config FILE [--account A] [--scope SCOPE,...]",
 		Short:   "Print an access token for five minutes, of an account or, without one, of the backend",
 		Example: `  curl -H "Authorization: Bearer $(firmware-sim app token --config app.yaml --account A)" …/v1/account`,
 	}

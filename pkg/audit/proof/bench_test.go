@@ -56,7 +56,7 @@ func BenchmarkCheck(b *testing.B) {
 			again[i], err = attest.Sign(key, id, s[i].Seq, s[i].Day, s[i].Commitment)
 			w.must(err)
 		}
-		w.bind(pub, s[0].Head())
+		w.bind(pub, again[0])
 		for i, c := range claims {
 			c := *c
 			c.ECU, c.From, c.To = pub.ID(), wire.NewOrigin(again[i]), again[i+1]
@@ -64,7 +64,7 @@ func BenchmarkCheck(b *testing.B) {
 			statement := claim.Statement{From: s[i].Commitment, To: s[i+1].Commitment, Rows: policy.Statement(1)}
 			public, err := pub.Key()
 			w.must(err)
-			signed = append(signed, signature{0, public, c.To})
+			signed = append(signed, signature{0, "", public, c.To})
 			items = append(items, claim.Item{Statement: statement, Proof: c.Proofs[0].Proof})
 		}
 	}

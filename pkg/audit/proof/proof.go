@@ -1,5 +1,5 @@
-// Package proof checks that each credit of a ledger has a valid claim behind it, as validators do before they cosign and an auditor does
-// with archived claims.
+// Package proof checks that each credit of a ledger has a valid claim behind it, and each binding a head that its ECU signed, as validators
+// do before they cosign and an auditor does with archived claims.
 //
 // A Checker takes entries in order, beside a replay of package audit that holds the openings: whose a credit is, that it is credited once and
 // when it counts is the replay's question; here it is whether the kilometres were proven. A claim holds for a credit when the bound key
@@ -8,6 +8,9 @@
 // day on which it ends, the credit is worth exactly what the policy gives for the proven tier and days, and the Groth16 proof holds
 // under the policy's verifying key for the statement that policy and tier make of the two snapshots. One claim may stand behind
 // several credits, one for each kind, and a further claim over the same span behind a kind that the first did not prove.
+//
+// A binding holds when the bound key signed its head, for a claim may name the head by its number alone. The opening brings the signature; it
+// need not where the head is the one of the key's binding before, which was verified.
 //
 // A batch is taken whole or refused whole. Memory grows with the spans that were credited, by some 100 bytes for each, and with a batch,
 // which MaxItems bounds. The package has no clock: that no claim ends in the future is what the collector's judge sees to.
@@ -53,6 +56,8 @@ type Config struct {
 	// Verifier returns the verifier for a policy that the log holds; it is asked once for each lock and verifying key that are used. Keys
 	// makes one.
 	Verifier func(*terms.Program, *terms.Policy) (Verifier, error)
+	// Environment, when it is production, refuses a program for development at its first entry.
+	Environment wire.Environment
 	// Workers is how many goroutines check a batch; the number of cores when zero.
 	Workers int
 }

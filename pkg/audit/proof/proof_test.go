@@ -95,7 +95,7 @@ func lived(t *testing.T, change ...func(*life)) *world {
 		f(&l)
 	}
 	begin, _ := made.life.first.From.Snapshot()
-	w.bind(l.ecu.pub, begin.Head())
+	w.bind(l.ecu.pub, begin)
 	w.credit(l.first, terms.KindMileage, 20, w.bytes(l.first))
 	w.credit(l.first, terms.KindSafe, 0, w.bytes(l.first))
 	w.credit(l.second, terms.KindMileage, 20, w.bytes(l.second))
@@ -104,7 +104,7 @@ func lived(t *testing.T, change ...func(*life)) *world {
 	w.handOver(l.ecu.pub, 9, false)
 	w.credit(l.late, terms.KindMileage, 20, w.bytes(l.late))
 	begin, _ = made.life.other.From.Snapshot()
-	w.bind(l.ecu.pub, begin.Head())
+	w.bind(l.ecu.pub, begin)
 	w.credit(l.other, terms.KindMileage, 20, w.bytes(l.other))
 	return &w
 }
@@ -225,6 +225,32 @@ func TestLies(t *testing.T) {
 			o.ECU[1] ^= 1
 			w.openings.AddBinding(atBinding, o)
 		}, atBinding, "binding's opening is not that of the entry"},
+		{"a binding's head that nobody signed", nil, func(w *world) { w.rebind(atBinding, func(o *ledger.BindingOpening) { o.Signature = wire.Signature{} }) }, atBinding,
+			"binding's head, snapshot 1, comes without its key's signature"},
+		{"a binding's head invented", func(l *life) { l.first.From = wire.Origin{Seq: 1} }, func(w *world) {
+			w.items = w.items[:atFirst+1]
+			w.rebind(atBinding, func(o *ledger.BindingOpening) { o.Head = wire.Head{Seq: 1, Day: 2} })
+		}, atBinding, "binding's head: snapshot 1: cannot verify"},
+		{"a binding's head on an earlier day", nil, func(w *world) {
+			w.items = w.items[:atFirst]
+			w.rebind(atBinding, func(o *ledger.BindingOpening) { o.Head.Day-- })
+		}, atBinding, "binding's head: snapshot 1: cannot verify"},
+		{"a binding's head of an earlier number", nil, func(w *world) {
+			w.items = w.items[:atFirst]
+			w.rebind(atBinding, func(o *ledger.BindingOpening) { o.Head.Seq-- })
+		}, atBinding, "binding's head: snapshot 0: cannot verify"},
+		{"a binding's signature under another key", nil, func(w *world) {
+			w.items = w.items[:atFirst]
+			w.rebind(atBinding, func(o *ledger.BindingOpening) { _, o.ECU = newKey(w.t) })
+		}, atBinding, "binding's head: snapshot 1: cannot verify"},
+		{"a later binding's head that nobody signed", nil, func(w *world) { w.rebind(atOther-1, func(o *ledger.BindingOpening) { o.Signature = wire.Signature{} }) }, atOther - 1,
+			"binding's head, snapshot 10, comes without its key's signature"},
+		{"a later binding's head almost where the one before ended", nil, func(w *world) {
+			w.rebind(atOther-1, func(o *ledger.BindingOpening) {
+				o.Head, o.Signature = lives().life.late.To.Head(), wire.Signature{}
+				o.Head.Day++
+			})
+		}, atOther - 1, "binding's head, snapshot 9, comes without its key's signature"},
 		{"another cut", nil, func(w *world) {
 			o, _ := w.openings.Handover(atHandover)
 			o.Cut++
@@ -289,6 +315,70 @@ func (w *world) reopen(number int, change func(*ledger.CreditOpening)) {
 	w.items[number].Entry.Body = w.encode(c)
 }
 
+// rebind changes a binding's opening and its blind.
+func (w *world) rebind(number int, change func(*ledger.BindingOpening)) {
+	o, _ := w.openings.Binding(uint64(number))
+	change(&o)
+	w.openings.AddBinding(uint64(number), o)
+	blind, err := o.Blind()
+	w.must(err)
+	w.items[number].Entry.Body = w.encode(ledger.Binding{Blind: blind})
+}
+
+// TestCutAtHead binds a key again where it was credited last, or bound first: that head was verified, and its opening need bring no signature. One
+// that it brings is not believed.
+func TestCutAtHead(t *testing.T) {
+	l := lives().life
+	begin, _ := l.first.From.Snapshot()
+	false4 := l.second.To
+	false4.Signature[5] ^= 1
+	for _, c := range []struct {
+		name     string
+		credited bool
+		head     wire.Snapshot // without a signature the opening has none
+		from     wire.Origin   // of the claim that follows
+		want     string
+	}{
+		{"credited", true, wire.Snapshot{}, wire.Origin{Seq: 4}, ""},
+		{"credited, begin signed", true, wire.Snapshot{}, wire.NewOrigin(l.second.To), ""},
+		{"credited, signed", true, l.second.To, wire.Origin{Seq: 4}, ""},
+		{"credited, signature false", true, false4, wire.NewOrigin(false4), "entry 9: credit's claim: snapshot 4: cannot verify"},
+		{"never credited", false, wire.Snapshot{}, wire.Origin{Seq: 1}, ""},
+		{"never credited, another begin", false, wire.Snapshot{}, wire.NewOrigin(false4), "it begins at snapshot 4 and forfeits nothing, should begin at the head, 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := *lives().world
+			w.t, w.openings, w.items = t, new(opening.Set), slices.Clone(w.items)
+			w.bind(l.ecu.pub, begin)
+			at := begin
+			if c.credited {
+				at = l.second.To
+				w.credit(l.first, terms.KindMileage, 20, w.bytes(l.first))
+				w.credit(l.second, terms.KindMileage, 20, w.bytes(l.second))
+			}
+			w.handOver(l.ecu.pub, at.Seq, false)
+			at.Signature = c.head.Signature
+			w.bind(l.ecu.pub, at)
+			next := *l.forfeit
+			next.From, next.Forfeit = c.from, false
+			w.credit(&next, terms.KindMileage, 10, w.bytes(&next))
+			for _, pieces := range []int{1, len(w.items)} { // in one batch and entry by entry
+				checker := w.checker()
+				checker.cfg.Verifier = func(*terms.Program, *terms.Policy) (Verifier, error) { return believer{}, nil }
+				var err error
+				for items := range slices.Chunk(w.items, (len(w.items)+pieces-1)/pieces) {
+					if err = checker.Check(t.Context(), items); err != nil {
+						break
+					}
+				}
+				if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+					t.Errorf("the error is %v, want %q", err, c.want)
+				}
+			}
+		})
+	}
+}
+
 // cut changes the hand-over and its blind.
 func (w *world) cut(cut uint64, revoked bool) {
 	o, _ := w.openings.Handover(atHandover)
@@ -338,7 +428,7 @@ func TestInForce(t *testing.T) {
 			w.t, w.openings, w.items = t, new(opening.Set), slices.Clone(w.items)
 			c.policies(&w)
 			begin, _ := made.life.first.From.Snapshot()
-			w.bind(made.life.ecu.pub, begin.Head())
+			w.bind(made.life.ecu.pub, begin)
 			w.creditOn(c.effective, made.life.first, terms.KindMileage, 20, w.bytes(made.life.first))
 			err := w.checker().Replay(w.items)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -362,7 +452,7 @@ func TestCap(t *testing.T) {
 	e := w.ecu()
 	from, to := e.at(0, 10, 0), e.at(2, 12, 500)
 	c := e.claim(from, to, asked{1, 2, terms.KindMileage})
-	w.bind(e.pub, from.Head())
+	w.bind(e.pub, from)
 	w.credit(c, terms.KindMileage, 200, w.bytes(c))
 	if err := w.checker().Check(t.Context(), w.items); err != nil {
 		t.Error(err)
@@ -469,3 +559,18 @@ func TestKeys(t *testing.T) {
 }
 
 var _ Verifier = (*claim.Verifier)(nil)
+
+// TestEnvironment holds that a validator for production refuses a program for development at its first entry.
+func TestEnvironment(t *testing.T) {
+	w := newWorld(t)
+	for environment, want := range map[wire.Environment]string{
+		"": "", wire.Development: "",
+		wire.Production: "cannot accept entry 0: the program is for development, and environment in the validator's configuration is production: correct environment",
+	} {
+		c, err := New(Config{Root: w.rootPub, Openings: w.openings, Environment: environment, Verifier: func(*terms.Program, *terms.Policy) (Verifier, error) { return nil, nil }})
+		w.must(err)
+		if err := c.Replay(w.items[:1]); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", environment, err)
+		}
+	}
+}

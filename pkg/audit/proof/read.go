@@ -2,6 +2,7 @@ package proof
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,6 +53,10 @@ func (r *reader) entry(i *Item) (err error) {
 	switch e.Type {
 	case ledger.TypeProgram:
 		s.program, s.programID, err = terms.OpenProgram(r.cfg.Root, e.Body)
+		if err == nil && r.cfg.Environment == wire.Production && s.program.Environment != wire.Production {
+			err = fmt.Errorf("the program is for %s, and environment in the validator's configuration is %s: correct environment, or follow the ledger of another program",
+				s.program.Environment, r.cfg.Environment)
+		}
 		return err
 	case ledger.TypePolicy:
 		p, err := terms.OpenPolicy(s.program.Policy, s.programID, e.Body)
@@ -92,7 +97,16 @@ func (r *reader) binding(e *ledger.Entry) error {
 	}
 	k := r.state.change(op.ECU.ID())
 	k.public = public
-	k.segments = append(k.segments, segment{from: op.Head.Seq, head: op.Head})
+	g := segment{from: op.Head.Seq, head: op.Head, signature: op.Signature}
+	if n := len(k.segments); n > 0 && k.segments[n-1].head == op.Head {
+		g.signature = k.segments[n-1].signature // verified already
+	} else if op.Signature == (wire.Signature{}) {
+		return fmt.Errorf("binding's head, snapshot %d, comes without its key's signature and is not where the key's last binding ended", op.Head.Seq)
+	} else if r.batch != nil {
+		head := wire.Snapshot{Seq: op.Head.Seq, Day: op.Head.Day, Commitment: op.Head.Commitment, Signature: op.Signature}
+		r.sign("binding's head", e.Number, public, head)
+	}
+	k.segments = append(k.segments, g)
 	return nil
 }
 
@@ -188,7 +202,7 @@ func (r *reader) earned(number uint64, c ledger.Credit, op ledger.CreditOpening,
 		}
 		if !r.last.noted {
 			r.last.noted = true
-			r.sign(number, m, k, &k.segments[at])
+			r.claimed(number, m, k, &k.segments[at])
 		}
 	}
 	if fresh {
@@ -267,12 +281,17 @@ func (s *state) inForce(at int, day, effective uint32) bool {
 	return false
 }
 
-// sign notes the signatures of a claim's snapshots. That of the head, to its last byte, was verified as the end of the claim before.
-func (r *reader) sign(number uint64, m *wire.Claim, k *key, g *segment) {
-	r.batch.program = r.state.programID
-	r.batch.sign(signature{number, k.public, m.To})
+// claimed notes the signatures of a claim's snapshots. That of the head, to its last byte, was verified with the claim or binding before.
+func (r *reader) claimed(number uint64, m *wire.Claim, k *key, g *segment) {
+	r.sign("credit's claim", number, k.public, m.To)
 	from, whole := m.From.Snapshot()
-	if whole && (from.Signature != g.signature || g.signature == wire.Signature{} || from.Head() != g.head) {
-		r.batch.sign(signature{number, k.public, from})
+	if whole && (from.Signature != g.signature || from.Head() != g.head) {
+		r.sign("credit's claim", number, k.public, from)
 	}
+}
+
+// sign notes a signature; of says what the snapshot belongs to.
+func (r *reader) sign(of string, number uint64, public *ecdsa.PublicKey, s wire.Snapshot) {
+	r.batch.program = r.state.programID
+	r.batch.sign(signature{number, of, public, s})
 }

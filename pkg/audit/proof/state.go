@@ -33,7 +33,7 @@ type key struct {
 type segment struct {
 	from uint64
 	head wire.Head // the end of the last span
-	// signature is the verified one of the snapshot that is head; zeros while no span has ended.
+	// signature is the verified one of the snapshot that is head.
 	signature wire.Signature
 	closed    bool
 	cut       uint64

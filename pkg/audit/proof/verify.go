@@ -27,9 +27,10 @@ type batch struct {
 	order      []*proofs // as they came
 }
 
-// A signature is a snapshot that a key should have signed, for the credit of that number.
+// A signature is a snapshot that a key should have signed, for the entry of that number.
 type signature struct {
 	number   uint64
+	of       string // what the snapshot belongs to
 	key      *ecdsa.PublicKey
 	snapshot wire.Snapshot
 }
@@ -65,7 +66,7 @@ func (b *batch) prove(number uint64, program *terms.Program, policy *terms.Polic
 	return nil
 }
 
-// A fault is what is wrong with the credit of a number.
+// A fault is what is wrong with the entry of a number.
 type fault struct {
 	number uint64
 	err    error
@@ -104,7 +105,7 @@ func (b *batch) verify(ctx context.Context) error {
 func (b *batch) signed(some []signature) (fault, bool) {
 	for _, s := range some {
 		if err := attest.Verify(s.key, b.program, s.snapshot); err != nil {
-			return fault{s.number, fmt.Errorf("credit's claim: snapshot %d: %w", s.snapshot.Seq, err)}, true
+			return fault{s.number, fmt.Errorf("%s: snapshot %d: %w", s.of, s.snapshot.Seq, err)}, true
 		}
 	}
 	return fault{}, false

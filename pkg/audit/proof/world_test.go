@@ -208,9 +208,9 @@ func (w *world) bytes(c *wire.Claim) []byte {
 	return b
 }
 
-// bind binds a key at a head.
-func (w *world) bind(pub wire.PublicKey, head wire.Head) {
-	o := ledger.BindingOpening{Salt: [32]byte{1}, Vehicle: fmt.Sprintf("CAR%d", w.next()), Account: "a", ECU: pub, Head: head}
+// bind binds a key at a head that it signed.
+func (w *world) bind(pub wire.PublicKey, head wire.Snapshot) {
+	o := ledger.BindingOpening{Salt: [32]byte{1}, Vehicle: fmt.Sprintf("CAR%d", w.next()), Account: "a", ECU: pub, Head: head.Head(), Signature: head.Signature}
 	blind, err := o.Blind()
 	w.must(err)
 	w.openings.AddBinding(w.next(), o)

@@ -134,7 +134,7 @@ func (o *Offers) Validate() error {
 				back += uint64(x.Parts) * uint64(x.Prize.Crystals)
 			}
 			if back >= Certain*uint64(b.Cost) {
-				return fmt.Errorf("box %q gives back %d millionths of a crystal on average, should be fewer than its cost of %d crystals: it would pay for itself for ever", b.ID, back, b.Cost)
+				return fmt.Errorf("box %q gives back %s crystals on average, should be fewer than its cost of %d crystals: it would pay for itself for ever", b.ID, decimal(back), b.Cost)
 			}
 		}
 	}
@@ -236,4 +236,13 @@ func OpenOffers(keys wire.KeySet, program wire.Hash, b []byte) (*Offers, error) 
 		return nil, errors.New("cannot accept offers: they belong to another program")
 	}
 	return o, nil
+}
+
+// decimal spells an amount in parts of Certain as a decimal number.
+func decimal(parts uint64) string {
+	whole := fmt.Sprint(parts / Certain)
+	if parts%Certain == 0 {
+		return whole
+	}
+	return whole + "." + strings.TrimRight(fmt.Sprintf("%06d", parts%Certain), "0")
 }

@@ -7,6 +7,7 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -118,6 +119,9 @@ func (l *Log) get(ctx context.Context, path string, limit int) (b []byte, again 
 		return nil, false, err
 	}
 	a, err := l.client.Do(r)
+	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+		return nil, false, fmt.Errorf("%w: if it is the server's, name a file with its authority's certificate in SSL_CERT_FILE", err)
+	}
 	if err != nil {
 		return nil, true, err
 	}

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -129,5 +133,27 @@ func TestRefusedConfigs(t *testing.T) {
 	}
 	if _, err := New(Config{URL: "https://log.example", Attempts: -1}); err == nil {
 		t.Error("no attempts are accepted")
+	}
+}
+
+// TestUntrusted holds that a certificate of nobody who is known is not asked for again.
+func TestUntrusted(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			asked.Add(1)
+		}
+	}
+	server.StartTLS()
+	l, err := New(Config{URL: server.URL, Pause: func(context.Context, time.Duration) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.Read(t.Context(), "checkpoint", 100)
+	server.Close()
+	if err == nil || !strings.Contains(err.Error(), "certificate") || !strings.HasSuffix(err.Error(), "in SSL_CERT_FILE") || asked.Load() != 1 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"math/big"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -81,12 +82,12 @@ func Object(b []byte, fields map[string]Field, required ...string) error {
 // quote shows no more of a stranger's text than is of use.
 func quote(s string) string { return strconv.QuoteToASCII(s[:min(len(s), 40)]) }
 
-// Text takes a string of 1 to most bytes.
+// Text takes a string of 1 to most characters of printable ASCII, as accounts are named.
 func Text(to *string, most int) Field {
 	return func(value any) error {
 		s, ok := value.(string)
-		if !ok || s == "" || len(s) > most {
-			return fmt.Errorf("is not text of 1 to %d bytes", most)
+		if !ok || s == "" || len(s) > most || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) {
+			return fmt.Errorf("is not text of 1 to %d characters of printable ASCII", most)
 		}
 		*to = s
 		return nil

@@ -35,6 +35,7 @@ func TestObject(t *testing.T) {
 		`{}`: `lacks the key "name"`, `{"name":"a","name":"a"}`: "twice", `{"name":"a","\u006eame":"b"}`: "twice",
 		`{"Name":"a"}`: "unknown key", `{"name":"a","milli":1}`: `unknown key "milli"`,
 		`{"name":""}`: "1 to 8", `{"name":"123456789"}`: "1 to 8", `{"name":1}`: "1 to 8", `{"name":null}`: "1 to 8", `{"name":{"a":1}}`: "1 to 8", `{"name":[1]}`: "1 to 8",
+		`{"name":"a\u0000"}`: "ASCII", `{"name":"ä"}`: "ASCII", `{"name":"\u007f"}`: "ASCII", `{"name":"\n"}`: "ASCII",
 		`{"name":"a","amount":0}`: "0, want", `{"name":"a","amount":1001}`: "1001", `{"name":"a","amount":-1}`: "-1, want", `{"name":"a","amount":-0}`: "want",
 		`{"name":"a","amount":1.0}`: "want", `{"name":"a","amount":1e2}`: "want", `{"name":"a","amount":"1"}`: "not a number", `{"name":"a","amount":true}`: "not a number",
 		`{"name":"a","amount":18446744073709551617}`:              "18446744073709551617",

@@ -75,10 +75,3 @@ func (f *Flights) End(x Flight) {
 	defer f.mu.Unlock()
 	delete(f.busy, x)
 }
-
-// Len returns how many are under way.
-func (f *Flights) Len() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.busy)
-}

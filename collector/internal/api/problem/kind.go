@@ -7,7 +7,7 @@ func Kinds() []Kind {
 	return []Kind{
 		TokenMissing(), TokenInvalid(), ScopeMissing(), NotFound(), MethodNotAllowed(), QueryInvalid(), KeyHeader(), KeyReused(), KeyInUse(), TooLarge(),
 		MediaType(), BodyInvalid(), TooMany(), AccountUnknown(), TaskUnknown(), BoxUnknown(), ItemUnknown(), OpeningUnknown(), RedemptionUnknown(),
-		PossessionUnproven(), AccountKeyMissing(), RequestInvalid(), RequestSeen(), OffersDiffer(), PriceDiffers(), AmountDiffers(),
+		PossessionUnproven(), FormerUnproven(), AccountKeyMissing(), RequestInvalid(), RequestSeen(), OffersDiffer(), PriceDiffers(), AmountDiffers(),
 		CrystalsInsufficient(), CrystalsFull(), StonesInsufficient(), PoolExhausted(), TaskLimit(), TaskOtherwise(), GrantSeen(), FeatureUnproven(),
 		ItemLimit(), NotRedeemable(), ExchangeUnset(), StatementUnset(), StatementEarly(), Internal(), Unavailable(),
 	}
@@ -50,7 +50,7 @@ func KeyHeader() Kind {
 
 // KeyReused is for an idempotency key that came before with another request.
 func KeyReused() Kind {
-	return Kind{"idempotency-key-reused", "The idempotency key came before with other content", "Send the first request again to see its answer, or use a new key for what is new.", http.StatusUnprocessableEntity}
+	return Kind{"idempotency-key-reused", "The idempotency key came before with other content", "Send the first request again to see its answer, or use a new Idempotency-Key for what is new.", http.StatusUnprocessableEntity}
 }
 
 // KeyInUse is for an idempotency key whose first request is not answered yet.
@@ -85,17 +85,17 @@ func AccountUnknown() Kind {
 
 // TaskUnknown is for a task that is not in force.
 func TaskUnknown() Kind {
-	return Kind{"task-unknown", "There is no such task in force", "Use a task that /v1/tasks lists.", http.StatusNotFound}
+	return Kind{"task-unknown", "There is no such task in force", "Use a task that /v1/tasks lists, with a new Idempotency-Key.", http.StatusNotFound}
 }
 
 // BoxUnknown is for a mine box that is not in force.
 func BoxUnknown() Kind {
-	return Kind{"box-unknown", "There is no such mine box in force", "Use a box that /v1/boxes lists as in force.", http.StatusNotFound}
+	return Kind{"box-unknown", "There is no such mine box in force", "Use a box that /v1/boxes lists as in force, with a new Idempotency-Key.", http.StatusNotFound}
 }
 
 // ItemUnknown is for an item that is not in force.
 func ItemUnknown() Kind {
-	return Kind{"item-unknown", "There is no such item in force", "Use an item that /v1/catalogue lists with a price in stones.", http.StatusNotFound}
+	return Kind{"item-unknown", "There is no such item in force", "Use an item that /v1/catalogue lists with a price in stones, with a new Idempotency-Key.", http.StatusNotFound}
 }
 
 // OpeningUnknown is for a box opening that is not the account's.
@@ -110,87 +110,92 @@ func RedemptionUnknown() Kind {
 
 // PossessionUnproven is for a key whose possession is not proven.
 func PossessionUnproven() Kind {
-	return Kind{"possession-unproven", "The request does not prove possession of the key", "Sign program, account, nonce, the new key and the one in force with the new key.", http.StatusUnprocessableEntity}
+	return Kind{"possession-unproven", "The request does not prove possession of the key", "Sign program, account, nonce, the new key and the one in force with the new key, and send that with a new Idempotency-Key.", http.StatusUnprocessableEntity}
+}
+
+// FormerUnproven is for a key whose replacement it has not signed.
+func FormerUnproven() Kind {
+	return Kind{"former-unproven", "The key in force has not signed its replacement", "Sign the same contents with the key in force too and send that as former, with a new Idempotency-Key; whoever has lost that key asks the program's operator.", http.StatusUnprocessableEntity}
 }
 
 // AccountKeyMissing is for an account without a key.
 func AccountKeyMissing() Kind {
-	return Kind{"account-key-missing", "The account has no key yet", "Register the app's key with PUT /v1/account/key.", http.StatusConflict}
+	return Kind{"account-key-missing", "The account has no key yet", "Register the app's key with PUT /v1/account/key, then ask again with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // RequestInvalid is for an owner's signed request that is not accepted.
 func RequestInvalid() Kind {
-	return Kind{"request-invalid", "The signed request is not accepted", "Sign it with the account's key in force, for this program, account and path.", http.StatusUnprocessableEntity}
+	return Kind{"request-invalid", "The signed request is not accepted", "Sign it with the account's key in force, for this program, account and path, and send it with a new Idempotency-Key.", http.StatusUnprocessableEntity}
 }
 
 // RequestSeen is for an owner's signed request that counted before.
 func RequestSeen() Kind {
-	return Kind{"request-seen", "The signed request has counted before", "Sign another one with a new nonce.", http.StatusConflict}
+	return Kind{"request-seen", "The signed request has counted before", "Sign another one with a new nonce, and send it with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // OffersDiffer is for a request that names other offers than those in force.
 func OffersDiffer() Kind {
-	return Kind{"offers-differ", "The request names other offers than those in force", "Read the offers again and sign a request for the serial in force.", http.StatusConflict}
+	return Kind{"offers-differ", "The request names other offers than those in force", "Read the offers again, sign a request for the serial in force, and send it with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // PriceDiffers is for a redemption at another price.
 func PriceDiffers() Kind {
-	return Kind{"price-differs", "The request names another price", "Read the catalogue again and sign a request for the price in force.", http.StatusConflict}
+	return Kind{"price-differs", "The request names another price", "Read the catalogue again, sign a request for the price in force, and send it with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // AmountDiffers is for a grant of other crystals than the task gives.
 func AmountDiffers() Kind {
-	return Kind{"amount-differs", "The task gives another amount", "Read the tasks again, or leave the amount out.", http.StatusConflict}
+	return Kind{"amount-differs", "The task gives another amount", "Read the tasks again or leave the amount out, and ask with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // CrystalsInsufficient is for a box that costs more crystals than the account has.
 func CrystalsInsufficient() Kind {
-	return Kind{"crystals-insufficient", "The account does not have so many crystals", "Earn the crystals that are missing.", http.StatusConflict}
+	return Kind{"crystals-insufficient", "The account does not have so many crystals", "Earn the crystals that are missing, then ask again with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // CrystalsFull is for a grant beyond what an account may hold.
 func CrystalsFull() Kind {
-	return Kind{"crystals-full", "The account cannot hold so many crystals", "Spend crystals first.", http.StatusConflict}
+	return Kind{"crystals-full", "The account cannot hold so many crystals", "Spend crystals first, then ask again with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // StonesInsufficient is for a redemption beyond the balance.
 func StonesInsufficient() Kind {
-	return Kind{"stones-insufficient", "The account does not have so many stones", "Wait for stones to settle; /v1/account has the balance.", http.StatusConflict}
+	return Kind{"stones-insufficient", "The account does not have so many stones", "Wait for stones to settle; /v1/account has the balance. Then ask again with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // PoolExhausted is for a box whose worst case the cultivation pool cannot pay.
 func PoolExhausted() Kind {
-	return Kind{"pool-exhausted", "The cultivation pool cannot pay this box's highest prize", "Open another box, or ask again once open boxes have given back what they reserve.", http.StatusConflict}
+	return Kind{"pool-exhausted", "The cultivation pool cannot pay this box's highest prize", "Open another box, or ask again once boxes that wait have given back what they reserve, with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // TaskLimit is for a grant beyond the task's bounds.
 func TaskLimit() Kind {
-	return Kind{"task-limit", "The task's limit for this account is reached", "Ask again on another program day if the task's total allows it.", http.StatusConflict}
+	return Kind{"task-limit", "The task's limit for this account is reached", "Ask again on another program day if the task's total allows it, with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // TaskOtherwise is for a task that is granted in the other way.
 func TaskOtherwise() Kind {
-	return Kind{"task-otherwise", "The task is not granted in this way", "Claim a task that names a kind with /claims; the program's operator grants the others.", http.StatusConflict}
+	return Kind{"task-otherwise", "The task is not granted in this way", "Claim a task that names a kind with /claims; the program's operator grants the others. Ask with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // GrantSeen is for a reference that crystals were granted for.
 func GrantSeen() Kind {
-	return Kind{"grant-seen", "Crystals were granted for this reference before", "Use the hash of what is new.", http.StatusConflict}
+	return Kind{"grant-seen", "Crystals were granted for this reference before", "Use the hash of what is new, with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // FeatureUnproven is for a task no use of which is proven and not granted for.
 func FeatureUnproven() Kind {
-	return Kind{"feature-unproven", "No use of the feature is proven that crystals were not granted for", "Use the feature, and wait until the car's next claim is credited.", http.StatusConflict}
+	return Kind{"feature-unproven", "No use of the feature is proven that crystals were not granted for", "Use the feature, and wait until the car's next claim is credited; then ask again with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // ItemLimit is for a redemption beyond the item's limit.
 func ItemLimit() Kind {
-	return Kind{"item-limit", "The account has redeemed this item as often as it may", "Choose another item.", http.StatusConflict}
+	return Kind{"item-limit", "The account has redeemed this item as often as it may", "Choose another item, with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // NotRedeemable is for an account that may not redeem yet.
 func NotRedeemable() Kind {
-	return Kind{"not-redeemable", "The account may not redeem stones yet", "Activate the account, and wait for the day that /v1/account names.", http.StatusConflict}
+	return Kind{"not-redeemable", "The account may not redeem stones yet", "Activate the account, and wait for the day that /v1/account names; then ask again with a new Idempotency-Key.", http.StatusConflict}
 }
 
 // ExchangeUnset is for an exchange statement that there is not.

@@ -3,6 +3,7 @@ package refusal
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"rawstone/collector/internal/answer"
@@ -24,6 +25,10 @@ func TestOf(t *testing.T) {
 			continue
 		}
 		seen[p.Kind.Name()] = true
+		// What is kept under its key is answered again until there is a new one.
+		if reason != estate.ErrNoAccount && !strings.Contains(p.Kind.Remedy(), "a new Idempotency-Key") {
+			t.Errorf("%s: the remedy %q leads to the same answer again", p.Kind.Name(), p.Kind.Remedy())
+		}
 		if p.Detail != "Cannot do it: "+reason.Error()+": because." {
 			t.Errorf("%q", p.Detail)
 		}

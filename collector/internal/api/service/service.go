@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"rawstone/collector/internal/api"
 	"rawstone/collector/internal/api/token"
@@ -20,13 +21,20 @@ import (
 	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/statement"
 	"rawstone/collector/internal/store"
-	"rawstone/pkg/wire"
 )
 
-// patience is how long an answer may take to be read: a year's statement is some 30 MB.
-const patience = 5 * time.Minute
+const (
+	// Connections of all apps' backends, or of all apps; of one source, which may be a backend's; and how long one may rest.
+	connections, perSource = 4096, 256
+	idle                   = 10 * time.Second
 
-// Config says what to serve; every field but Exchange is required.
+	// patience is how long an answer may take to be read: a year's statement is some 30 MB.
+	patience = 5 * time.Minute
+	// busy is how long a request waits for the records, and for another process that writes them.
+	busy = 20 * time.Second
+)
+
+// Config says what to serve; fields are required unless their comment says otherwise.
 type Config struct {
 	// Listen is the address, and Certificate returns its certificate.
 	Listen      string
@@ -36,10 +44,9 @@ type Config struct {
 	Leeway                 time.Duration
 	// Records says how the records are opened for a role.
 	Records func(store.Role) (store.Config, error)
-	// LogDir is the ledger's directory, Root pins the program root, Rules are the program's.
-	LogDir string
-	Root   wire.PublicKey
-	Rules  estate.Rules
+	// Statements says what statements are made from; its records are opened here. Rules are the program's.
+	Statements statement.Config
+	Rules      estate.Rules
 	// Exchange returns an account's part of the equity statement; nil before there is one.
 	Exchange   func(ctx context.Context, account string) (api.Exchange, error)
 	Now        func() time.Time
@@ -70,23 +77,36 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	records.Logger, records.Registerer = c.Logger, c.Registerer
+	records.Logger, records.Registerer, records.BusyTimeout = c.Logger, c.Registerer, busy
 	if s.records, err = store.Open(ctx, records); err != nil {
 		return nil, err
 	}
-	if s.desk, err = statement.Open(ctx, c.Records, c.LogDir, c.Root); err != nil {
+	if records, err = c.Records(store.Statements); err != nil {
+		return nil, err
+	}
+	records.Logger, records.Registerer = c.Logger, c.Registerer
+	if s.desk, err = statement.Open(ctx, records, c.Statements); err != nil {
 		return nil, err
 	}
 	h, err := api.New(api.Config{
-		Rules: c.Rules, Now: c.Now, Store: s.records, Tokens: tokens, Statement: s.desk.Write, Exchange: c.Exchange, Logger: c.Logger, Registerer: c.Registerer,
+		Rules: c.Rules, Now: c.Now, Store: s.records, Tokens: tokens, Statement: s.desk.Write, Spool: c.Statements.Days, Exchange: c.Exchange, Patience: busy, Logger: c.Logger, Registerer: c.Registerer,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.Listener, err = listener.Open(listener.Config{
 		Address: c.Listen, Key: "api.listen", Certificate: c.Certificate, Handler: h, Patience: patience, Logger: c.Logger,
+		Connections: connections, PerSource: perSource, Idle: idle, Strangers: true,
 	})
 	return s, err
+}
+
+// Run serves, and prepares statements, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Listener.Run(ctx) })
+	group.Go(func() error { return s.desk.Run(ctx) })
+	return group.Wait()
 }
 
 // Close closes what Open opened.

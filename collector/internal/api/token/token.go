@@ -24,7 +24,7 @@ const (
 	MaxLen = 8 << 10
 	// MaxLeeway bounds how far the issuer's clock may differ.
 	MaxLeeway = 2 * time.Minute
-	// MaxNameLen bounds a subject, a client and each scope in bytes.
+	// MaxNameLen bounds a subject and a client, which are printable ASCII.
 	MaxNameLen = 64
 	maxScopes  = 32
 )
@@ -129,13 +129,18 @@ func (v *Verifier) Verify(encoded string) (Token, error) {
 		return Token{}, errors.New("the token lacks a claim, or has one that cannot be used")
 	}
 	t := Token{Subject: c.Subject, Client: c.Client, scopes: strings.Fields(c.Scope)}
-	if len(t.Subject) == 0 || len(t.Subject) > MaxNameLen || len(t.Client) == 0 || len(t.Client) > MaxNameLen {
-		return Token{}, fmt.Errorf("the token's sub or client_id is not 1 to %d bytes", MaxNameLen)
+	if !named(t.Subject) || !named(t.Client) {
+		return Token{}, fmt.Errorf("the token's sub or client_id is not 1 to %d characters of printable ASCII", MaxNameLen)
 	}
 	if len(t.scopes) > maxScopes {
 		return Token{}, fmt.Errorf("the token has more than %d scopes", maxScopes)
 	}
 	return t, nil
+}
+
+// named reports whether a text can name somebody: databases and logs take it as it is.
+func named(s string) bool {
+	return s != "" && len(s) <= MaxNameLen && !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
 var (

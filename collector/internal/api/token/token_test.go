@@ -206,6 +206,9 @@ func TestRefused(t *testing.T) {
 		"issued later":        {ec(with("iat", a.at.Unix()+1)), "not valid yet"},
 		"no subject":          {ec(with("sub", nil)), "sub or client_id"},
 		"long subject":        {ec(with("sub", strings.Repeat("s", MaxNameLen+1))), "sub or client_id"},
+		"subject with zero":   {ec(with("sub", "account\x00")), "sub or client_id"},
+		"subject not ASCII":   {ec(with("sub", "accöunt")), "sub or client_id"},
+		"client with DEL":     {ec(with("client_id", "app\x7f")), "sub or client_id"},
 		"no client":           {ec(with("client_id", nil)), "sub or client_id"},
 		"many scopes":         {ec(with("scope", strings.Repeat("a ", maxScopes+1))), "scopes"},
 	} {

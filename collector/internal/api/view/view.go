@@ -87,14 +87,6 @@ type (
 	}
 )
 
-// KeyID names the key in force, zero for none.
-func KeyID(p estate.Profile) wire.KeyID {
-	if p.Key == (wire.PublicKey{}) {
-		return wire.KeyID{}
-	}
-	return p.Key.ID()
-}
-
 // NewProfile shows an account of a program on the log's day, with the openings that gave goods.
 func NewProfile(program wire.Hash, today uint32, p estate.Profile, won []history.Event) Profile {
 	out := Profile{
@@ -104,13 +96,19 @@ func NewProfile(program wire.Hash, today uint32, p estate.Profile, won []history
 	if p.Activated > 0 {
 		out.RedeemableFrom = p.Activated + reward.RedeemAfterDays
 	}
-	if id := KeyID(p); id != (wire.KeyID{}) {
-		out.Key = &Key{id.String(), base64.StdEncoding.EncodeToString(p.Key[:])}
+	if p.Key != (wire.PublicKey{}) {
+		key := newKey(p.Key)
+		out.Key = &key
 	}
 	for _, e := range won {
 		out.Goods = append(out.Goods, Good{e.Goods, e.ID})
 	}
 	return out
+}
+
+func newKey(k wire.PublicKey) Key {
+	id := k.ID()
+	return Key{id.String(), base64.StdEncoding.EncodeToString(k[:])}
 }
 
 // NewOpening shows a box.
@@ -137,6 +135,11 @@ type (
 		Day   uint32 `json:"day"`
 		// Salt opens the entry's blind.
 		Salt string `json:"salt"`
+	}
+	changeEvent struct {
+		event
+		Key       Key    `json:"key"`
+		Activated uint32 `json:"activated,omitempty"`
 	}
 	creditEvent struct {
 		event
@@ -166,6 +169,8 @@ type (
 func NewEvent(e *history.Event) (any, error) {
 	head := event{string(e.Kind), e.ID, numbered(e), e.Day, hex.EncodeToString(e.Salt[:])}
 	switch e.Kind {
+	case history.KindChange:
+		return changeEvent{head, newKey(e.Key), e.Activated}, nil
 	case history.KindCredit:
 		return creditEvent{head, e.Name, e.Km, hex.EncodeToString(e.ECU), strconv.FormatUint(e.ToSeq, 10)}, nil
 	case history.KindGrant:

@@ -13,6 +13,7 @@ import (
 
 	"rawstone/collector/internal/registry"
 	"rawstone/pkg/command"
+	"rawstone/pkg/wire"
 )
 
 func newAccount(administer Administer) *cobra.Command {
@@ -22,7 +23,7 @@ func newAccount(administer Administer) *cobra.Command {
 		Long: "Make accounts for people without a car, and look accounts up. An account comes with a vehicle that is registered without one, or from\n" +
 			"here; its owner gives it a key and activates it through the collector's API. Nothing here tells what an account holds, nor a secret.",
 	}
-	cmd.AddCommand(newAccountAdd(administer), newAccountList(administer), newAccountShow(administer))
+	cmd.AddCommand(newAccountAdd(administer), newAccountList(administer), newAccountShow(administer), newAccountRekey(administer))
 	return cmd
 }
 
@@ -31,7 +32,7 @@ func newAccountAdd(administer Administer) *cobra.Command {
 		Use:   "add --config FILE [--id ID | --list FILE]",
 		Short: "Make an account without a car and print its id",
 		Long: "Make an account without a car and print its id, a random one by default. With --list, the accounts of a file with an id on each line;\n" +
-			"those that are there already are passed over, so that the same list may be given again after an interruption.",
+			"blank lines and those that are there already are passed over, so that the same list may be given again after an interruption.",
 		Example: "  collector account add --config collector.yaml\n" +
 			"  collector account add --config collector.yaml --list members.txt",
 		Args: cobra.NoArgs,
@@ -115,6 +116,41 @@ func newAccountShow(administer Administer) *cobra.Command {
 		return printAccounts(cmd.OutOrStdout(), []registry.Account{a})
 	}
 	return command.WithConfig(command.Require(cmd, "id"))
+}
+
+func newAccountRekey(administer Administer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rekey --config FILE --id ID --key (FILE | HEX)",
+		Short: "Give an account another key, for an owner who has lost the one in force",
+		Long: "Give an account another key, for an owner who has lost the one in force: through the API a key is replaced with its own consent alone.\n" +
+			"Be sure who asks, and that the key is theirs: whoever holds it may spend what the account has. The change is an entry of the ledger, and\n" +
+			"the account's history and statement show it. --key is the compressed point in hexadecimal, or a file with that or with a public key in PEM.",
+		Example: "  collector account rekey --config collector.yaml --id A7K2M4QZ --key new.pub",
+		Args:    cobra.NoArgs,
+	}
+	id := cmd.Flags().String("id", "", "the account's id (required)")
+	key := cmd.Flags().String("key", "", "the new public key, or a file with it (required)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var done registry.Rekeying
+		err := administer(cmd, func(d *registry.Desk) (err error) {
+			done, err = d.Rekey(cmd.Context(), *id, *key)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		from := "which had none"
+		if done.From != (wire.KeyID{}) {
+			from = "instead of " + done.From.String()
+		}
+		activated := "it is not activated"
+		if done.Activated > 0 {
+			activated = fmt.Sprintf("it stays activated since day %d", done.Activated)
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "account %s has the key %s, %s; %s\n", *id, done.To, from, activated)
+		return err
+	}
+	return command.WithConfig(command.Require(cmd, "id", "key"))
 }
 
 func printAccounts(out io.Writer, all []registry.Account) error {

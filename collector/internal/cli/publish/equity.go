@@ -24,7 +24,7 @@ func newEquity() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Openings, "openings", "", "file that `collector openings` wrote (required)")
 	cmd.Flags().Uint32Var(&cfg.Day, "day", 0, "program day at whose end stones are counted (required)")
 	cmd.Flags().Uint64Var(&cfg.ValueFen, "value-fen", 0, "founding-round equity value in fen (required)")
-	out := cmd.Flags().String("out", "", "file to write, which must not exist (required)")
+	out := cmd.Flags().String("out", "", "file to write, which must not exist; it says what each account holds (required)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := equity.Make(cmd.Context(), cfg)
 		if err != nil {
@@ -34,7 +34,7 @@ func newEquity() *cobra.Command {
 		if err := s.Write(&text); err != nil {
 			return err
 		}
-		if err := writeDocument(*out, text.Bytes()); err != nil {
+		if err := write(*out, text.Bytes(), 0o600); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d accounts with %d milli-stones share %d of 1000 parts of %d fen\n", len(s.Portions), s.AllMilli, s.PerMille, s.ValueFen)

@@ -34,8 +34,10 @@ func programFlags(cmd *cobra.Command) (root, program *string) {
 }
 
 // writeDocument writes a document that anybody may read to a path that must not exist.
-func writeDocument(path string, b []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+func writeDocument(path string, b []byte) error { return write(path, b, 0o644) }
+
+func write(path string, b []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot write %s: it exists; choose another name or remove it", path)
 	} else if err != nil {

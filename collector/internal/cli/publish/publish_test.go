@@ -77,15 +77,16 @@ func begin(dir string) (err error) {
 	_, receipt := key("receipt.key")
 	board, boardPublic := key("board.key")
 	validator, e := ledger.GenerateValidatorKey("test/operator")
+	second, e3 := ledger.GenerateValidatorKey("test/auditor")
 	secret, verifier, e2 := tlog.GenerateKey("test/ledger")
-	if err = errors.Join(err, e, e2); err != nil {
+	if err = errors.Join(err, e, e2, e3); err != nil {
 		return err
 	}
 	p := &terms.Program{
 		Version: wire.Version, Name: "test", Environment: wire.Development,
 		Timing:  terms.Timing{GenesisS: time.Date(2026, 11, 30, 4, 0, 0, 0, time.UTC).Unix(), DayS: 86400, DropS: 600},
 		Receipt: wire.KeySet{receipt}, Policy: wire.KeySet{policyPublic}, Board: wire.KeySet{boardPublic}, BoardQuorum: 1,
-		Validators: []terms.Validator{validator.Public()}, Quorum: 1, LogKey: verifier,
+		Validators: []terms.Validator{validator.Public(), second.Public()}, Quorum: 2, LogKey: verifier,
 	}
 	signed, e := terms.SealProgram(root, p)
 	write("program.cose", signed, e)

@@ -35,7 +35,8 @@ type Config struct {
 	// of the verifying keys that the ledger's policies name.
 	Claims string
 	Keys   []string
-	// Day, when not 0, asks for the balances at the end of that program day as well; it needs openings.
+	// Day, when not 0, asks for the balances at the end of that program day, and needs openings. Of later entries only the log's tree is
+	// checked: openings that were written after the day need not hold them.
 	Day uint32
 }
 
@@ -43,10 +44,10 @@ type Config struct {
 type Report struct {
 	audit.Report
 	// ClaimsChecked says that archived claims were given; Proven counts the credits that one proves.
-	ClaimsChecked bool
-	Proven        uint64
+	ClaimsChecked bool   `json:"claims_checked"`
+	Proven        uint64 `json:"proven"`
 	// AtDay are every account's stones in milli-stones after the last drop of Config.Day, nil while the log has not come so far.
-	AtDay map[string]uint64
+	AtDay map[string]uint64 `json:"at_day_milli,omitempty"`
 }
 
 // String is the report in one line.
@@ -84,6 +85,9 @@ func auditFrom(ctx context.Context, source tlog.Source, c Config) (r Report, err
 	if err != nil {
 		return r, err
 	}
+	if len(c.Keys) > 0 && c.Claims == "" {
+		return r, errors.New("cannot use verifying keys without claims: give the directory that `collector claim export` wrote with --proofs, or leave --keys out")
+	}
 	var openings audit.Opener
 	var claims *claims
 	if c.Openings != "" {
@@ -104,26 +108,41 @@ func auditFrom(ctx context.Context, source tlog.Source, c Config) (r Report, err
 	if err != nil {
 		return r, err
 	}
+	over := func() bool { return c.Day != 0 && replay.Due().Day > c.Day }
+	refused := false
 	err = audit.ReadFrom(ctx, source, root, func(e *ledger.Entry) error {
-		if c.Day != 0 && r.AtDay == nil && replay.Due().Day > c.Day {
-			r.AtDay = replay.Report().Balances
+		if over() {
+			return nil
 		}
-		if err := replay.Apply(e); err != nil || claims == nil {
-			return err
+		err := replay.Apply(e)
+		if err == nil && claims != nil {
+			err = claims.add(ctx, e)
 		}
-		return claims.add(ctx, e)
+		refused = err != nil
+		return err
 	})
 	if err == nil && claims != nil {
 		err = claims.flush(ctx)
+		refused = err != nil
 	}
-	if r.Report = replay.Report(); err == nil && c.Day != 0 && r.AtDay == nil && replay.Due().Day > c.Day {
+	if r.Report = replay.Report(); err == nil && over() {
 		r.AtDay = r.Balances
 	}
 	if claims != nil {
 		r.ClaimsChecked, r.Proven = true, claims.proven
 	}
-	if _, here := source.(tlog.Dir); here && errors.Is(err, tlog.ErrEmpty) {
-		err = fmt.Errorf("%w; %s", err, whichLedger)
+	_, here := source.(tlog.Dir)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, audit.ErrNoOpening):
+		err = fmt.Errorf("%w: the openings are older than the ledger, or of another; write them again with `collector openings`, or audit a copy of the ledger taken before them", err)
+	case refused:
+	case errors.Is(err, tlog.ErrEmpty):
+		if here {
+			err = fmt.Errorf("%w; %s", err, whichLedger)
+		}
+	case here:
+		err = fmt.Errorf("%w; fetch the ledger again, or from a mirror", err)
 	}
 	return r, err
 }

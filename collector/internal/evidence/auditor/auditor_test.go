@@ -23,6 +23,7 @@ import (
 
 	"rawstone/collector/internal/tiles"
 	"rawstone/pkg/attest"
+	"rawstone/pkg/audit"
 	"rawstone/pkg/audit/proof"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/codec"
@@ -152,7 +153,7 @@ func (w *world) drive() (claims [2]*wire.Claim, credits [2]uint64) {
 		w.must(err)
 	}
 	w.openings.AddAccount("a", [32]byte{1})
-	binding := ledger.BindingOpening{Vehicle: fmt.Sprintf("CAR%d", w.number()), Account: "a", ECU: pub, Head: s[0].Head()}
+	binding := ledger.BindingOpening{Vehicle: fmt.Sprintf("CAR%d", w.number()), Account: "a", ECU: pub, Head: s[0].Head(), Signature: s[0].Signature}
 	blind, err := binding.Blind()
 	w.must(err)
 	w.openings.AddBinding(w.number(), binding)
@@ -220,8 +221,8 @@ func TestAudit(t *testing.T) {
 		config func(*Config)
 		want   string
 	}{
-		{"stranger", func(c *Config) { c.Openings, c.Claims = "", "" }, "ledger is right: 9 entries, 4 credits, 0 blocks, "},
-		{"openings", func(c *Config) { c.Claims = "" }, "ledger is right: 9 entries, 4 credits, 0 blocks, "},
+		{"stranger", func(c *Config) { c.Openings, c.Claims, c.Keys = "", "", nil }, "ledger is right: 9 entries, 4 credits, 0 blocks, "},
+		{"openings", func(c *Config) { c.Claims, c.Keys = "", nil }, "ledger is right: 9 entries, 4 credits, 0 blocks, "},
 		{"claims", func(c *Config) {}, "; the claims behind 4 credits hold"},
 	} {
 		here, there := w.c, w.c
@@ -236,6 +237,49 @@ func TestAudit(t *testing.T) {
 		if err != nil || a.String() != b.String() {
 			t.Errorf("%s: %s from the directory, %s from the server, %v", c.name, a, b, err)
 		}
+	}
+}
+
+// TestOldOpenings holds that openings need not reach beyond the day that is asked for, and what helps when they do not reach far enough.
+func TestOldOpenings(t *testing.T) {
+	w := newWorld(t)
+	w.drive()
+	w.write()
+	w.must(os.WriteFile(w.c.Openings, nil, 0o600))
+	f, err := os.Create(w.c.Openings)
+	w.must(err)
+	w.must(new(opening.Set).Write(f))
+	w.must(f.Close())
+	c := w.c
+	c.Claims = ""
+	if _, err := Audit(t.Context(), c); err == nil || !strings.HasPrefix(err.Error(), "cannot use verifying keys without claims: ") {
+		t.Errorf("keys without claims: %v", err)
+	}
+	c.Keys = nil
+	if _, err := Audit(t.Context(), c); !errors.Is(err, audit.ErrNoOpening) || !strings.HasSuffix(err.Error(), "or audit a copy of the ledger taken before them") {
+		t.Errorf("openings of nothing: %v", err)
+	}
+	c.Day = 1 // the program begins on day 2
+	if r, err := Audit(t.Context(), c); err != nil || r.AtDay == nil || len(r.AtDay) != 0 || r.Entries != 1 {
+		t.Errorf("a day that is over before them: %+v, %v", r, err)
+	}
+	c.Day++
+	if _, err := Audit(t.Context(), c); !errors.Is(err, audit.ErrNoOpening) {
+		t.Errorf("a day that is not over: %v", err)
+	}
+	c.Day--
+	tiles, err := filepath.Glob(filepath.Join(c.Ledger, "tile", "entries", "000.p", "*"))
+	if err != nil || len(tiles) == 0 {
+		t.Fatal(tiles, err)
+	}
+	for _, path := range tiles {
+		b, err := os.ReadFile(path)
+		w.must(err)
+		b[len(b)-3] ^= 1
+		w.must(os.WriteFile(path, b, 0o600))
+	}
+	if _, err := Audit(t.Context(), c); err == nil || !strings.HasSuffix(err.Error(), "; fetch the ledger again, or from a mirror") {
+		t.Errorf("a bit of a later entry: %v", err)
 	}
 }
 

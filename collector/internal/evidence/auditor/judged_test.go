@@ -106,7 +106,7 @@ func judged(t *testing.T, seed uint64) {
 			}
 		}
 		return errors.Join(tx.AddECU(ctx, pub, nil),
-			tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: vehicles[0], Account: vehicles[0], ECU: pub, Head: snapshots[0].Head()}))
+			tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: vehicles[0], Account: vehicles[0], ECU: pub, Head: snapshots[0].Head(), Signature: snapshots[0].Signature}))
 	})
 	accepted, refused := 0, 0
 	var sent []*wire.Claim
@@ -123,7 +123,8 @@ func judged(t *testing.T, seed uint64) {
 					return tx.CloseBinding(ctx, ledger.HandoverOpening{ECU: pub.ID(), Cut: last.Head.Seq + random.Uint64N(4)})
 				}
 				v := vehicles[random.IntN(2)]
-				return tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: v, Account: v, ECU: pub, Head: snapshots[min(last.Cut+random.Uint64N(3), 39)].Head()})
+				first := snapshots[min(last.Cut+random.Uint64N(3), 39)]
+				return tx.AddBinding(ctx, ledger.BindingOpening{Vehicle: v, Account: v, ECU: pub, Head: first.Head(), Signature: first.Signature})
 			})
 			continue
 		}

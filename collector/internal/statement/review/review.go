@@ -87,7 +87,7 @@ func Load(path string) (*statement.State, error) {
 	}
 	s, err := statement.DecodeState(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; remove the file and check a whole statement", path, err)
+		return nil, fmt.Errorf("%w; give the file that `collector audit owner --state` wrote, not %s; or go without it and check a whole statement", err, path)
 	}
 	return s, nil
 }
@@ -140,7 +140,7 @@ func consistent(ctx context.Context, location string, r *statement.Report) error
 		}
 	}
 	if err := proof.VerifyConsistency(rfc6962.DefaultHasher, r.Size, now.Size, path, r.LogRoot[:], now.Root[:]); err != nil {
-		return fmt.Errorf("cannot accept statement: its newest checkpoint, of %d entries, is not one of log %s: somebody is shown another log: %w", r.Size, source, err)
+		return fmt.Errorf("cannot accept statement: its newest checkpoint, of %d entries, is not one of log %s: somebody is shown another log", r.Size, source)
 	}
 	return nil
 }

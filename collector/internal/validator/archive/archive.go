@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -34,7 +35,7 @@ const (
 	maxWaiting  = 4 * disclosure.MaxBatch
 	maxUnlogged = 16 * disclosure.MaxBatch
 
-	entryPrefix, claimPrefix = 'e', 'c'
+	entryPrefix, claimPrefix, spanPrefix = 'e', 'c', 's'
 )
 
 // Config configures an Archive. All is required.
@@ -103,6 +104,11 @@ func entryKey(number uint64) []byte {
 }
 
 func claimKey(id wire.Hash) []byte { return append([]byte{claimPrefix}, id[:]...) }
+
+// spanKey is of the span of a key that ends at a snapshot.
+func spanKey(ecu wire.KeyID, to uint64) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte{spanPrefix}, ecu[:]...), to)
+}
 
 // Size returns how many entries the copy's log holds.
 func (a *Archive) Size() uint64 {
@@ -180,7 +186,7 @@ func (a *Archive) Each(ctx context.Context, fn func(disclosure.Entry) error) err
 		}
 		entry := e.Ledger()
 		if text, err := entry.Encode(); err != nil || !bytes.Equal(text, logged) {
-			return fmt.Errorf("cannot use the copy in %s: what is kept of entry %d is not the log's; move the directory away to follow the ledger anew", a.c.Dir, number)
+			return fmt.Errorf("cannot use the copy in %s: what is kept of entry %d is not the log's; move the directories %s and %s in it away, and nothing else, to follow the ledger anew", a.c.Dir, number, logDir, openingsDir)
 		}
 		if err := fn(e); err != nil {
 			return err
@@ -211,16 +217,52 @@ func (a *Archive) Entry(number uint64) (e disclosure.Entry, err error) {
 }
 
 // Claimed returns the credits on disk that are for the claim of that identifier.
-func (a *Archive) Claimed(id wire.Hash) (credits []ledger.Credit, err error) {
-	prefix, size := claimKey(id), a.Durable()
-	var numbers []uint64
+func (a *Archive) Claimed(id wire.Hash) ([]ledger.Credit, error) {
+	numbers, err := a.numbers(claimKey(id))
+	if err != nil {
+		return nil, err
+	}
+	return a.credits(numbers)
+}
+
+// Span returns the credits on disk that are for the spans of the claims of those identifiers, also where another claim over the same span
+// earned them.
+func (a *Archive) Span(ids ...wire.Hash) ([]ledger.Credit, error) {
+	var list []uint64
+	for _, id := range ids {
+		numbers, err := a.numbers(claimKey(id))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, numbers...)
+		for _, n := range numbers {
+			e, err := a.Entry(n)
+			if err != nil {
+				return nil, err
+			}
+			if op, ok := disclosure.Opened[ledger.CreditOpening](&e, ledger.TypeCredit); ok {
+				more, err := a.numbers(spanKey(op.ECU, op.ToSeq))
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, more...)
+			}
+		}
+	}
+	slices.Sort(list)
+	return a.credits(slices.Compact(list))
+}
+
+// numbers returns the entries that are listed under a key. A kind is credited once for a span, so that they are few.
+func (a *Archive) numbers(prefix []byte) (out []uint64, err error) {
+	size := a.Durable()
 	err = a.db.View(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 		defer it.Close()
-		for it.Rewind(); it.Valid() && len(numbers) < wire.MaxClaimProofs; it.Next() {
+		for it.Rewind(); it.Valid(); it.Next() {
 			// What was disclosed before a crash need not be in the log.
 			if n := binary.BigEndian.Uint64(it.Item().Key()[len(prefix):]); n < size {
-				numbers = append(numbers, n)
+				out = append(out, n)
 			}
 		}
 		return nil
@@ -228,6 +270,10 @@ func (a *Archive) Claimed(id wire.Hash) (credits []ledger.Credit, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot look for claim: %w", err)
 	}
+	return out, nil
+}
+
+func (a *Archive) credits(numbers []uint64) (credits []ledger.Credit, err error) {
 	for _, n := range numbers {
 		e, err := a.Entry(n)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,7 +49,16 @@ func entry(t *testing.T, n uint64) disclosure.Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return disclosure.Entry{Number: n, Type: ledger.TypeCredit, Body: body, Opening: []byte{byte(n)}, Claim: fmt.Append(nil, "claim ", n/2)}
+	e := disclosure.Entry{Number: n, Type: ledger.TypeCredit, Body: body, Claim: fmt.Append(nil, "claim ", n/2)}
+	// Every third claim's spans are those of the claim before.
+	claim := n / 2
+	if claim%3 == 2 {
+		claim--
+	}
+	if err := e.Open(&ledger.CreditOpening{ECU: wire.KeyID{byte(claim)}, ToSeq: claim}); err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 func fill(t *testing.T, a *Archive, from, to uint64) {
@@ -113,6 +123,19 @@ func TestArchive(t *testing.T) {
 	credits, err := a.Claimed(wire.ID(fmt.Append(nil, "claim ", 3)))
 	if err != nil || len(credits) != 2 || credits[0].Km != 6 || credits[1].Km != 7 {
 		t.Errorf("a claim's credits are %v, %v", credits, err)
+	}
+	for claim, want := range map[int][]uint32{3: {6, 7}, 4: {8, 9, 10, 11}, 5: {8, 9, 10, 11}} {
+		credits, err := a.Span(wire.Hash{1}, wire.ID(fmt.Append(nil, "claim ", claim)))
+		var km []uint32
+		for _, c := range credits {
+			km = append(km, c.Km)
+		}
+		if err != nil || !slices.Equal(km, want) {
+			t.Errorf("the credits of the span of claim %d are %v, %v, want %v", claim, km, err, want)
+		}
+	}
+	if credits, err := a.Span(wire.Hash{1}); err != nil || len(credits) != 0 {
+		t.Errorf("credits of no span: %v, %v", credits, err)
 	}
 	if credits, err := a.Claimed(wire.Hash{1}); err != nil || len(credits) != 0 {
 		t.Errorf("credits of no claim: %v, %v", credits, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"rawstone/collector/internal/disclosure"
+	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
 
@@ -93,6 +94,9 @@ func (a *Archive) put(entries []disclosure.Entry) (texts [][]byte, err error) {
 		}
 		if err == nil && len(e.Claim) > 0 {
 			err = batch.Set(binary.BigEndian.AppendUint64(claimKey(wire.ID(e.Claim)), e.Number), nil)
+		}
+		if op, ok := disclosure.Opened[ledger.CreditOpening](e, ledger.TypeCredit); err == nil && ok {
+			err = batch.Set(binary.BigEndian.AppendUint64(spanKey(op.ECU, op.ToSeq), e.Number), nil)
 		}
 		if err != nil {
 			return nil, err

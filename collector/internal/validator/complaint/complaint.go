@@ -1,8 +1,9 @@
 // Package complaint keeps what owners hold against the operator: receipts with its signature whose credits the ledger lacks. A validator
 // cosigns nothing while one is overdue and its own operator has not acknowledged it.
 //
-// A receipt is on disk before Add returns, and goes when the ledger holds what it promises. The package refuses receipts that the operator has
-// not signed or that promise nothing, and never gives one up by itself.
+// A receipt is on disk before Add returns, and goes when the ledger holds what it promises. When it is overdue the ledger's own day says, and no
+// clock: an operator whose ledger stands still can honour it once drops go on. The package refuses receipts that the operator has not signed
+// or that promise nothing, and never gives one up by itself.
 package complaint
 
 import (
@@ -15,7 +16,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"rawstone/collector/internal/validator/archive"
 	"rawstone/pkg/ledger"
@@ -37,7 +37,7 @@ type complaint struct {
 	receipt *wire.Receipt // nil until the program is known, and its receipts can be read
 }
 
-// claimID returns the submission that earned the receipt's credits.
+// claimID returns the submission that earned the receipt's credits first.
 func claimID(r *wire.Receipt) wire.Hash {
 	if r.Original != nil {
 		return *r.Original
@@ -45,14 +45,13 @@ func claimID(r *wire.Receipt) wire.Hash {
 	return r.Submission
 }
 
-// due returns when the ledger must hold what a receipt promises: a program day, 24 h in production, after the last credit takes effect, which
-// is at the end of the day on which it was earned.
-func due(t terms.Timing, r *wire.Receipt) time.Time {
-	last := uint32(0)
+// last returns the last day of the ledger on which what a receipt promises may be logged: that on which the last credit takes effect. What is
+// decided before that day is numbered before its drops.
+func last(r *wire.Receipt) (day uint32) {
 	for _, c := range r.Credits {
-		last = max(last, c.Effective)
+		day = max(day, c.Effective)
 	}
-	return t.DayStart(last + 1)
+	return day
 }
 
 // ErrLater says that what a receipt promises may still come: it is kept, and speaks against the operator from then on.
@@ -62,9 +61,8 @@ var ErrLater = errors.New("the ledger may still get what the receipt promises")
 type Config struct {
 	// Dir is the validator's state directory.
 	Dir string
-	// Claimed returns the credits in the ledger for the claim of that identifier.
-	Claimed func(wire.Hash) ([]ledger.Credit, error)
-	Now     func() time.Time
+	// Archive is the validator's copy of the ledger.
+	Archive *archive.Archive
 	Logger  *slog.Logger
 }
 
@@ -74,9 +72,9 @@ type Book struct {
 	list map[wire.Hash]complaint // by submission
 }
 
-// Add takes in a receipt that a program's collector has signed and whose credits its owner misses. It returns nil when the ledger holds them.
-// One that is kept is overdue at once or becomes so: see ErrLater.
-func (b *Book) Add(p *terms.Program, text []byte) error {
+// Add takes in a receipt that a program's collector has signed and whose credits its owner misses. It returns nil when the ledger, whose day is
+// given, holds them. One that is kept is overdue at once or becomes so: see ErrLater.
+func (b *Book) Add(p *terms.Program, day uint32, text []byte) error {
 	r, err := wire.OpenReceipt(p.Receipt, text)
 	if err != nil {
 		return err
@@ -87,8 +85,11 @@ func (b *Book) Add(p *terms.Program, text []byte) error {
 	if kept, err := b.kept(r); err != nil || kept {
 		return err
 	}
-	id := claimID(r)
-	if _, known := b.list[id]; !known {
+	id, known, err := b.find(p, r)
+	if err != nil {
+		return err
+	}
+	if !known {
 		if len(b.list) >= maxComplaints {
 			return fmt.Errorf("cannot complain: %d complaints wait already", maxComplaints)
 		}
@@ -97,20 +98,53 @@ func (b *Book) Add(p *terms.Program, text []byte) error {
 		}
 		b.list[id] = complaint{text, r}
 	}
-	at := due(p.Timing, r)
-	if b.c.Now().Before(at) {
-		return fmt.Errorf("%w until %s", ErrLater, at.UTC().Format(time.RFC3339))
+	if day <= last(r) {
+		return fmt.Errorf("%w until the last drop of day %d is logged, the next is one of day %d", ErrLater, last(r), day)
 	}
 	b.c.Logger.Error("receipt was never logged: nothing is cosigned until it is, or until it is acknowledged with `collector validator acknowledge`", "submission", id.String())
-	return fmt.Errorf("receipt for submission %s is overdue since %s: the ledger does not hold its credits", id, at.UTC().Format(time.RFC3339))
+	return fmt.Errorf("receipt for submission %s is overdue since day %d: the ledger does not hold its credits", id, last(r)+1)
+}
+
+// find returns the submission under which a receipt's promise is kept. Claims over one span can be made anew at will, each with a receipt
+// that promises the same again: one of them is enough.
+func (b *Book) find(p *terms.Program, r *wire.Receipt) (id wire.Hash, known bool, err error) {
+	for id := range b.list {
+		other, err := b.receipt(p, id)
+		if err != nil {
+			return id, false, err
+		}
+		if id == r.Submission || claimID(other) == claimID(r) && slices.Equal(other.Credits, r.Credits) {
+			return id, true, nil
+		}
+	}
+	return r.Submission, false, nil
+}
+
+// receipt returns one of the list.
+func (b *Book) receipt(p *terms.Program, id wire.Hash) (_ *wire.Receipt, err error) {
+	c := b.list[id]
+	if c.receipt == nil {
+		if c.receipt, err = wire.OpenReceipt(p.Receipt, c.text); err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w; move it away", b.file(id, receiptEnd), err)
+		}
+		b.list[id] = c
+	}
+	return c.receipt, nil
 }
 
 // Len counts all that wait.
 func (b *Book) Len() int { return len(b.list) }
 
-// kept reports whether the ledger holds all credits of a receipt.
+// kept reports whether the ledger holds all credits of a receipt. One that repeats a span promises all credits of the span, whatever claim of
+// it earned them.
 func (b *Book) kept(r *wire.Receipt) (bool, error) {
-	have, err := b.c.Claimed(claimID(r))
+	var have []ledger.Credit
+	var err error
+	if r.Original == nil {
+		have, err = b.c.Archive.Claimed(r.Submission)
+	} else {
+		have, err = b.c.Archive.Span(*r.Original, r.Submission)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -129,19 +163,17 @@ func (b *Book) kept(r *wire.Receipt) (bool, error) {
 	return true, nil
 }
 
-// Overdue returns the submissions whose receipts speak against the operator now. Those that were resolved since are removed.
-func (b *Book) Overdue(p *terms.Program) (list []wire.Hash, err error) {
-	for id, c := range b.list {
-		if c.receipt == nil {
-			if c.receipt, err = wire.OpenReceipt(p.Receipt, c.text); err != nil {
-				return nil, fmt.Errorf("cannot read %s: %w; move it away", b.file(id, receiptEnd), err)
-			}
-			b.list[id] = c
+// Overdue returns the submissions whose receipts speak against the operator on a day of the ledger. Those that were resolved since are removed.
+func (b *Book) Overdue(p *terms.Program, day uint32) (list []wire.Hash, err error) {
+	for id := range b.list {
+		r, err := b.receipt(p, id)
+		if err != nil {
+			return nil, err
 		}
-		if b.c.Now().Before(due(p.Timing, c.receipt)) {
+		if day <= last(r) {
 			continue
 		}
-		kept, err := b.kept(c.receipt)
+		kept, err := b.kept(r)
 		if err != nil {
 			return nil, err
 		}
@@ -172,8 +204,8 @@ func (b *Book) file(id wire.Hash, end string) string {
 
 // Open reads the complaints of an earlier life.
 func Open(c Config) (*Book, error) {
-	if c.Dir == "" || c.Claimed == nil || c.Now == nil || c.Logger == nil {
-		return nil, errors.New("cannot open complaints: directory, ledger, clock or logger is missing")
+	if c.Dir == "" || c.Archive == nil || c.Logger == nil {
+		return nil, errors.New("cannot open complaints: directory, copy of the ledger or logger is missing")
 	}
 	out := make(map[wire.Hash]complaint)
 	found, err := filepath.Glob(filepath.Join(c.Dir, complaintDir, "*"+receiptEnd))

@@ -26,7 +26,6 @@ import (
 	"rawstone/pkg/keyfile"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/terms"
-	"rawstone/pkg/wire"
 )
 
 // Deps are what Run is given besides its configuration.
@@ -73,12 +72,7 @@ func Run(ctx context.Context, cfg *Config, d Deps) (err error) {
 	defer end()
 	s, err := seat.Open(life, seat.Config{
 		Key: key, Root: root, Dir: cfg.StateDir, Now: d.Now, Logger: d.Logger, Registerer: metrics,
-		Verifier: func(p *terms.Program, policy *terms.Policy) (proof.Verifier, error) {
-			if cfg.Environment == wire.Production && p.Environment != wire.Production {
-				return nil, errors.New("cannot validate: the program is for development, and this validator for production")
-			}
-			return keys(p, policy)
-		},
+		Verifier: keys, Environment: cfg.Environment,
 	})
 	if err != nil {
 		return err
@@ -105,7 +99,7 @@ func Run(ctx context.Context, cfg *Config, d Deps) (err error) {
 	group.Go(func() error { return server.Run(running) })
 	group.Go(func() error { return web.Run(running) })
 	group.Go(func() error { exchange(running, s, others, cfg.Exchange, d.Logger); return nil })
-	d.Logger.Info("validator ready", "name", key.Public().Name, "listen", server.Addr(), "web", "http://"+web.Addr(), "entries", s.Status().Entries)
+	d.Logger.Info("validator ready", "name", key.Public().Name, "cosigner", s.Status().Cosigner, "listen", server.Addr(), "web", "http://"+web.Addr(), "entries", s.Status().Entries)
 	if d.OnReady != nil {
 		d.OnReady(server.Addr(), web.Addr())
 	}

@@ -42,17 +42,44 @@ type noted struct {
 }
 
 // Seen takes in a checkpoint of the ledger that somebody was shown. One that the ledger's key has not signed is refused and forgotten.
-// One that contradicts the validator's own copy, or another of the same size, is evidence of a second history.
-func (s *Seat) Seen(ctx context.Context, text []byte) error {
+// One that contradicts the validator's own copy, or another of the same size, is evidence of a second history. One that agrees with the copy
+// is cosigned, unless a larger one was or the validator gives nothing now.
+func (s *Seat) Seen(ctx context.Context, text []byte) (line []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.ledgers(text)
-	if err != nil || c.size == 0 { // a log that has begun and holds nothing yet
-		return err
+	if err == nil && c.size > 0 { // else a log that has begun and holds nothing yet
+		err = s.archive.Published(ctx)
 	}
-	if err := s.archive.Published(ctx); err != nil {
-		return err
+	if err != nil || c.size == 0 {
+		return nil, err
 	}
+	if err := s.judge(c); err != nil || c.size > s.archive.Size() {
+		return nil, err
+	}
+	return s.cosign(c)
+}
+
+// cosign cosigns a checkpoint that the copy agrees with, and so with those that were cosigned before, if the copy is still the one they
+// agreed with.
+func (s *Seat) cosign(c noted) ([]byte, error) {
+	list, err := s.overdue()
+	last := s.core.Checkpoint()
+	if err = errors.Join(s.examine(), err); err != nil || len(list) > 0 || len(s.forks) > 0 || c.size < last.Size {
+		return nil, err
+	}
+	if last.Size > 0 && !s.agrees {
+		if root, err := s.archive.Root(last.Size); err != nil || root != last.Root {
+			s.refused(errors.Join(fmt.Errorf("cannot cosign checkpoint: the copy's first %d entries are not those that were cosigned", last.Size), err))
+			return nil, errors.New(s.refusal)
+		}
+	}
+	s.agrees = true
+	return s.core.CosignCheckpoint(c.text, tlog.Checkpoint{Size: c.size, Root: c.root})
+}
+
+// judge compares a checkpoint with the copy, or keeps it until that is long enough.
+func (s *Seat) judge(c noted) error {
 	if other, ok := s.ahead[c.size]; ok && other.root != c.root {
 		return s.fork(c, other.text, other.root)
 	}
@@ -195,7 +222,7 @@ func (s *Seat) Gossip(ctx context.Context) (g feed.Gossip, err error) {
 func (s *Seat) Heard(ctx context.Context, g feed.Gossip) error {
 	var err error
 	if g.Ledger != "" {
-		err = s.Seen(ctx, []byte(g.Ledger))
+		_, err = s.Seen(ctx, []byte(g.Ledger))
 	}
 	if g.Own == "" {
 		return err
@@ -252,8 +279,8 @@ func verifierOf(v terms.Validator) (note.Verifier, error) {
 	return nil, fmt.Errorf("validator %q has a name that no checkpoint can have: %w", v.Name, err)
 }
 
-// signerOf returns what signs the copy's checkpoints, and its verifier's text: a cosignature and a checkpoint cannot be taken for one
-// another, because what is signed begins with a tag of cosignatures in the one and with the validator's name in the other.
+// signerOf returns what signs the copy's checkpoints, and its verifier's text. Nothing that the key cosigns can be taken for one: that begins
+// with rawstone/cosignature/v1, or with cosignature/v1 and a line of the time, where a checkpoint has the validator's name and a line of the size.
 func signerOf(k *ledger.ValidatorKey) (note.Signer, string, error) {
 	v := k.Public()
 	text, err := note.NewEd25519VerifierKey(v.Name, v.Key[:])

@@ -368,9 +368,15 @@ func TestReceiptNeverLogged(t *testing.T) {
 		if err := c.clients[i].Complain(t.Context(), receipt); err == nil || !strings.Contains(err.Error(), "is overdue since") {
 			t.Errorf("validator %d: %v", i, err)
 		}
+		if line, err := c.clients[i].CosignCheckpoint(t.Context(), c.checkpoint()); err != nil || len(line) > 0 {
+			t.Errorf("validator %d cosigns a checkpoint: %q, %v", i, line, err)
+		}
 	}
 	// The operator of one looks into it and lets it go on.
 	c.must(complaint.Acknowledge(c.path("validator1"), r.Submission))
+	if line, err := c.clients[1].CosignCheckpoint(t.Context(), c.checkpoint()); err != nil || len(line) == 0 {
+		t.Errorf("it cosigns no checkpoint again: %q, %v", line, err)
+	}
 	if s, _ := c.cosign(typ, c.payload(record)); len(s.Cosignatures) != 1 {
 		t.Errorf("%d validators cosign", len(s.Cosignatures))
 	}

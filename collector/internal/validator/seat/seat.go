@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -22,12 +23,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	fnote "github.com/transparency-dev/formats/note"
 
 	"rawstone/collector/internal/disclosure"
 	"rawstone/collector/internal/validator"
 	"rawstone/collector/internal/validator/archive"
 	"rawstone/collector/internal/validator/complaint"
-	"rawstone/pkg/account"
+	"rawstone/collector/internal/validator/opener"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/audit/proof"
 	"rawstone/pkg/ledger"
@@ -46,6 +48,8 @@ type Config struct {
 	Dir string
 	// Verifier returns the verifier of the proofs under a policy: proof.Keys makes one.
 	Verifier func(*terms.Program, *terms.Policy) (proof.Verifier, error)
+	// Environment is the validator's: one for production refuses a program for development.
+	Environment wire.Environment
 	// Now is the clock, time.Now outside tests.
 	Now        func() time.Time
 	Logger     *slog.Logger
@@ -60,15 +64,16 @@ type Seat struct {
 	archive *archive.Archive
 	metrics *metrics
 
-	mu      sync.Mutex
-	current []disclosure.Entry // what is looked at
-	secrets map[string][32]byte
+	mu     sync.Mutex
+	opener *opener.Opener
 	// newest is the last checkpoint of the ledger that the copy agrees with; ahead are those that it is not long enough for, by size.
 	newest noted
 	ahead  map[uint64]noted
+	agrees bool // the copy is known to hold what was cosigned in an earlier life
 	// forks are the files of evidence; rivals are validators whose copy is another.
 	forks      []string
 	complaints *complaint.Book
+	cosigner   string // its verifier's text
 	rivals     map[string]string
 	refusal    string // the last
 	gave       audit.Due
@@ -87,21 +92,11 @@ func Open(ctx context.Context, c Config) (_ *Seat, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Seat{c: c, metrics: newMetrics(), secrets: make(map[string][32]byte), ahead: make(map[uint64]noted), rivals: make(map[string]string)}
+	s := &Seat{c: c, metrics: newMetrics(), opener: opener.New(), ahead: make(map[uint64]noted), rivals: make(map[string]string)}
+	if s.cosigner, err = fnote.VKeyToCosignatureV1(verifier); err != nil {
+		return nil, err
+	}
 	if s.forks, err = evidence(c.Dir); err != nil {
-		return nil, err
-	}
-	if s.complaints, err = complaint.Open(complaint.Config{
-		Dir: c.Dir, Claimed: func(id wire.Hash) ([]ledger.Credit, error) { return s.archive.Claimed(id) }, Now: c.Now, Logger: c.Logger,
-	}); err != nil {
-		return nil, err
-	}
-	if s.core, err = validator.Open(validator.Config{
-		Key: c.Key, Root: c.Root, State: filepath.Join(c.Dir, stateFile), Openings: opener{s}, Now: c.Now, Logger: c.Logger,
-	}); err != nil {
-		return nil, err
-	}
-	if s.claims, err = proof.New(proof.Config{Root: c.Root, Openings: opener{s}, Verifier: c.Verifier}); err != nil {
 		return nil, err
 	}
 	if s.archive, err = archive.Open(ctx, archive.Config{Dir: c.Dir, Signer: signer, Verifier: verifier, Logger: c.Logger}); err != nil {
@@ -112,6 +107,19 @@ func Open(ctx context.Context, c Config) (_ *Seat, err error) {
 			err = errors.Join(err, s.archive.Close())
 		}
 	}()
+	state := filepath.Join(c.Dir, stateFile)
+	if _, err := os.Stat(state); s.archive.Size() > 0 && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot open validator: %s is missing and the copy of the ledger beside it is not: without it the validator could contradict what it signed: restore it, or validate with a new key", state)
+	}
+	if s.complaints, err = complaint.Open(complaint.Config{Dir: c.Dir, Archive: s.archive, Logger: c.Logger}); err != nil {
+		return nil, err
+	}
+	if s.core, err = validator.Open(validator.Config{Key: c.Key, Root: c.Root, State: state, Openings: s.opener, Now: c.Now, Logger: c.Logger}); err != nil {
+		return nil, err
+	}
+	if s.claims, err = proof.New(proof.Config{Root: c.Root, Openings: s.opener, Verifier: c.Verifier, Environment: c.Environment}); err != nil {
+		return nil, err
+	}
 	if err := s.resume(ctx); err != nil {
 		return nil, err
 	}
@@ -131,11 +139,11 @@ func (s *Seat) resume(ctx context.Context) error {
 		return nil
 	}
 	return s.archive.Each(ctx, func(e disclosure.Entry) error {
-		s.current = []disclosure.Entry{e}
-		defer func() { s.current = nil }()
-		err := s.claims.Replay(items(s.current))
+		entries := []disclosure.Entry{e}
+		defer s.opener.Look(entries)()
+		err := s.claims.Replay(items(entries))
 		if err == nil {
-			err = s.replay(ctx, &s.current[0])
+			err = s.replay(ctx, &entries[0])
 		}
 		if err != nil {
 			return fmt.Errorf("cannot use the validator's own copy: %w", err)
@@ -180,8 +188,7 @@ func (s *Seat) follow(ctx context.Context, entries []disclosure.Entry) error {
 	if len(entries) > 0 && entries[0].Number != next {
 		return fmt.Errorf("cannot accept entry %d: its number should be %d", entries[0].Number, next)
 	}
-	s.current = entries
-	defer func() { s.current = nil }()
+	defer s.opener.Look(entries)()
 	// Claims come first, and all together: what the replay has taken in is not taken back.
 	commit, err := s.claims.Prepare(ctx, items(entries))
 	if err != nil {
@@ -200,20 +207,12 @@ func (s *Seat) follow(ctx context.Context, entries []disclosure.Entry) error {
 
 // replay has the rules look at an entry with its disclosure.
 func (s *Seat) replay(ctx context.Context, e *disclosure.Entry) error {
-	if have, known := s.secrets[e.Account]; e.Account != "" && known && !bytes.Equal(have[:], e.Secret) {
-		return fmt.Errorf("cannot accept entry %d: the secret of its account is not the one that was disclosed before", e.Number)
-	}
-	if err := s.core.Follow(ctx, e.Ledger()); err != nil {
-		return err
-	}
-	if e.Account != "" {
-		s.secrets[e.Account] = [32]byte(e.Secret)
-	}
-	return nil
+	return s.opener.Replay(e, func() error { return s.core.Follow(ctx, e.Ledger()) })
 }
 
 // Prove returns the VRF proof for the seed that is due, once all before it is on disk.
 func (s *Seat) Prove(ctx context.Context, due audit.Due) (ledger.Proof, error) {
+	s.core.Await(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ready(ctx); err != nil {
@@ -230,6 +229,7 @@ func (s *Seat) Prove(ctx context.Context, due audit.Due) (ledger.Proof, error) {
 
 // Cosign checks a payload as the next entry, remembers it on disk, and signs it.
 func (s *Seat) Cosign(ctx context.Context, t ledger.Type, payload []byte) (ledger.Cosignature, error) {
+	s.core.Await(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ready(ctx); err != nil {
@@ -292,7 +292,7 @@ func (s *Seat) overdue() ([]wire.Hash, error) {
 	if p == nil {
 		return nil, nil
 	}
-	return s.complaints.Overdue(p)
+	return s.complaints.Overdue(p, s.core.Due().Day)
 }
 
 // Complain takes in a receipt that the collector has signed and whose credits its owner misses in the ledger: complaint.Book.Add.
@@ -307,7 +307,7 @@ func (s *Seat) Complain(ctx context.Context, receipt []byte) error {
 		return err
 	}
 	defer func() { s.metrics.show(s.status()) }()
-	return s.complaints.Add(p, receipt)
+	return s.complaints.Add(p, s.core.Due().Day, receipt)
 }
 
 // refused notes an error.
@@ -318,48 +318,4 @@ func (s *Seat) refused(err error) {
 		s.c.Logger.Error("refused", "error", err)
 	}
 	s.metrics.show(s.status())
-}
-
-// opener tells replay and checker what is disclosed of the entries that they look at, and they ask for no others. It is an audit.Opener.
-type opener struct{ *Seat }
-
-func (o opener) at(number uint64) *disclosure.Entry {
-	if len(o.current) > 0 && number >= o.current[0].Number && number-o.current[0].Number < uint64(len(o.current)) {
-		return &o.current[number-o.current[0].Number]
-	}
-	return new(disclosure.Entry)
-}
-
-func (o opener) Credit(n uint64) (ledger.CreditOpening, bool) {
-	return disclosure.Opened[ledger.CreditOpening](o.at(n), ledger.TypeCredit)
-}
-
-func (o opener) Binding(n uint64) (ledger.BindingOpening, bool) {
-	return disclosure.Opened[ledger.BindingOpening](o.at(n), ledger.TypeBinding)
-}
-
-func (o opener) Handover(n uint64) (ledger.HandoverOpening, bool) {
-	return disclosure.Opened[ledger.HandoverOpening](o.at(n), ledger.TypeHandover)
-}
-
-func (o opener) Change(n uint64) (account.ChangeOpening, bool) {
-	return disclosure.Opened[account.ChangeOpening](o.at(n), ledger.TypeAccount)
-}
-
-func (o opener) Grant(n uint64) (account.GrantOpening, bool) {
-	return disclosure.Opened[account.GrantOpening](o.at(n), ledger.TypeGrant)
-}
-
-func (o opener) Request(n uint64) (account.RequestOpening, bool) { return o.at(n).Request() }
-
-func (o opener) Secret(id string) ([32]byte, bool) {
-	if v, ok := o.secrets[id]; ok {
-		return v, true
-	}
-	for i := range o.current {
-		if e := &o.current[i]; e.Account == id && len(e.Secret) == 32 {
-			return [32]byte(e.Secret), true
-		}
-	}
-	return [32]byte{}, false
 }

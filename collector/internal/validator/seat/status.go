@@ -10,9 +10,10 @@ import (
 
 // A Status is what a validator says of itself.
 type Status struct {
-	// Name is the validator's, Entries how many its copy holds.
-	Name    string `json:"name"`
-	Entries uint64 `json:"entries"`
+	// Name is the validator's, Cosigner its key as stock clients check cosignatures of checkpoints, Entries how many its copy holds.
+	Name     string `json:"name"`
+	Cosigner string `json:"cosigner"`
+	Entries  uint64 `json:"entries"`
 	// Checkpoint is the size of the newest checkpoint of the ledger that the copy agrees with.
 	Checkpoint uint64 `json:"checkpoint"`
 	// Forks are the files of evidence of a second history. Overdue are the submissions whose receipts are, Complaints counts all that wait.
@@ -41,7 +42,7 @@ func (s *Seat) Status() Status {
 // status is Status with the lock held.
 func (s *Seat) status() Status {
 	st := Status{
-		Name: s.c.Key.Public().Name, Entries: s.archive.Size(), Checkpoint: s.newest.size, Forks: s.forks, Complaints: s.complaints.Len(),
+		Name: s.c.Key.Public().Name, Cosigner: s.cosigner, Entries: s.archive.Size(), Checkpoint: s.newest.size, Forks: s.forks, Complaints: s.complaints.Len(),
 		Rivals: maps.Clone(s.rivals), Omissions: s.omissions, Refusal: s.refusal,
 	}
 	list, err := s.overdue()

@@ -90,6 +90,7 @@ type court struct {
 	stops    []func()
 	cars     map[string]*car
 	verifier proof.Verifier
+	cosigned func(ctx context.Context, checkpoint, line []byte) // nil for most
 }
 
 type car struct {
@@ -216,7 +217,7 @@ func (c *court) dial(i int, url string, s *story) {
 	if url == "" {
 		url = c.clients[i].URL()
 	}
-	client, err := feed.Dial(feed.ClientConfig{URL: url, TLS: c.settle.Client(role.Validator), Source: s, Checkpoint: s.checkpoint})
+	client, err := feed.Dial(feed.ClientConfig{URL: url, TLS: c.settle.Client(role.Validator), Source: s, Checkpoint: s.checkpoint, Cosigned: c.cosigned})
 	c.must(err)
 	c.clients[i] = client
 }
@@ -272,7 +273,7 @@ func (c *court) bind(account string) disclosure.Entry {
 	rand.Read(k.secret[:])
 	k.last = c.snapshot(k, 1, 1)
 	c.cars[account] = k
-	o := ledger.BindingOpening{Vehicle: "V" + account, Account: account, ECU: k.pub, Head: k.last.Head()}
+	o := ledger.BindingOpening{Vehicle: "V" + account, Account: account, ECU: k.pub, Head: k.last.Head(), Signature: k.last.Signature}
 	rand.Read(o.Salt[:])
 	blind, err := o.Blind()
 	c.must(err)

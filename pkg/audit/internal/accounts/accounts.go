@@ -10,6 +10,7 @@
 package accounts
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +22,9 @@ import (
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
+
+// ErrNoOpening says that an entry is not among the openings that were given.
+var ErrNoOpening = errors.New("has no opening")
 
 // An Opener tells what blinded entries hide; it answers false for what it does not know. *opening.Set is one.
 type Opener interface {
@@ -74,7 +78,7 @@ func New(o Opener) *Accounts {
 func (o *Accounts) Credit(number uint64, c ledger.Credit) (func(), error) {
 	op, ok := o.opener.Credit(number)
 	if !ok {
-		return nil, fmt.Errorf("credit has no opening")
+		return nil, fmt.Errorf("credit %w", ErrNoOpening)
 	}
 	blind, err := op.Blind()
 	if err != nil {

@@ -1,7 +1,6 @@
 package accounts
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -99,7 +98,7 @@ func matched(what string, have wire.Hash, blind func() (wire.Hash, error)) error
 func (o *Accounts) Change(number uint64, c account.Change, first, last uint32) (func(), error) {
 	op, ok := o.opener.Change(number)
 	if !ok {
-		return nil, errors.New("account has no opening")
+		return nil, fmt.Errorf("account %w", ErrNoOpening)
 	}
 	if err := matched("account", c.Blind, op.Blind); err != nil {
 		return nil, err
@@ -127,7 +126,7 @@ func (o *Accounts) Change(number uint64, c account.Change, first, last uint32) (
 func (o *Accounts) Grant(number uint64, g account.Grant, offers *cultivation.Offers) (func(), error) {
 	op, ok := o.opener.Grant(number)
 	if !ok {
-		return nil, errors.New("grant has no opening")
+		return nil, fmt.Errorf("grant %w", ErrNoOpening)
 	}
 	if err := matched("grant", g.Blind, op.Blind); err != nil {
 		return nil, err
@@ -175,7 +174,7 @@ func (o *Accounts) Grant(number uint64, g account.Grant, offers *cultivation.Off
 func (o *Accounts) request(what string, number uint64, blind wire.Hash) (account.RequestOpening, *holding, error) {
 	op, ok := o.opener.Request(number)
 	if !ok {
-		return op, nil, fmt.Errorf("%s has no opening", what)
+		return op, nil, fmt.Errorf("%s %w", what, ErrNoOpening)
 	}
 	if err := matched(what, blind, op.Blind); err != nil {
 		return op, nil, err

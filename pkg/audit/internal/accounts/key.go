@@ -29,7 +29,7 @@ func (k *key) last() *segment { return &k.segments[len(k.segments)-1] }
 func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
 	op, ok := o.opener.Binding(number)
 	if !ok {
-		return nil, fmt.Errorf("binding has no opening")
+		return nil, fmt.Errorf("binding %w", ErrNoOpening)
 	}
 	blind, err := op.Blind()
 	if err != nil {

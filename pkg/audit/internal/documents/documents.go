@@ -81,8 +81,7 @@ func Is(t ledger.Type) bool {
 }
 
 // Lacking checks documents as the next entries in this order, while the next drop is drop, and changes nothing. It returns those whose
-// text is not in the log, and the serials of the policies in the log that are not among them. The error names the document by its place
-// and type.
+// text is not in the log, and the serials of the policies in the log that are not among them. The error is a *Refusal.
 func (d *Documents) Lacking(list []ledger.Entry, drop uint64) (lacking []ledger.Entry, absent []uint16, err error) {
 	after := *d
 	after.texts, after.policies = slices.Clone(d.texts), slices.Clone(d.policies)
@@ -91,11 +90,7 @@ func (d *Documents) Lacking(list []ledger.Entry, drop uint64) (lacking []ledger.
 	for i, e := range list {
 		id, added, err := after.take(e.Type, e.Body, drop)
 		if err != nil {
-			what := "a " + e.Type.String()
-			if e.Type == ledger.TypeOffers {
-				what = "offers"
-			}
-			return nil, nil, fmt.Errorf("cannot log document %d, %s: %w", i+1, what, err)
+			return nil, nil, refuse(i, e.Type, err)
 		}
 		if given[id] = true; added {
 			lacking = append(lacking, e)
@@ -230,7 +225,7 @@ func (d *Documents) follows(o *cultivation.Offers, day uint32) error {
 		return fmt.Errorf("offers have serial %d, should be above %d", o.Serial, d.offers[n-1].Serial)
 	}
 	if first := uint64(day) + cultivation.NoticeDays; uint64(o.FromDay) < first {
-		return fmt.Errorf("offers are in force from day %d, should be from day %d or later, %d days after the log's day", o.FromDay, first, cultivation.NoticeDays)
+		return late{fmt.Errorf("offers are in force from day %d, should be from day %d or later, %d days after the log's day", o.FromDay, first, cultivation.NoticeDays), first}
 	}
 	return nil
 }
@@ -243,11 +238,12 @@ func (d *Documents) succeeds(w *ledger.Witness, day uint32) error {
 			return fmt.Errorf("witness change has serial %d, should be above %d", w.Serial, last.Serial)
 		}
 		if w.FromDay <= last.FromDay {
-			return fmt.Errorf("witness change is from day %d, should be after day %d, on which change %d begins", w.FromDay, last.FromDay, last.Serial)
+			return late{fmt.Errorf("witness change is from day %d, should be after day %d, on which change %d begins", w.FromDay, last.FromDay, last.Serial),
+				uint64(max(day, last.FromDay)) + 1}
 		}
 	}
 	if w.FromDay <= day {
-		return fmt.Errorf("witness change is from day %d, should be after the log's day %d", w.FromDay, day)
+		return late{fmt.Errorf("witness change is from day %d, should be after the log's day %d", w.FromDay, day), uint64(day) + 1}
 	}
 	return nil
 }

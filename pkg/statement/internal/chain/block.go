@@ -1,11 +1,10 @@
 package chain
 
 import (
-	"bytes"
 	"fmt"
-	"slices"
 
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/ledger/duty"
 	"rawstone/pkg/reward"
 )
 
@@ -121,24 +120,15 @@ func (c *Chain) follows(b *ledger.Block, fresh bool) error {
 
 // seed checks the validators, their proofs and the seed, and returns the validators of the block's day.
 func (c *Chain) seed(b *ledger.Block, fresh bool) (set []byte, err error) {
-	set = slices.Clone(b.Withheld)
-	for _, p := range b.Proofs {
-		set = append(set, p.Validator)
-	}
-	slices.Sort(set)
+	program, gave := c.On(b.Day), ledger.Provers(b.Proofs)
 	if !fresh {
-		if !bytes.Equal(set, c.Validators) {
-			return nil, fmt.Errorf("validators with a proof and without are %v, should be the day's %v", set, c.Validators)
-		}
-		for _, out := range c.Withheld {
-			if !slices.Contains(b.Withheld, out) {
-				return nil, fmt.Errorf("validator %d gave a proof, should be out until the next day", out)
-			}
+		if err := (duty.Roster{Set: c.Validators, Out: c.Withheld}).Check(gave, b.Withheld, int(program.Quorum)); err != nil {
+			return nil, err
 		}
 	}
-	program := c.On(b.Day)
-	if len(b.Proofs) < int(program.Quorum) || int(set[len(set)-1]) >= len(program.Validators) {
-		return nil, fmt.Errorf("its %d proofs are of the validators %v, should be at least %d below %d", len(b.Proofs), set, program.Quorum, len(program.Validators))
+	set = duty.After(gave, b.Withheld).Set
+	if len(gave) < int(program.Quorum) || int(set[len(set)-1]) >= len(program.Validators) {
+		return nil, fmt.Errorf("its %d proofs are of the validators %v, should be at least %d below %d", len(gave), set, program.Quorum, len(program.Validators))
 	}
 	seed, err := ledger.Seed(program.Validators, ledger.DrawAlpha(b.Root, b.Drop), b.Proofs)
 	if err != nil {

@@ -2,9 +2,10 @@
 // than the signed documents that blocks chain.
 //
 // A block is accepted when it follows the one before it by its drop, hash, time and checkpoint, its policies are the documents given so far,
-// its VRF proofs are good and make its seed, its validators are those of its day and nobody who was out is back, its units, carry and supply
-// are those of the emission at its height, and what mine boxes gave and redemptions took only grows and stays within its bounds. That
-// validators stand for the blocks is for the caller to check of the newest: each one's hash is in the next.
+// its VRF proofs are good and make its seed, its validators are those of its day and nobody who was out is back unless too few were left
+// (package duty), its units, carry and supply are those of the emission at its height, and what mine boxes gave and redemptions took only
+// grows and stays within its bounds. That validators stand for the blocks is for the caller to check of the newest: each one's hash is in
+// the next.
 //
 // It cannot see whether the day's total weight and root are those of the fleet's credits, or whether the checkpoint's entries are right: that
 // takes the log. It reads no clock and keeps no more than the last block.
@@ -28,8 +29,8 @@ type State struct {
 	// Hash is that of the last block's payload, and Size its checkpoint's.
 	Hash wire.Hash `cbor:"1,keyasint"`
 	Size uint64    `cbor:"2,keyasint"`
-	// Day is the last block's; Root, Count, Weight, From and To are the same in all blocks of it, and so are its Validators, of whom those
-	// in Withheld are out. Validators are empty before the first block.
+	// Day is the last block's; Root, Count, Weight, From and To are the same in all blocks of it. Validators are the day's after it, of whom
+	// those in Withheld are out; they are empty before the first block.
 	Day        uint32    `cbor:"3,keyasint"`
 	Root       wire.Hash `cbor:"4,keyasint"`
 	Count      uint64    `cbor:"5,keyasint"`

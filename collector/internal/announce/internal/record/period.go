@@ -25,18 +25,21 @@ type Month struct {
 	Span
 }
 
+// yearError says that there is nothing to announce of the year.
+type yearError struct{ error }
+
 // newPeriod refuses a year that lies before the program's genesis or beyond the days that a policy can name.
 func newPeriod(t terms.Timing, year int) (p Period, err error) {
 	if year < 1970 || year > 9999 {
-		return p, fmt.Errorf("cannot announce year %d: give one from 1970 to 9999", year)
+		return p, yearError{fmt.Errorf("cannot announce year %d: give one from 1970 to 9999", year)}
 	}
 	genesis := t.Day(time.Unix(t.GenesisS, 0))
 	end := firstDay(t, year+1, time.January)
 	if end > terms.MaxDay {
-		return p, fmt.Errorf("cannot announce year %d: its program days exceed %d", year, terms.MaxDay)
+		return p, yearError{fmt.Errorf("cannot announce year %d: its program days exceed %d", year, terms.MaxDay)}
 	}
 	if end <= int64(genesis) {
-		return p, fmt.Errorf("cannot announce year %d: the program begins on %s", year, t.Date(genesis))
+		return p, yearError{fmt.Errorf("cannot announce year %d: the program begins on %s", year, t.Date(genesis))}
 	}
 	for m := time.January; m <= time.December; m++ {
 		from, to := max(firstDay(t, year, m), int64(genesis)), firstDay(t, year, m+1)
@@ -47,7 +50,7 @@ func newPeriod(t terms.Timing, year int) (p Period, err error) {
 		p.Months = append(p.Months, Month{fmt.Sprintf("%d-%02d", year, m), s})
 	}
 	if len(p.Months) == 0 {
-		return p, fmt.Errorf("cannot announce year %d: no program day begins in it", year)
+		return p, yearError{fmt.Errorf("cannot announce year %d: no program day begins in it", year)}
 	}
 	first, last := p.Months[0], p.Months[len(p.Months)-1]
 	p.Span = Span{first.FromDay, last.ToDay, first.FromDrop, last.ToDrop}

@@ -64,7 +64,11 @@ func (r *Record) today() uint32 { return r.Program.Timing.Day(r.Program.Timing.D
 
 // Take takes in the next entry. The error names it.
 func (r *Record) Take(e *ledger.Entry) error {
-	if err := r.document(e); err != nil {
+	err := r.document(e)
+	if year, ok := errors.AsType[yearError](err); ok {
+		return year.error // no fault of the entry
+	}
+	if err != nil {
 		return fmt.Errorf("cannot announce entry %d, of type %v: %w", e.Number, e.Type, err)
 	}
 	return nil

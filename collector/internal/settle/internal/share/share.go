@@ -88,13 +88,3 @@ func (d *Day) Gains() (next uint64, gains map[string]uint64) {
 	defer d.mu.Unlock()
 	return d.next, d.gains
 }
-
-// Of returns what an account has got so far, in milli-stones. The nil Day gives nothing.
-func (d *Day) Of(account string) uint64 {
-	if d == nil {
-		return 0
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.gains[account]
-}

@@ -1,12 +1,14 @@
 -- +goose Up
 
--- What an account is: the last row says it. An account without one has no key yet. activated is the program day, 0 for not yet.
+-- What an account is: the last row says it. An account without one has no key yet. activated is the program day, 0 for not yet, and day
+-- the one of the change.
 CREATE TABLE account_changes (
     outbox_id BIGINT PRIMARY KEY REFERENCES outbox (id),
     salt      BYTEA NOT NULL CHECK (length(salt) = 32),
     account   TEXT COLLATE "C" NOT NULL REFERENCES accounts (id),
     key       BYTEA NOT NULL CHECK (length(key) = 33),
-    activated BIGINT NOT NULL CHECK (activated >= 0)
+    activated BIGINT NOT NULL CHECK (activated >= 0),
+    day       BIGINT NOT NULL
 );
 CREATE INDEX account_changes_account ON account_changes (account, outbox_id);
 
@@ -22,9 +24,10 @@ CREATE TABLE grants (
     UNIQUE (account, task, reference)
 );
 CREATE INDEX grants_account ON grants (account, outbox_id);
+CREATE INDEX grants_reference ON grants (account, reference, outbox_id);
 
 -- Mine boxes that owners asked for. worst and back are the most that one may hold, in milli-stones and in crystals; what it held is NULL until
--- the next block opens it. goods is empty for none.
+-- the second block after the request opens it. goods is empty for none.
 CREATE TABLE boxes (
     outbox_id   BIGINT PRIMARY KEY REFERENCES outbox (id),
     salt        BYTEA NOT NULL CHECK (length(salt) = 32),
@@ -88,10 +91,32 @@ CREATE TABLE idempotency (
     PRIMARY KEY (client, key)
 );
 CREATE INDEX idempotency_day ON idempotency (created_day);
+CREATE INDEX idempotency_refusals ON idempotency (client, created_day) WHERE status >= 400;
 
 CREATE INDEX bindings_open_account ON bindings (account) WHERE closed = 0;
 CREATE INDEX bindings_account ON bindings (account, ecu);
 CREATE INDEX credits_account ON credits (account, outbox_id);
+
+-- The blind of a credit's entry, by which grants name it. An entry's body is the map of ledger.Credit in deterministic CBOR, of which it is the
+-- first value: after a3 00 58 20.
+ALTER TABLE credits ADD COLUMN blind BYTEA NOT NULL DEFAULT '\x0000000000000000000000000000000000000000000000000000000000000000' CHECK (length(blind) = 32);
+ALTER TABLE credits DISABLE TRIGGER USER;
+UPDATE credits SET blind = substr(o.body, 5, 32) FROM outbox o WHERE o.id = credits.outbox_id AND substr(o.body, 1, 4) = '\xa3005820' AND length(o.body) > 36;
+ALTER TABLE credits ENABLE TRIGGER USER, ALTER COLUMN blind DROP DEFAULT;
+CREATE INDEX credits_kind ON credits (account, kind, outbox_id);
+
+-- The ECU's signature of the snapshot that is the first head, which the entry's opening shows; zeros for bindings from before it was asked for.
+ALTER TABLE bindings ADD COLUMN first_signature BYTEA NOT NULL
+    DEFAULT '\x00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000'
+    CHECK (length(first_signature) = 64);
+DROP TRIGGER bindings_change ON bindings;
+CREATE TRIGGER bindings_change BEFORE UPDATE OF outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, first_signature, salt ON bindings
+    EXECUTE FUNCTION refuse_change();
+
+-- Why the settler set an entry aside: it gets no number, ever.
+ALTER TABLE outbox ADD COLUMN refused TEXT COLLATE "C" CHECK (refused IS NULL OR number IS NULL);
+CREATE INDEX outbox_waiting ON outbox (id) WHERE number IS NULL AND refused IS NULL;
+CREATE INDEX outbox_refused ON outbox (id) WHERE refused IS NOT NULL;
 
 CREATE TRIGGER account_changes_append BEFORE UPDATE OR DELETE OR TRUNCATE ON account_changes EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER grants_append BEFORE UPDATE OR DELETE OR TRUNCATE ON grants EXECUTE FUNCTION refuse_change();
@@ -110,13 +135,14 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER boxes_opened BEFORE UPDATE ON boxes FOR EACH ROW WHEN (OLD.opened_drop IS NOT NULL) EXECUTE FUNCTION keep_opened();
 
--- The role account adds what owners ask for: changes of accounts (10), grants (11), boxes (12) and redemptions (14).
+-- The role account adds what owners ask for: changes of accounts (10), grants (11), boxes (12) and redemptions (14). The role admin adds
+-- changes of accounts too: another key for an owner who has lost the old one.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION check_entry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF pg_has_role(current_user, 'rawstone_settle', 'member')
         OR NEW.type = 5 AND pg_has_role(current_user, 'rawstone_ingest', 'member')
-        OR NEW.type IN (4, 9) AND pg_has_role(current_user, 'rawstone_admin', 'member')
+        OR NEW.type IN (4, 9, 10) AND pg_has_role(current_user, 'rawstone_admin', 'member')
         OR NEW.type IN (10, 11, 12, 14) AND pg_has_role(current_user, 'rawstone_account', 'member') THEN
         RETURN NEW;
     END IF;
@@ -125,6 +151,15 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose Down
+DROP INDEX outbox_refused;
+DROP INDEX outbox_waiting;
+ALTER TABLE outbox DROP COLUMN refused;
+DROP TRIGGER bindings_change ON bindings;
+CREATE TRIGGER bindings_change BEFORE UPDATE OF outbox_id, ecu, vehicle, account, first_seq, first_day, first_commitment, salt ON bindings
+    EXECUTE FUNCTION refuse_change();
+ALTER TABLE bindings DROP COLUMN first_signature;
+DROP INDEX credits_kind;
+ALTER TABLE credits DROP COLUMN blind;
 DROP INDEX credits_account;
 DROP INDEX bindings_account;
 DROP INDEX bindings_open_account;

@@ -1,12 +1,14 @@
 -- +goose Up
 
--- What an account is: the last row says it. An account without one has no key yet. activated is the program day, 0 for not yet.
+-- What an account is: the last row says it. An account without one has no key yet. activated is the program day, 0 for not yet, and day
+-- the one of the change.
 CREATE TABLE account_changes (
     outbox_id INTEGER PRIMARY KEY REFERENCES outbox (id),
     salt      BLOB NOT NULL CHECK (length(salt) = 32),
     account   TEXT NOT NULL REFERENCES accounts (id),
     key       BLOB NOT NULL CHECK (length(key) = 33),
-    activated INTEGER NOT NULL CHECK (activated >= 0)
+    activated INTEGER NOT NULL CHECK (activated >= 0),
+    day       INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX account_changes_account ON account_changes (account, outbox_id);
 
@@ -22,9 +24,10 @@ CREATE TABLE grants (
     UNIQUE (account, task, reference)
 ) STRICT;
 CREATE INDEX grants_account ON grants (account, outbox_id);
+CREATE INDEX grants_reference ON grants (account, reference, outbox_id);
 
 -- Mine boxes that owners asked for. worst and back are the most that one may hold, in milli-stones and in crystals; what it held is NULL until
--- the next block opens it. goods is empty for none.
+-- the second block after the request opens it. goods is empty for none.
 CREATE TABLE boxes (
     outbox_id   INTEGER PRIMARY KEY REFERENCES outbox (id),
     salt        BLOB NOT NULL CHECK (length(salt) = 32),
@@ -88,12 +91,35 @@ CREATE TABLE idempotency (
     PRIMARY KEY (client, key)
 ) STRICT;
 CREATE INDEX idempotency_day ON idempotency (created_day);
+CREATE INDEX idempotency_refusals ON idempotency (client, created_day) WHERE status >= 400;
 
 CREATE INDEX bindings_open_account ON bindings (account) WHERE closed = 0;
 CREATE INDEX bindings_account ON bindings (account, ecu);
 CREATE INDEX credits_account ON credits (account, outbox_id);
 
+-- The blind of a credit's entry, by which grants name it. An entry's body is the map of ledger.Credit in deterministic CBOR, of which it is the
+-- first value: after a3 00 58 20.
+ALTER TABLE credits ADD COLUMN blind BLOB NOT NULL DEFAULT x'0000000000000000000000000000000000000000000000000000000000000000' CHECK (length(blind) = 32);
+UPDATE credits SET blind = substr(o.body, 5, 32) FROM outbox o WHERE o.id = credits.outbox_id AND substr(o.body, 1, 4) = x'a3005820' AND length(o.body) > 36;
+CREATE INDEX credits_kind ON credits (account, kind, outbox_id);
+
+-- The ECU's signature of the snapshot that is the first head, which the entry's opening shows; zeros for bindings from before it was asked for.
+ALTER TABLE bindings ADD COLUMN first_signature BLOB NOT NULL
+    DEFAULT x'00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000'
+    CHECK (length(first_signature) = 64);
+
+-- Why the settler set an entry aside: it gets no number, ever.
+ALTER TABLE outbox ADD COLUMN refused TEXT CHECK (refused IS NULL OR number IS NULL);
+CREATE INDEX outbox_waiting ON outbox (id) WHERE number IS NULL AND refused IS NULL;
+CREATE INDEX outbox_refused ON outbox (id) WHERE refused IS NOT NULL;
+
 -- +goose Down
+DROP INDEX outbox_refused;
+DROP INDEX outbox_waiting;
+ALTER TABLE outbox DROP COLUMN refused;
+ALTER TABLE bindings DROP COLUMN first_signature;
+DROP INDEX credits_kind;
+ALTER TABLE credits DROP COLUMN blind;
 DROP INDEX credits_account;
 DROP INDEX bindings_account;
 DROP INDEX bindings_open_account;

@@ -1,0 +1,114 @@
+// Package opener tells a validator's rules what is disclosed of the entries that they look at, and they ask for no others.
+//
+// They see no secret of an entry later than the one they take in: started again, the validator looks at one entry after the other and has none
+// either. A secret that its entry's opening does not name, or that is not the one which came before, is refused.
+package opener
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"rawstone/collector/internal/disclosure"
+	"rawstone/pkg/account"
+	"rawstone/pkg/ledger"
+)
+
+// An Opener is what was disclosed; it is an audit.Opener. It is used by one goroutine at a time.
+type Opener struct {
+	current []disclosure.Entry // what is looked at
+	// secrets are those of the entries that were replayed; replayed is the entry that is.
+	secrets  map[string][32]byte
+	replayed *disclosure.Entry
+}
+
+// New starts before the first entry.
+func New() *Opener { return &Opener{secrets: make(map[string][32]byte)} }
+
+// Look opens consecutive entries until what it returns is called.
+func (o *Opener) Look(entries []disclosure.Entry) (end func()) {
+	o.current = entries
+	return func() { o.current = nil }
+}
+
+// Replay has apply take in an entry with its disclosure.
+func (o *Opener) Replay(e *disclosure.Entry, apply func() error) error {
+	if err := o.secret(e); err != nil {
+		return fmt.Errorf("cannot accept entry %d: %w", e.Number, err)
+	}
+	o.replayed = e
+	defer func() { o.replayed = nil }()
+	if err := apply(); err != nil {
+		return err
+	}
+	if e.Account != "" {
+		o.secrets[e.Account] = [32]byte(e.Secret)
+	}
+	return nil
+}
+
+// secret checks that a secret comes with an opening that names its account, and is the one that came before.
+func (o *Opener) secret(e *disclosure.Entry) error {
+	if e.Account == "" {
+		return nil
+	}
+	named := ""
+	if op, ok := disclosure.Opened[ledger.BindingOpening](e, ledger.TypeBinding); ok {
+		named = op.Account
+	} else if op, ok := disclosure.Opened[account.ChangeOpening](e, ledger.TypeAccount); ok {
+		named = op.Account
+	}
+	if named != e.Account || len(e.Secret) != 32 {
+		return fmt.Errorf("it comes with the secret of an account that its opening does not name, or is of type %v, which has none", e.Type)
+	}
+	if have, known := o.secrets[e.Account]; known && !bytes.Equal(have[:], e.Secret) {
+		return errors.New("the secret of its account is not the one that was disclosed before")
+	}
+	return nil
+}
+
+func (o *Opener) at(number uint64) *disclosure.Entry {
+	if len(o.current) > 0 && number >= o.current[0].Number && number-o.current[0].Number < uint64(len(o.current)) {
+		return &o.current[number-o.current[0].Number]
+	}
+	return new(disclosure.Entry)
+}
+
+// Credit returns the opening of a credit.
+func (o *Opener) Credit(n uint64) (ledger.CreditOpening, bool) {
+	return disclosure.Opened[ledger.CreditOpening](o.at(n), ledger.TypeCredit)
+}
+
+// Binding returns the opening of a binding.
+func (o *Opener) Binding(n uint64) (ledger.BindingOpening, bool) {
+	return disclosure.Opened[ledger.BindingOpening](o.at(n), ledger.TypeBinding)
+}
+
+// Handover returns the opening of a hand-over.
+func (o *Opener) Handover(n uint64) (ledger.HandoverOpening, bool) {
+	return disclosure.Opened[ledger.HandoverOpening](o.at(n), ledger.TypeHandover)
+}
+
+// Change returns the opening of a change of an account.
+func (o *Opener) Change(n uint64) (account.ChangeOpening, bool) {
+	return disclosure.Opened[account.ChangeOpening](o.at(n), ledger.TypeAccount)
+}
+
+// Grant returns the opening of a grant.
+func (o *Opener) Grant(n uint64) (account.GrantOpening, bool) {
+	return disclosure.Opened[account.GrantOpening](o.at(n), ledger.TypeGrant)
+}
+
+// Request returns the opening of a box or a redemption.
+func (o *Opener) Request(n uint64) (account.RequestOpening, bool) { return o.at(n).Request() }
+
+// Secret returns the secret of an account that was disclosed so far, with the entry that is replayed at the latest.
+func (o *Opener) Secret(id string) ([32]byte, bool) {
+	if v, ok := o.secrets[id]; ok {
+		return v, true
+	}
+	if e := o.replayed; e != nil && e.Account == id {
+		return [32]byte(e.Secret), true
+	}
+	return [32]byte{}, false
+}
