@@ -23,6 +23,21 @@ func (b Book) asker(ctx context.Context, id string) (Profile, error) {
 	return p, err
 }
 
+// current returns the offers in force and the log's day, where a request under these offers is good until a day that has not passed.
+func (b Book) current(ctx context.Context, serial uint16, until uint32) (*cultivation.Offers, uint32, error) {
+	offers, today, err := b.inForce(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if today > until {
+		return nil, 0, fmt.Errorf("%w: it is good until day %d, it is day %d", ErrRequest, until, today)
+	}
+	if serial != offers.Serial {
+		return nil, 0, fmt.Errorf("%w: the request names %d, in force are %d", ErrOffers, serial, offers.Serial)
+	}
+	return offers, today, nil
+}
+
 // OpenBox takes an owner's signed request (account.SealBoxRequest): it spends the crystals, reserves the worst case from the pool and puts
 // the request into the outbox. The identifier is that of the entry there; of a request that counted before it comes with ErrSeen.
 func (b Book) OpenBox(ctx context.Context, id string, request []byte) (box int64, err error) {
@@ -37,15 +52,9 @@ func (b Book) OpenBox(ctx context.Context, id string, request []byte) (box int64
 	if err := b.seen(ctx, findBox(), requestID, &box); err != nil {
 		return box, err
 	}
-	offers, today, err := b.inForce(ctx)
+	offers, today, err := b.current(ctx, r.Offers, r.Until)
 	if err != nil {
 		return 0, err
-	}
-	if today > r.Until {
-		return 0, fmt.Errorf("%w: it is good until day %d, it is day %d", ErrRequest, r.Until, today)
-	}
-	if r.Offers != offers.Serial {
-		return 0, fmt.Errorf("%w: the request names %d, in force are %d", ErrOffers, r.Offers, offers.Serial)
 	}
 	offered := offers.Box(r.Box)
 	if offered == nil {

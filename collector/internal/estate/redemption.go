@@ -26,15 +26,9 @@ func (b Book) Redeem(ctx context.Context, id string, request []byte) (redemption
 	if err := b.seen(ctx, findRedemption(), requestID, &redemption); err != nil {
 		return redemption, err
 	}
-	offers, today, err := b.inForce(ctx)
+	offers, today, err := b.current(ctx, r.Offers, r.Until)
 	if err != nil {
 		return 0, err
-	}
-	if today > r.Until {
-		return 0, fmt.Errorf("%w: it is good until day %d, it is day %d", ErrRequest, r.Until, today)
-	}
-	if r.Offers != offers.Serial {
-		return 0, fmt.Errorf("%w: the request names %d, in force are %d", ErrOffers, r.Offers, offers.Serial)
 	}
 	item := offers.Item(r.Item)
 	if item == nil || item.Milli == 0 { // what has no price in stones is a prize
