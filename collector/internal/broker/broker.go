@@ -187,6 +187,11 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := queue.Make(ctx, b.conn, cfg.Place.Replicas(), readyTimeout, cfg.Logger, streams); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}
+	auth.queues.Store(true)
+	if err := b.resume(ctx); err != nil {
+		// Reports and claims need no policies, and whoever publishes them does so again.
+		cfg.Logger.Warn("vehicles do not get the policies of before the restart yet", "error", err)
+	}
 	auth.ready.Store(true)
 	return b, nil
 }
@@ -229,6 +234,7 @@ func (b *Broker) Conn() *nats.Conn { return b.conn }
 // Close disconnects all clients, closes the queues and waits until the server has stopped.
 func (b *Broker) Close() error {
 	b.auth.ready.Store(false)
+	b.auth.queues.Store(false)
 	b.log.Closing()
 	if b.conn != nil {
 		b.conn.Close()

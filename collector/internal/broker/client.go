@@ -50,9 +50,9 @@ type authenticator struct {
 	now       func() time.Time
 	refused   *prometheus.CounterVec
 	live      connection.Set
-	// ready says that the queues and the bounded streams of the server's own are there. A client before that would have the server make
-	// its streams without bounds, and Start would fail over them.
-	ready atomic.Bool
+	// queues says that the queues and the bounded streams of the server's own are there. A client before that would have the server make
+	// its streams without bounds, and Start would fail over them. ready says that vehicles also get the policies as soon as they ask.
+	queues, ready atomic.Bool
 
 	mu       sync.Mutex
 	reported map[string]time.Time // by reason
@@ -92,7 +92,7 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		}
 		return true
 	}
-	if !a.ready.Load() {
+	if !a.queues.Load() {
 		a.refused.WithLabelValues(refusedStarting).Inc()
 		return false
 	}
@@ -109,6 +109,9 @@ func (a *authenticator) Check(c server.ClientAuthentication) bool {
 		}
 		c.RegisterUser(publisher())
 		return true
+	case !a.ready.Load():
+		a.refused.WithLabelValues(refusedStarting).Inc()
+		return false
 	case !ok || wire.CheckVehicle(id) != nil:
 		a.refuse(refusedID, nil, "connect refused: its client id is no vehicle's name: use the name that the vehicle is registered with")
 		return false

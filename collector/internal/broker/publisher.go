@@ -77,16 +77,46 @@ func (b *Broker) Retain(ctx context.Context, payload []byte) (err error) {
 	if err := b.makeRoom(ctx); err != nil {
 		return err
 	}
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + b.local()).SetProtocolVersion(4).SetCleanSession(true).
-		SetClientID(b.publisher.Leaf.Subject.CommonName).SetTLSConfig(b.client(b.publisher)).SetAutoReconnect(false).
-		SetConnectTimeout(publishWait).SetWriteTimeout(publishWait))
-	defer c.Disconnect(0)
-	if err := wait(ctx, c.Connect()); err != nil {
+	c, err := b.publishes(ctx)
+	if err != nil {
 		return err
 	}
+	defer c.Disconnect(0)
 	if err := wait(ctx, c.Publish(wire.PolicyTopic, 1, true, payload)); err != nil {
 		return err
 	}
+	return givesOut(ctx, c, payload)
+}
+
+// publishes connects this process's publisher.
+func (b *Broker) publishes(ctx context.Context) (mqtt.Client, error) {
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + b.local()).SetProtocolVersion(4).SetCleanSession(true).
+		SetClientID(b.publisher.Leaf.Subject.CommonName).SetTLSConfig(b.client(b.publisher)).SetAutoReconnect(false).
+		SetConnectTimeout(publishWait).SetWriteTimeout(publishWait))
+	if err := wait(ctx, c.Connect()); err != nil {
+		c.Disconnect(0)
+		return nil, err
+	}
+	return c, nil
+}
+
+// resume waits until the server gives out what it kept when it was stopped: it reads that back a moment after it takes connections, and
+// a vehicle that subscribes before gets nothing for as long as it stays.
+func (b *Broker) resume(ctx context.Context) error {
+	kept, err := b.Retained(ctx)
+	if err != nil || kept == nil {
+		return err
+	}
+	c, err := b.publishes(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Disconnect(0)
+	return givesOut(ctx, c, kept)
+}
+
+// givesOut waits until a new subscription to the policy topic gets payload.
+func givesOut(ctx context.Context, c mqtt.Client, payload []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
 	for look := lookAgain; ; look = min(2*look, publishWait/4) {
