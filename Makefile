@@ -10,7 +10,7 @@ BUILDFLAGS  := -trimpath -ldflags '-s -w'
 AGENT_TAGS  := nethttpomithttp2
 export CGO_ENABLED := 0
 
-.PHONY: bench bench-agent bench-intake build ceremony-demo chaos clean cluster-test cross demo fuzz lint power-test test test-socketcan
+.PHONY: bench bench-agent bench-intake build ceremony-demo chaos clean cluster-test cross demo fuzz lint power-test privacy-audit test test-socketcan
 
 # Binaries for this machine.
 build:
@@ -77,6 +77,11 @@ power-test:
 chaos: build
 	RAWSTONE_CHAOS=long RAWSTONE_BIN=$(abspath $(BUILD)) $(GO) test -count 1 -timeout 1h -v -run '^(TestChaos|TestReckoning)$$' .
 	@GO="$(GO)" .ci/chaos
+
+# Is the noise right, does the budget hold, do intervals keep their word? Lower bounds on ε by Monte Carlo, the noise's law, errors and coverage,
+# 10,000 crashes of the budget's ledger, and broken mechanisms that must be caught. `make test` runs a short form.
+privacy-audit:
+	RAWSTONE_PRIVACY=long $(GO) test -count 1 -timeout 3h -v ./pkg/dp/evidence ./agent/internal/budget/evidence ./agent/internal/budget
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi

@@ -228,7 +228,7 @@ func (c *campaign) prepare() {
 			"collector_url: https://"+https+"\ncollector_ca: ../ca/server-ca.pem\nnews_every: 2s\n"+
 			fmt.Sprintf("buses:\n- {name: can0, url: %q}\nvehicle_map: ../vehicles/sim.yaml\n", bus)+
 			"ecu: {bus: can0, identity: identity.pem, answer_wait: 500ms}\n"+
-			"dispatch: {every_days: 1, max_delay: 100ms, retry_after: 1s}\nclaim_kinds: [safe]\nconsent: [hours, trips]\n"+
+			"dispatch: {max_delay: 100ms, retry_after: 1s}\n"+
 			"mqtt: {url: \"ssl://"+mqtt+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n"+
 			"status: 127.0.0.1:"+strconv.Itoa(freePort(t))+"\n")
 		c.must("firmware-sim", "ecu", "init", "--config", c.path(id+"/sim.yaml"), "--out", c.path(id+"/identity.pem"))
@@ -247,6 +247,10 @@ func (c *campaign) prepare() {
 			_, err := c.try("agent", "enroll", "--config", c.path(id+"/agent.yaml"), "--token-file", c.path(id+"/token"))
 			return err == nil
 		})
+		for _, name := range []string{"hours", "trips", "safe"} {
+			c.must("agent", "consent", "--config", c.path(id+"/agent.yaml"), name, "on")
+		}
+		c.must("agent", "cadence", "--config", c.path(id+"/agent.yaml"), "daily")
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -74,11 +73,7 @@ func (w *world) credits(t *testing.T) (list []ledger.CreditOpening, km []uint32)
 // hand-over, the buyer what it counts behind it, to the last snapshot, and the auditor finds nothing wrong with that.
 func TestSoldCar(t *testing.T) {
 	w := newWorld(t, 2, time.Now, drivenCar(busURL(t)), "")
-	text, err := os.ReadFile(w.path("agent.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.write(t, "agent.yaml", strings.Replace(string(text), "every_days: 1,", "every_days: 5,", 1))
+	w.decide(t, "hours", "weekly")
 	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	start(t, func(ctx context.Context) error {
 		return collector.Run(ctx, w.collector(t), collector.Deps{Logger: logger})

@@ -209,11 +209,15 @@ func encodings(v uint32) [][]byte {
 func walk(t *testing.T, b []byte, kind wire.Kind, public map[int64]bool) {
 	t.Helper()
 	var v any
-	if err := cbor.Unmarshal(b, &v); err != nil {
+	padding, err := cbor.UnmarshalFirst(b, &v)
+	if err != nil {
 		t.Fatalf("a %s is not CBOR: %v", kind, err)
 	}
+	if len(bytes.Trim(padding, "\x00")) > 0 {
+		t.Errorf("the padding of a %s is %x", kind, padding)
+	}
 	known := []string{"CAR1"}
-	sizes := []int{16, 32, 64, 128, 4 * wire.VectorLen} // key ids; hashes and commitments; signatures; proofs; the vector
+	sizes := []int{16, 32, 40, 64, 128, 4 * wire.VectorLen} // key ids; hashes and commitments; charges; signatures; proofs; the vector
 	var visit func(any)
 	visit = func(v any) {
 		switch v := v.(type) {

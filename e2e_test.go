@@ -50,12 +50,15 @@ func TestRealDrive(t *testing.T) {
 		consent: "hours, speed, trips",
 	}, wiretap.addr())
 	wiretap.forward(t, w)
-	logger := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	handler := slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})
+	logger := slog.New(handler)
 	start(t, func(ctx context.Context) error {
 		return collector.Run(ctx, w.collector(t), collector.Deps{Logger: logger, Now: now})
 	})
+	proven := make(chan struct{})
 	start(t, func(ctx context.Context) error {
-		return agent.Run(ctx, w.agent(t), agent.Deps{Logger: logger, Now: now})
+		heard := slog.New(listener{Handler: handler, message: "proof made", heard: sync.OnceFunc(func() { close(proven) })})
+		return agent.Run(ctx, w.agent(t), agent.Deps{Logger: heard, Now: now})
 	})
 	played := make(chan struct{})
 	start(t, func(ctx context.Context) error {
@@ -72,11 +75,31 @@ func TestRealDrive(t *testing.T) {
 	mu.Lock()
 	jump = 20 * time.Hour // to the next program day, and short of the day that the settler does not believe
 	mu.Unlock()
+	select {
+	case <-proven:
+	case <-time.After(5 * time.Minute):
+		t.Fatal("no claim was made within 5 minutes of the day's end")
+	}
+	if _, n := w.credited(t); n != 0 {
+		t.Errorf("%d credits on the day on which the claim was made", n)
+	}
+	mu.Lock()
+	jump = 40 * time.Hour // to the day after, on which it leaves
+	mu.Unlock()
 	until(t, 5*time.Minute, "credit", func() bool { _, n := w.credited(t); return n > 0 })
 	if km, n := w.credited(t); km != 40 || n != 1 {
 		t.Errorf("%d credits of %d km, want one of 40: the highest tier not above 40.579 km", n, km)
 	}
-	until(t, 5*time.Minute, "receipt of a report", func() bool { return len(wiretap.messages(wire.KindReceipt)) >= 2 })
+	// The report leaves on the day after the one on which it is made, which is whenever the collector's record has been heard.
+	jumped := time.Now()
+	until(t, 5*time.Minute, "receipt of a report", func() bool {
+		if time.Since(jumped) > 10*time.Second {
+			mu.Lock()
+			jump, jumped = jump+20*time.Hour, time.Now()
+			mu.Unlock()
+		}
+		return len(wiretap.messages(wire.KindReceipt)) >= 2
+	})
 	truth, err := sim.GroundTruth(w.car(t))
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +109,25 @@ func TestRealDrive(t *testing.T) {
 		t.Errorf("the ECU counted %d m, want 40,579", d)
 	}
 	checkWire(t, wiretap, truth, samples(t, capture))
+}
+
+// A listener calls heard for each record of a message.
+type listener struct {
+	slog.Handler
+	message string
+	heard   func()
+}
+
+func (listener) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l listener) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == l.message {
+		l.heard()
+	}
+	if !l.Handler.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return l.Handler.Handle(ctx, r)
 }
 
 // TestNothingLostNothingTwice kills agent and collector twenty times at random points and compares what was credited with what the

@@ -138,7 +138,7 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 		broker = w.mqtt
 	}
 	source := w.write(t, "program.yaml", fmt.Sprintf("name: e2e\nday_s: %d\ndrop_s: %d\nvalidators: [operator]\ncharter: %q\npolicies: [%q]\n",
-		dayS, max(dayS/144, 1), config("charter.yaml"), config("policies/mileage.yaml")))
+		dayS, max(dayS/144, 1), config("demo/charter.yaml"), config("policies/mileage.yaml")))
 	if _, err := collector.Init(source, w.path("program"), now); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	w.write(t, "sim.yaml", "program:\n"+documents+"state: ecu\nhistory: true\n"+c.sim)
 	w.write(t, "agent.yaml", "environment: development\nvehicle: CAR1\nstate_dir: agent\ndevice_key: device.key\nprogram:\n"+documents+charter+
 		"collector_url: https://"+w.https+"\ncollector_ca: ca/server-ca.pem\nnews_every: 1s\nbuses:\n"+c.buses+"\nvehicle_map: "+c.vehicle+"\necu: {bus: "+c.bus+", identity: identity.pem, answer_wait: 500ms}\n"+
-		"dispatch: {every_days: 1, max_delay: 50ms, retry_after: 1s}\nconsent: ["+c.consent+"]\n"+
+		"dispatch: {max_delay: 50ms, retry_after: 1s}\n"+
 		"mqtt: {url: \"ssl://"+broker+"\", retry_min: 50ms, retry_max: 500ms, receipt_wait: 1s}\n")
 	identity, err := sim.Init(w.car(t), now)
 	if err != nil {
@@ -173,7 +173,28 @@ func newWorld(t *testing.T, dayS int, now func() time.Time, c car, broker string
 	}
 	w.stopValidator = w.validate(t, "e2e")
 	w.enroll(t, token)
+	w.decide(t, c.consent, "daily")
 	return w
+}
+
+// decide decides as the driver what the car may tell and how often; the agent does not run.
+func (w *world) decide(t *testing.T, names, cadence string) {
+	t.Helper()
+	desk, closer, err := agent.Desk(t.Context(), w.agent(t), agent.Deps{Logger: slog.New(slog.DiscardHandler), Now: w.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.SplitSeq(names, ", ") {
+		if _, err := desk.Turn(t.Context(), name, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := desk.SetCadence(t.Context(), cadence); err != nil {
+		t.Fatal(err)
+	}
+	if err := closer.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // validator writes the configuration of the only validator of a program, validator-NAME.yaml, and returns what the collector's says of it.

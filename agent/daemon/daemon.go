@@ -6,7 +6,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,24 +13,29 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"rawstone/agent/internal/budget"
 	"rawstone/agent/internal/bus"
+	"rawstone/agent/internal/consent"
+	"rawstone/agent/internal/control"
 	"rawstone/agent/internal/flash"
+	"rawstone/agent/internal/hold"
 	"rawstone/agent/internal/identity"
 	"rawstone/agent/internal/inclusion"
 	"rawstone/agent/internal/journal"
+	"rawstone/agent/internal/overview"
+	"rawstone/agent/internal/privacy"
 	"rawstone/agent/internal/program"
 	"rawstone/agent/internal/reader"
-	"rawstone/agent/internal/report"
+	"rawstone/agent/internal/recall"
+	"rawstone/agent/internal/reset"
 	"rawstone/agent/internal/rulebook"
 	"rawstone/agent/internal/seal"
+	"rawstone/agent/internal/setting"
 	"rawstone/agent/internal/spool"
 	"rawstone/agent/internal/status"
 	"rawstone/agent/internal/trip"
@@ -43,15 +47,17 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// Places below the state directory. A factory reset wipes stateDir, rulesDir, keysDir and identityDir, and never budgetDir nor its anchor.
-const (
-	stateDir     = "state"
-	rulesDir     = "rules"
-	keysDir      = "keys"
-	identityDir  = "identity"
-	budgetDir    = "budget"
-	budgetAnchor = "budget.anchor"
-)
+// Version is the agent's version, which policies may ask for.
+const Version = "0.1.0"
+
+// Config is the agent's configuration file.
+type Config = setting.Config
+
+// Load reads and checks a configuration file.
+func Load(path string) (*Config, error) { return setting.Load(path) }
+
+// Check reads a configuration file and the vehicle map that it names, or a vehicle map alone. The error joins every fault of both.
+func Check(path string) error { return setting.Check(path) }
 
 // tell is how often the number of frames read is logged while there are any.
 const tell = 5 * time.Second
@@ -71,19 +77,22 @@ type agent struct {
 	clock   terms.Clock
 	metrics *prometheus.Registry
 
+	gate     *hold.Gate
 	identity *identity.Identity
 	state    *flash.Store
 	recorder *trip.Recorder
 	began    int64 // metres counted when this run began
 	reader   *reader.Reader
-	ledger   *budget.Ledger // nil where there are no reports
-	reports  string         // why, for the driver
+	consent  *consent.Consent
+	purse    *privacy.Purse
+	recall   *recall.Recall // nil where there is no ledger to compare
 	spool    *spool.Spool
 	journal  *journal.Journal
 	book     *rulebook.Book
 	sealer   *seal.Sealer
 	proofs   *inclusion.Checker
 	uplink   *uplink.Uplink
+	control  *control.Server
 	status   *status.Status
 	listener net.Listener
 	opened   []io.Closer // closed in reverse order
@@ -104,7 +113,7 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	if deps, err = deps.complete(); err != nil {
 		return fmt.Errorf("cannot run agent: %w", err)
 	}
-	a := &agent{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry(), reports: "off"}
+	a := &agent{cfg: cfg, deps: deps, metrics: prometheus.NewRegistry()}
 	defer func() { err = errors.Join(err, a.close()) }()
 	if err := a.open(); err != nil {
 		return err
@@ -118,7 +127,11 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 	group.Go(func() error { return a.proofs.Run(ctx) })
 	group.Go(func() error { return a.identity.Run(ctx) })
 	group.Go(func() error { return a.uplink.Run(ctx) })
+	group.Go(func() error { return a.control.Serve(ctx) })
 	group.Go(func() error { return a.tell(ctx) })
+	if a.recall != nil {
+		group.Go(func() error { return a.recall.Run(ctx) })
+	}
 	if a.listener != nil {
 		group.Go(func() error { return a.status.Serve(ctx, a.listener) })
 	}
@@ -127,14 +140,25 @@ func Run(ctx context.Context, cfg *Config, deps Deps) (err error) {
 
 // open opens everything in the order of dependence. What was opened before a failure is closed by close.
 func (a *agent) open() error {
-	files := terms.Files{Root: a.cfg.Program.Root, Program: a.cfg.Program.File, Charter: a.cfg.Program.Charter}
-	p, err := program.Load(files, a.cfg.ECU.Identity, a.cfg.Environment)
+	p, err := program.Load(files(a.cfg), a.cfg.ECU.Identity, a.cfg.Environment)
 	if err != nil {
 		return err
 	}
 	a.clock = terms.Clock{Timing: p.Timing, Now: a.deps.Now}
 	if err := os.MkdirAll(a.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
+	}
+	if resumed, err := reset.Resume(wiped(a.cfg)); err != nil {
+		return err
+	} else if resumed {
+		a.deps.Logger.Info("a reset that was cut short is complete")
+	}
+	mean, err := hold.Mean(a.cfg.Dispatch.MaxDelay)
+	if err != nil {
+		return err
+	}
+	if a.gate, err = hold.New(hold.Config{Mean: mean, Now: a.deps.Now}); err != nil {
+		return err
 	}
 	if err := a.openIdentity(); err != nil {
 		return err
@@ -155,6 +179,9 @@ func (a *agent) open() error {
 	if text := found.String(); text != "" {
 		a.alert(text)
 	}
+	if err := a.openConsent(p); err != nil {
+		return err
+	}
 	if err := a.openReading(); err != nil {
 		return err
 	}
@@ -166,27 +193,24 @@ func (a *agent) open() error {
 	}
 	a.uplink, err = uplink.New(uplink.Config{
 		URL: a.cfg.MQTT.URL, TLS: a.identity.TLS(), Ready: a.identity.Ready, OnRefused: a.identity.Doubt,
-		Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.answered, Now: a.deps.Now,
+		Vehicle: a.cfg.Vehicle, ReceiptKeys: p.Receipt, Spool: a.spool, OnReceipt: a.answered, Hold: a.gate, Now: a.deps.Now,
 		ReceiptWait: a.cfg.MQTT.ReceiptWait, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax,
 		OnNotice: a.hear, NewsDue: a.book.NewsDue, Logger: a.deps.Logger, Registerer: a.metrics,
 	})
 	if err != nil {
 		return err
 	}
+	if err := a.openControl(); err != nil {
+		return err
+	}
 	return a.openStatus()
 }
 
-func (a *agent) path(name string) string { return a.cfg.path(name) }
-
-func (c *Config) path(name string) string { return filepath.Join(c.StateDir, name) }
+func (a *agent) path(name string) string { return path(a.cfg, name) }
 
 func (a *agent) openReading() error {
-	families, err := a.consent()
-	if err != nil {
-		return err
-	}
 	var signals []vss.Signal
-	v, err := vehicle.Open(a.cfg.VehicleMap, a.cfg.busIndex, a.deps.Logger)
+	v, err := vehicle.Open(a.cfg.VehicleMap, a.cfg.BusIndex, a.deps.Logger)
 	if err != nil {
 		return err
 	}
@@ -194,7 +218,7 @@ func (a *agent) openReading() error {
 		signals = v.Signals()
 	}
 	a.recorder, err = trip.Open(trip.Config{
-		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, Signals: signals, Families: families, UTCOffset: a.cfg.UTCOffset,
+		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, Signals: signals, Families: a.consent.Families(), UTCOffset: a.cfg.UTCOffset,
 		MaxSpeed: int64(a.cfg.Odometer.MaxSpeed) * 1_000_000 / 3600, AttestedShare: int64(a.cfg.Odometer.Disagreement), Metrics: a.metrics,
 	})
 	if err != nil {
@@ -210,65 +234,13 @@ func (a *agent) openReading() error {
 		c.Buses = append(c.Buses, bus.Bus{Name: b.Name, URL: b.URL})
 	}
 	var ok bool
-	if c.ECUBus, ok = a.cfg.busIndex(a.cfg.ECU.Bus); !ok {
+	if c.ECUBus, ok = a.cfg.BusIndex(a.cfg.ECU.Bus); !ok {
 		return fmt.Errorf("cannot reach the attestation ECU: there is no bus %q", a.cfg.ECU.Bus)
 	}
 	if a.reader, err = reader.Open(c); err != nil {
 		return err
 	}
 	a.opened = append(a.opened, a.reader)
-	return nil
-}
-
-// consent returns the families of usage statistics that the driver has turned on.
-func (a *agent) consent() (families wire.Family, err error) {
-	for _, name := range a.cfg.Consent {
-		family, err := wire.ParseFamily(name)
-		if err != nil {
-			return 0, err
-		}
-		families |= family
-	}
-	return families, nil
-}
-
-// openReports opens what usage reports need, where the driver consented to any.
-func (a *agent) openReports(c *seal.Config, u *terms.Usage) error {
-	families, err := a.consent()
-	if families == 0 || err != nil {
-		return err
-	}
-	limit, err := budget.YearLimit(report.Cost(u), int64(u.YearlyDispatches))
-	if err != nil {
-		return err
-	}
-	if err := a.openBudget(limit); errors.Is(err, budget.ErrCorrupt) {
-		a.withoutReports("the privacy budget ledger is corrupt, and what was spent is unknown; claims go on; for reports have the vehicle enrolled anew", err)
-	} else if err != nil {
-		a.withoutReports("the privacy budget ledger does not open; claims go on; restart the agent, and have the vehicle enrolled anew if that does not help", err)
-	} else {
-		c.Families, c.Device, c.Budget, c.Usage = families, a.identity.Device, a.ledger, a.recorder
-	}
-	return nil
-}
-
-// withoutReports tells why there are no usage reports although the driver consented. The ledger stays as it is, evidence included:
-// setting it aside or beginning anew would give spent privacy back.
-func (a *agent) withoutReports(why string, err error) {
-	a.reports = "off: " + why
-	a.deps.Logger.Error("usage reports are off", "reason", why, "error", err)
-}
-
-func (a *agent) openBudget(limit int64) error {
-	db, err := flash.Open(flash.Config{Dir: a.path(budgetDir), Logger: a.deps.Logger})
-	if err != nil {
-		return err
-	}
-	a.ledger, err = budget.New(budget.Config{DB: db, Anchor: a.path(budgetAnchor), Limit: limit, Registerer: a.metrics})
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	a.opened = append(a.opened, db, a.ledger)
 	return nil
 }
 
@@ -322,7 +294,7 @@ func (a *agent) openStatus() (err error) {
 		return nil
 	}
 	a.status, err = status.New(status.Config{
-		Snapshot: a.snapshot, Healthy: func() error { return nil }, Journal: a.journal.Export, Receipts: a.proofs.List, Export: a.proofs.Export,
+		Snapshot: a.rooms().Snapshot, Healthy: func() error { return nil }, Journal: a.journal.Export, Receipts: a.proofs.List, Export: a.proofs.Export,
 		Registry: a.metrics, Logger: a.deps.Logger,
 	})
 	if err != nil {
@@ -335,54 +307,16 @@ func (a *agent) openStatus() (err error) {
 	return nil
 }
 
-// snapshot is the agent at this moment.
-func (a *agent) snapshot() status.Snapshot {
-	sealing := a.sealer.Status()
-	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Reports: a.reports, Frames: a.reader.Received()}
-	switch sealing.Phase {
-	case seal.PhaseStarting, seal.PhaseUnruled, seal.PhaseKeys:
-		s.Reason = cmp.Or(s.Reason, a.book.Waiting())
+// rooms are what the status page tells of.
+func (a *agent) rooms() overview.Rooms {
+	r := overview.Rooms{
+		Clock: a.clock, Reader: a.reader, Recorder: a.recorder, Sealer: a.sealer, Book: a.book, Identity: a.identity, Spool: a.spool, Proofs: a.proofs,
+		Consent: a.consent, Purse: a.purse,
 	}
-	if heard := a.book.Heard(); !heard.IsZero() {
-		s.RulesHeard = &heard
+	for _, b := range a.cfg.Buses {
+		r.Buses = append(r.Buses, b.Name)
 	}
-	for _, u := range sealing.Policies {
-		s.Policies = append(s.Policies, status.Policy{
-			Serial: u.Policy.Serial, Kind: u.Policy.Kind, FromDay: u.Policy.FromDay, ToDay: u.Policy.ToDay, Unused: u.Idle,
-		})
-	}
-	if until, problem := a.identity.Status(); problem != nil {
-		s.CertificateUntil, s.CertificateProblem = until, problem.Error()
-	} else {
-		s.CertificateUntil = until
-	}
-	if !sealing.Retry.IsZero() {
-		s.Retry = &sealing.Retry
-	}
-	if !sealing.LastReceipt.IsZero() {
-		s.LastReceipt = &sealing.LastReceipt
-	}
-	if unproven, err := a.proofs.Summary(); err == nil {
-		s.Unproven = status.Receipts(unproven)
-	}
-	s.Snapshots = a.sealer.Archive().Len()
-	s.SpoolItems, s.SpoolBytes = a.spool.Depth()
-	for i, b := range a.cfg.Buses {
-		s.Buses = append(s.Buses, status.Bus{Name: b.Name, Up: a.reader.Up(uint8(i))})
-	}
-	for _, r := range a.recorder.Odometer().Events {
-		s.Odometer = append(s.Odometer, status.Doubt{
-			Source: r.Source, Event: r.Kind.String(), Meaning: r.Kind.Meaning(), Count: r.Count, Last: time.Unix(0, r.Last).UTC(),
-		})
-	}
-	if a.ledger != nil {
-		b := a.ledger.Summary(uint64(a.clock.Today()))
-		s.Reports, s.BudgetLeft = "on", int(1000*b.Left/b.Limit)
-		if b.Left == 0 {
-			s.Reports = "off until the year's privacy budget has room again"
-		}
-	}
-	return s
+	return r
 }
 
 // close closes what was opened, in reverse order.

@@ -69,7 +69,7 @@ func TestProductionRefusesDevelopmentKeys(t *testing.T) {
 // opened opens the agent as Run does, closed when the test ends.
 func (w *world) opened(oldnew ...string) *agent {
 	w.t.Helper()
-	a := &agent{cfg: w.load(oldnew...), deps: w.deps(), metrics: prometheus.NewRegistry(), reports: "off"}
+	a := &agent{cfg: w.load(oldnew...), deps: w.deps(), metrics: prometheus.NewRegistry()}
 	w.t.Cleanup(func() {
 		if err := a.close(); err != nil {
 			w.t.Error(err)
@@ -155,13 +155,14 @@ func TestCorruptBudgetStopsReportsAndNotClaims(t *testing.T) {
 		damage func(w *world)
 		want   string
 	}{
-		"anchor damaged":          {func(w *world) { flip(w.path("state/budget.anchor"), 3, 4096+3) }, "off: the privacy budget ledger is corrupt,"},
+		"anchor damaged":          {func(w *world) { flip(w.path("state/budget.anchor"), 3, 4096+3, 2*4096+3, 3*4096+3) }, "off: the privacy budget ledger is corrupt,"},
 		"store set aside":         {func(w *world) { w.rename("state/budget", "state/budget.old") }, "off: the privacy budget ledger is corrupt,"},
 		"manifest damaged":        {func(w *world) { flip(w.path("state/budget/MANIFEST"), 0) }, "off: the privacy budget ledger does not open;"},
 		"anchor cannot be opened": {func(w *world) { w.rename("state/budget.anchor", "state/x"); w.mkdir("state/budget.anchor") }, "off: the privacy budget ledger does not open;"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, wire.Development)
+			w.decide("hours", "speed")
 			w.charge()
 			w.fetched()
 			c.damage(w)
@@ -192,6 +193,7 @@ func TestSoundBudgetReports(t *testing.T) {
 	w := newWorld(t, wire.Development)
 	w.charge()
 	w.fetched()
+	w.decide("hours", "speed")
 	a := w.opened()
 	if s := a.snapshot(); s.Reports != "on" || s.BudgetLeft != 961 { // 50 of 52 releases
 		t.Errorf("%+v", s)

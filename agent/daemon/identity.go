@@ -11,7 +11,7 @@ import (
 // identityConfig is what enrolment and the running agent share.
 func identityConfig(cfg *Config, deps Deps) identity.Config {
 	return identity.Config{
-		DeviceKey: cfg.DeviceKey, Dir: cfg.path(identityDir), Vehicle: cfg.Vehicle, URL: cfg.CollectorURL, CA: cfg.CollectorCA, Now: deps.Now,
+		DeviceKey: cfg.DeviceKey, Dir: path(cfg, identityDir), Vehicle: cfg.Vehicle, URL: cfg.CollectorURL, CA: cfg.CollectorCA, Now: deps.Now,
 		BackoffMin: max(cfg.MQTT.RetryMin, time.Second), Logger: deps.Logger,
 	}
 }
@@ -20,7 +20,7 @@ func identityConfig(cfg *Config, deps Deps) identity.Config {
 func (a *agent) openIdentity() (err error) {
 	c := identityConfig(a.cfg, a.deps)
 	c.Since, c.Changed = func() time.Time { return a.book.Since() }, func() { a.uplink.Wake() }
-	c.Tell, c.Registerer = a.alert, a.metrics
+	c.Tell, c.Registerer, c.Hold = a.alert, a.metrics, a.gate
 	a.identity, err = identity.Open(c)
 	return err
 }

@@ -23,8 +23,9 @@ func TestKeysComeOverHTTPS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(files[r.URL.Path]) }))
 	t.Cleanup(server.Close)
 	w.write("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
-	config := []string{"https://127.0.0.1:1", server.URL + "\ncollector_ca: ca.pem\nnews_every: 1h\nclaim_kinds: [safe]"}
+	config := []string{"https://127.0.0.1:1", server.URL + "\ncollector_ca: ca.pem\nnews_every: 1h"}
 
+	w.decide("safe")
 	a := w.opened(config...)
 	if s := a.snapshot(); s.Reason != "waiting for policies" || s.RulesHeard != nil || a.book.NewsDue().After(time.Now()) {
 		t.Errorf("%+v", s)

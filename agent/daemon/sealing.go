@@ -6,6 +6,7 @@ import (
 	"rawstone/agent/internal/blob"
 	"rawstone/agent/internal/inclusion"
 	"rawstone/agent/internal/program"
+	"rawstone/agent/internal/recall"
 	"rawstone/agent/internal/rulebook"
 	"rawstone/agent/internal/seal"
 	"rawstone/pkg/terms"
@@ -22,7 +23,7 @@ func (a *agent) openRules(p *program.Program) error {
 	}
 	a.book, err = rulebook.Open(rulebook.Config{
 		Dir: a.path(rulesDir), Blobs: keys, Environment: a.cfg.Environment, Root: p.Root, Program: p.Program, ProgramID: p.ProgramID, Charter: p.Charter,
-		AgentVersion: Version, Kinds: a.cfg.ClaimKinds, NewsEvery: a.cfg.NewsEvery, Now: a.deps.Now, Changed: func() { a.sealer.Wake() },
+		AgentVersion: Version, Kinds: a.consent.Kinds, NewsEvery: a.cfg.NewsEvery, Now: a.deps.Now, Changed: func() { a.sealer.Wake() },
 		Logger: a.deps.Logger, Registerer: a.metrics,
 	})
 	return err
@@ -33,12 +34,19 @@ func (a *agent) openSealing(p *program.Program) (err error) {
 		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ECU,
 		Charter: p.Charter, CharterID: p.CharterID, Rules: a.book.Rules, News: a.outdate,
 		Prover:    func(q *terms.Policy) (seal.Prover, bool) { return a.book.Prover(q) },
-		EveryDays: a.cfg.Dispatch.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
+		EveryDays: a.consent.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
 		RequestResend: a.reader.Request, OnSnapshot: a.compare, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
 		Logger: a.deps.Logger, Registerer: a.metrics,
 	}
-	if err := a.openReports(&c, &p.Charter.Usage); err != nil {
-		return err
+	if ledger := a.purse.Ledger(); ledger != nil {
+		a.recall, err = recall.New(recall.Config{
+			Ledger: ledger, URL: a.cfg.CollectorURL, TLS: a.identity.TLS(), Ready: a.identity.Ready, Hold: a.gate, Now: a.deps.Now, Tell: a.alert,
+			Changed: func() { a.sealer.Wake() }, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax, Logger: a.deps.Logger, Registerer: a.metrics,
+		})
+		if err != nil {
+			return err
+		}
+		c.Families, c.Device, c.Budget, c.Usage, c.Heard = a.consent.Families, a.identity.Device, ledger, a.recorder, a.recall.Heard
 	}
 	if a.sealer, err = seal.New(c); err != nil {
 		return err
@@ -52,13 +60,21 @@ func (a *agent) openSealing(p *program.Program) (err error) {
 
 // answered takes a receipt. As with a notice, the car is connected when it comes.
 func (a *agent) answered(ctx context.Context, kind wire.Kind, body []byte, r *wire.Receipt, signed []byte) error {
-	defer a.proofs.Wake()
+	defer a.connected()
 	return a.sealer.HandleReceipt(ctx, kind, body, r, signed)
+}
+
+// connected tells whoever waits for it that the car is connected.
+func (a *agent) connected() {
+	a.proofs.Wake()
+	if a.recall != nil {
+		a.recall.Wake()
+	}
 }
 
 // hear takes a notice of policies.
 func (a *agent) hear(b []byte) {
-	defer a.proofs.Wake()
+	defer a.connected()
 	if err := a.book.Take(b); err != nil {
 		a.deps.Logger.Warn("notice of policies is refused", "error", err)
 	}

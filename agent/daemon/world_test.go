@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rawstone/agent/internal/status"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/keyfile"
@@ -78,8 +79,7 @@ buses:
   - {name: can0, url: "` + busURL + `"}
 vehicle_map: car.yaml
 ecu: {bus: can0, identity: ecu.pem, answer_wait: 100ms}
-dispatch: {every_days: 1, max_delay: 1s}
-consent: [hours, speed]
+dispatch: {max_delay: 1s}
 mqtt: {url: "ssl://127.0.0.1:1"}
 collector_url: https://127.0.0.1:1
 `
@@ -115,7 +115,7 @@ func newWorld(t *testing.T, env wire.Environment) *world {
 	w.program = wire.ID(signed)
 	w.usage = terms.Usage{Families: wire.AllFamilies, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 10, 1, 1}, YearlyDispatches: 52}
 	w.write("charter.cose", string(must(terms.SealCharter([]crypto.Signer{keys["board"]}, &terms.Charter{
-		Version: wire.Version, Program: w.program, Serial: 1, Kinds: []string{terms.KindMileage}, TierRatioMilli: 1200, Usage: w.usage,
+		Version: wire.Version, Program: w.program, Serial: 1, Kinds: []string{terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200, Usage: w.usage,
 	}))))
 	lock := must(claim.ReadLock(claimKeys()))
 	row := wire.Row{B: 1000}
@@ -222,6 +222,25 @@ func (l *logged) Write(b []byte) (int, error) {
 		}
 	}
 	return l.b.Write(b)
+}
+
+// snapshot is what the status page shows.
+func (a *agent) snapshot() status.Snapshot { return a.rooms().Snapshot() }
+
+// decide decides as the driver, while no agent runs: names are turned on, and the car speaks every day.
+func (w *world) decide(names ...string) {
+	w.t.Helper()
+	desk, closer, err := Desk(w.t.Context(), w.load(), w.deps())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, name := range names {
+		must(desk.Turn(w.t.Context(), name, true))
+	}
+	must(desk.SetCadence(w.t.Context(), "daily"))
+	if err := closer.Close(); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // lines returns the lines that hold text.

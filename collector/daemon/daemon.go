@@ -192,7 +192,7 @@ func (c *collector) parts() []func(context.Context) error {
 		parts = append(parts, quiet(v.Run))
 	}
 	if c.https != nil {
-		parts = append(parts, c.https.Run, func(ctx context.Context) error { c.estimator.Run(ctx, estimateInterval, c.deps.Logger); return nil })
+		parts = append(parts, c.https.Run, func(ctx context.Context) error { c.estimator.Run(ctx, estimateInterval); return nil })
 	}
 	if c.accounts != nil {
 		parts = append(parts, c.accounts.Run)

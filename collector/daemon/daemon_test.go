@@ -39,7 +39,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("headers %v", h)
 		}
 		links := regexp.MustCompile(`(?:href|src)="([^"]*)"`).FindAllStringSubmatch(page, -1)
-		if len(links) != 2 {
+		if len(links) != 7 { // style and script, two windows and three measures
 			t.Errorf("the page links to %v", links)
 		}
 		for _, l := range links {
@@ -180,9 +180,10 @@ func TestUsageCountsReports(t *testing.T) {
 	now := time.Now() // the clock stands still: a day is short here
 	today := p.Timing.Day(now)
 	err = db.Update(t.Context(), func(tx *store.Tx) (err error) {
-		for _, epoch := range []uint32{today - 28, today - 27, today} { // the first has left the window
+		for _, epoch := range []uint32{today - 29, today - 28, today - 1, today} { // the first has left the window, and the last day is not over
 			err = errors.Join(err, tx.AddReport(t.Context(), store.Report{
 				Vehicle: "CAR1", Epoch: epoch, Families: wire.FamilyTrips, Vector: make([]byte, 4*wire.VectorLen), Charter: p.CharterID,
+				Charge: wire.NewCharge(uint64(epoch), [32]byte{1}),
 			}))
 		}
 		return err

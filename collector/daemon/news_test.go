@@ -118,6 +118,15 @@ func TestPoliciesAndKeysReachAgents(t *testing.T) {
 		if _, err := claim.NewProver(get(o.Policies[0].Circuit), get(o.Policies[0].ProvingKey), lock); err != nil {
 			t.Error(err)
 		}
+		own := &http.Client{Transport: &http.Transport{TLSClientConfig: how, DisableKeepAlives: true}}
+		status, b, err := fetch(t, own, "https://"+r.HTTPS+wire.ChargePath)
+		var record wire.ChargeRecord
+		if err != nil || status != http.StatusOK || wire.Unmarshal(b, &record, wire.MaxChargeRecordLen) != nil || record != (wire.ChargeRecord{Version: wire.Version}) {
+			t.Errorf("the charge of a car without reports: status %d, %x, %v", status, b, err)
+		}
+		if status, _, err := fetch(t, agent, "https://"+r.HTTPS+wire.ChargePath); err != nil || status != http.StatusForbidden {
+			t.Errorf("a charge without a certificate: status %d, %v", status, err)
+		}
 		if status, _, err := fetch(t, agent, blobs+strings.Repeat("0", 64)); err != nil || status != http.StatusNotFound {
 			t.Errorf("an unknown file: status %d, %v", status, err)
 		}

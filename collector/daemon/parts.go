@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"rawstone/collector/internal/admin"
-	"rawstone/collector/internal/analytics"
 	"rawstone/collector/internal/api"
 	"rawstone/collector/internal/api/service"
 	"rawstone/collector/internal/blob"
@@ -21,6 +20,7 @@ import (
 	"rawstone/collector/internal/bulletin"
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/certificate"
+	"rawstone/collector/internal/charge"
 	"rawstone/collector/internal/cosigned"
 	"rawstone/collector/internal/credit"
 	"rawstone/collector/internal/dashboard"
@@ -34,6 +34,7 @@ import (
 	"rawstone/collector/internal/overview"
 	"rawstone/collector/internal/queue"
 	"rawstone/collector/internal/records"
+	"rawstone/collector/internal/reveal"
 	"rawstone/collector/internal/role"
 	"rawstone/collector/internal/settle"
 	"rawstone/collector/internal/store"
@@ -72,9 +73,9 @@ func (c *collector) openLedger(ctx, life context.Context) error {
 	if err != nil {
 		return err
 	}
-	source := &feed.Records{DB: db}
+	source := &reveal.Records{DB: db}
 	c.validators, err = feed.DialAll(c.cfg.ValidatorURLs(), feed.ClientConfig{
-		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Checkpoint: feed.CheckpointIn(c.cfg.Ledger), Cosigned: keeper.Take,
+		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Erasure: source.Erasure, Checkpoint: feed.CheckpointIn(c.cfg.Ledger), Cosigned: keeper.Take,
 	})
 	if err != nil {
 		return err
@@ -195,7 +196,8 @@ func few(n int, h http.Handler) http.Handler {
 // logPath is where the ledger's files are served, to anybody, as C2SP tlog-tiles has them.
 const logPath = "/log"
 
-// openNews opens what agents get over HTTPS: the files that policies name, certificates, and proofs that their credits are in the ledger. The
+// openNews opens what agents get over HTTPS: the files that policies name, certificates, proofs that their credits are in the ledger, and how
+// far their privacy budgets were seen to go. The
 // ledger itself is there for strangers.
 func (c *collector) openNews(ctx context.Context) error {
 	db, err := c.as(ctx, store.Ingest)
@@ -234,6 +236,10 @@ func (c *collector) openNews(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	charges, err := charge.New(charge.Config{DB: db, Now: c.deps.Now, Logger: c.deps.Logger, Registerer: c.metrics})
+	if err != nil {
+		return err
+	}
 	c.https, err = listener.Open(listener.Config{
 		Address: c.cfg.HTTPS.Listen, Key: "https.listen", Certificate: c.httpsPair.Get, Clients: c.authority.Pool(), Now: c.deps.Now,
 		Patience: blobPatience, Logger: c.deps.Logger, Connections: publicConnections, PerSource: perSource, Idle: publicIdle, Strangers: true,
@@ -243,6 +249,8 @@ func (c *collector) openNews(ctx context.Context) error {
 				desk.ServeHTTP(w, r)
 			case strings.HasPrefix(r.URL.Path, proof.Path):
 				proofs.ServeHTTP(w, r)
+			case r.URL.Path == wire.ChargePath:
+				charges.ServeHTTP(w, r)
 			case strings.HasPrefix(r.URL.Path, logPath+"/"):
 				public.ServeHTTP(w, r)
 			default:
@@ -284,9 +292,13 @@ func (c *collector) openDashboard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.estimator, err = analytics.New(analytics.Config{
-		Source: overview.Reports{DB: db}, Charter: c.program.CharterID, Usage: c.program.Charter.Usage, Today: c.clock.Today, Registerer: c.metrics,
-	})
+	usage := c.cfg.UsageDir()
+	if err := os.MkdirAll(usage, 0o700); err != nil {
+		return fmt.Errorf("cannot make directory for usage estimates: %w", err)
+	}
+	c.estimator, err = overview.Estimation{
+		Records: db, Documents: c.program.Documents, Clock: c.clock, Dir: usage, Logger: c.deps.Logger, Registerer: c.metrics,
+	}.Open(ctx)
 	if err != nil {
 		return err
 	}

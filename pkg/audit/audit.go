@@ -43,6 +43,10 @@ type Report struct {
 	// crystals; with openings only.
 	Balances map[string]uint64 `json:"balances_milli,omitempty"`
 	Crystals map[string]uint64 `json:"crystals,omitempty"`
+	// Erased counts the entries whose openings were destroyed at a person's request, and ErasedMilli is what their accounts have in
+	// milli-stones, which nobody can claim; with openings only.
+	Erased      uint64 `json:"erased,omitempty"`
+	ErasedMilli uint64 `json:"erased_milli,omitempty"`
 }
 
 // String is the report in one line.
@@ -50,7 +54,11 @@ func (r Report) String() string {
 	s := fmt.Sprintf("ledger is right: %d entries, %d credits, %d blocks, %s stones issued of %s scheduled, %d seeds; %d boxes opened, %s stones cultivated, %s redeemed",
 		r.Entries, r.Credits, r.Blocks, stones(r.Supply), stones(r.Scheduled), r.Seeds, r.Boxes, stones(r.Cultivated), stones(r.Redeemed))
 	if r.Opened {
-		return s + fmt.Sprintf("; with openings %d weights and %d draws", r.Weights, r.Draws)
+		s += fmt.Sprintf("; with openings %d weights and %d draws", r.Weights, r.Draws)
+		if r.Erased > 0 {
+			s += fmt.Sprintf("; %d entries were erased, and the %s stones of their accounts are nobody's", r.Erased, stones(r.ErasedMilli))
+		}
+		return s
 	}
 	return s + "; weights and draws not checked without openings"
 }
@@ -67,6 +75,7 @@ func (r *Replay) Report() Report {
 	p.Boxes, p.Cultivated, p.Redeemed = r.treasury.Boxes(), r.treasury.Pool().Issued(), r.treasury.Redeemed()
 	if r.opened != nil {
 		p.Balances, p.Crystals = r.opened.Balances(), r.opened.Crystals()
+		p.Erased, p.ErasedMilli = r.opened.Erased()
 	}
 	return p
 }

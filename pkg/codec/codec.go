@@ -73,6 +73,19 @@ func Decode(b []byte, v any, limit int) error {
 	return nil
 }
 
+// First returns the length of the first data item of b, without regard to what follows it.
+func First(b []byte) (int, error) {
+	mode, err := cbor.DecOptions{MaxNestedLevels: 8, MaxArrayElements: 256, MaxMapPairs: 32, IndefLength: cbor.IndefLengthForbidden}.DecMode()
+	if err != nil {
+		panic("codec: " + err.Error()) // constant options: unreachable
+	}
+	rest, err := mode.UnmarshalFirst(b, new(cbor.RawMessage))
+	if err != nil {
+		return 0, fmt.Errorf("cannot find the end of a data item: %w", err)
+	}
+	return len(b) - len(rest), nil
+}
+
 // Name is what a reader calls a value's type: credit opening for *ledger.CreditOpening.
 func Name(v any) string {
 	t := reflect.TypeOf(v)

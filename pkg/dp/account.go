@@ -9,6 +9,9 @@ import (
 // μ = 30) nothing is private any more.
 const MaxMu = 100
 
+// MaxCompositions bounds the releases that ComposePure accepts: a daily one for 179 years.
+const MaxCompositions = 1 << 16
+
 // Delta returns the exact δ(ε) of a μ-Gaussian-private mechanism, Φ(−ε/μ + μ/2) − e^ε·Φ(−ε/μ − μ/2) (Dong, Roth and Su,
 // corollary 2.13), for ε ≥ 0 and μ in (0, MaxMu].
 func Delta(epsilon, mu float64) (float64, error) {
@@ -41,13 +44,32 @@ func Epsilon(target, mu float64) (float64, error) {
 	return bisect(0, hi, func(epsilon float64) bool { return delta(epsilon, mu) > target }), nil
 }
 
-// Mu returns the largest μ at which a Gaussian mechanism is still (ε, δ)-private for δ = target, rounded up in the last digits:
-// what an (ε, δ) release costs at most. ε is in [MinEpsilon, MaxEpsilon] and target in [MinDelta, MaxDelta].
+// Mu returns what an (ε, δ) release for δ = target costs at most. For target in [MinDelta, MaxDelta] that is the largest μ at which
+// a Gaussian mechanism is still (ε, δ)-private, rounded up in the last digits. For target 0 it is the smallest μ for which every
+// ε-private mechanism is μ-Gaussian-private, 2·Φ⁻¹(e^ε/(1 + e^ε)), rounded up by about one part in 10¹²; the package comment has the
+// proof. ε is in [MinEpsilon, MaxEpsilon].
 func Mu(epsilon, target float64) (float64, error) {
+	if target == 0 {
+		if err := checkGuarantee(epsilon, MinDelta); err != nil {
+			return 0, fmt.Errorf("cannot compute mu: %w", err)
+		}
+		return pureMu(epsilon), nil
+	}
 	if err := checkGuarantee(epsilon, target); err != nil {
 		return 0, fmt.Errorf("cannot compute mu: %w", err)
 	}
 	return bisect(0, MaxMu, func(mu float64) bool { return delta(epsilon, mu) <= target }), nil
+}
+
+// pureMu solves Φ(−μ/2) = 1/(1 + e^ε), for small ε as erf(μ/√8) = tanh(ε/2), which keeps its digits there. The last factor is far
+// above the error of either.
+func pureMu(epsilon float64) float64 {
+	return bisect(0, MaxMu, func(mu float64) bool {
+		if epsilon < 1 {
+			return math.Erf(mu/math.Sqrt(8)) < math.Tanh(epsilon/2)
+		}
+		return math.Erfc(mu/math.Sqrt(8)) > 2/(1+math.Exp(epsilon))
+	}) * (1 + 1e-12)
 }
 
 // Compose returns the μ of releasing under every one of mus, √Σμ²: exact for Gaussian mechanisms, also when they are chosen
@@ -58,6 +80,52 @@ func Compose(mus ...float64) float64 {
 		sum += mu * mu
 	}
 	return math.Sqrt(sum)
+}
+
+// ComposePure returns the ε at total δ = delta of n releases that are each epsilon-private with δ = 0, also when chosen
+// adaptively: the smallest that holds for all such mechanisms (Kairouz, Oh and Viswanath, "The Composition Theorem for
+// Differential Privacy", 2015, theorem 3.3), rounded up by at most one part in 10⁹. epsilon is in [MinEpsilon, MaxEpsilon], n
+// from 0 to MaxCompositions, and delta in [MinDelta, MaxDelta] or 0, for which the result is n·epsilon.
+func ComposePure(epsilon float64, n int, delta float64) (float64, error) {
+	if err := checkGuarantee(epsilon, MinDelta); err != nil {
+		return 0, fmt.Errorf("cannot compose: %w", err)
+	}
+	if n < 0 || n > MaxCompositions {
+		return 0, fmt.Errorf("cannot compose: %d releases is outside [0, %d]", n, MaxCompositions)
+	}
+	if delta != 0 && !(delta >= MinDelta && delta <= MaxDelta) {
+		return 0, fmt.Errorf("cannot compose: delta %g is neither 0 nor in [%g, %g]", delta, MinDelta, MaxDelta)
+	}
+	all := float64(n) * epsilon
+	if n == 0 || delta == 0 {
+		return all, nil
+	}
+	// The worst epsilon-private mechanism is randomised response on one bit, and n of them lose (n − 2l)·ε with l ~ Binomial(n,
+	// 1/(1 + e^ε)). δ at ε' is the mean of 1 − e^(ε' − loss) over the losses above ε'.
+	p, q := -math.Log1p(math.Exp(-epsilon)), -epsilon-math.Log1p(math.Exp(-epsilon))
+	weight := make([]float64, n/2+1) // losses that are not negative
+	top, _ := math.Lgamma(float64(n + 1))
+	for l := range weight {
+		a, _ := math.Lgamma(float64(l + 1))
+		b, _ := math.Lgamma(float64(n - l + 1))
+		weight[l] = math.Exp(top - a - b + float64(n-l)*p + float64(l)*q)
+	}
+	above := func(guarantee float64) bool {
+		var sum float64
+		for l, w := range weight {
+			loss := float64(n-2*l) * epsilon
+			if loss <= guarantee {
+				break
+			}
+			sum -= w * math.Expm1(guarantee-loss)
+		}
+		// ln Γ of 65,537 is 660,000 ± 1e-10, which is the weights' relative error.
+		return sum*(1+1e-9) > delta
+	}
+	if !above(0) {
+		return 0, nil
+	}
+	return min(bisect(0, all, above)*(1+1e-12), all), nil
 }
 
 func checkMu(mu float64) error {

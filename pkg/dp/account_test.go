@@ -108,7 +108,12 @@ func TestAccountingRefuses(t *testing.T) {
 		"Epsilon: infinite mu":     func() (float64, error) { return Epsilon(1e-6, inf) },
 		"Mu: zero epsilon":         func() (float64, error) { return Mu(0, 1e-6) },
 		"Mu: NaN epsilon":          func() (float64, error) { return Mu(nan, 1e-6) },
-		"Mu: zero delta":           func() (float64, error) { return Mu(1, 0) },
+		"Mu: tiny delta":           func() (float64, error) { return Mu(1, 1e-13) },
+		"Mu: negative delta":       func() (float64, error) { return Mu(1, -1e-6) },
+		"Mu: NaN delta":            func() (float64, error) { return Mu(1, nan) },
+		"Mu: pure, zero epsilon":   func() (float64, error) { return Mu(0, 0) },
+		"Mu: pure, huge epsilon":   func() (float64, error) { return Mu(51, 0) },
+		"Mu: pure, NaN epsilon":    func() (float64, error) { return Mu(nan, 0) },
 	} {
 		if got, err := call(); err == nil {
 			t.Errorf("%s: got %g, want an error", name, got)

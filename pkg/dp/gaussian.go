@@ -1,12 +1,13 @@
-// Package dp releases vectors under differential privacy, accounts for what releases cost, and estimates population means from
-// many releases.
+// Package dp releases usage under differential privacy, accounts for what releases cost, and estimates population means, shares
+// and totals from many releases.
 //
-// Unit and adjacency: one release of one fixed-size vector of non-negative integers, under replacement. Whatever the vector was
-// exchanged for, the release is (ε, δ)-indistinguishable. That a release happened is not protected: always release.
+// Unit and adjacency: one release of one fixed-size vector of non-negative integers (one vehicle's dispatch), under replacement:
+// whatever the vector was exchanged for, the release is (ε, δ)-indistinguishable. That a release happened is not protected: always
+// release.
 //
-// Mechanism ([Gaussian]): clamp, scale, clip to L2 norm c, floor, add Gaussian noise to every coordinate with the full ε and δ
-// (Balle and Wang, "Improving the Gaussian Mechanism", 2018, as implemented by Google's library, which also samples in a way
-// that floating point cannot betray). Its sensitivity, for x and y non-negative with ‖x‖, ‖y‖ ≤ c:
+// [Gaussian]: clamp, scale, clip to L2 norm c, floor, add Gaussian noise to every coordinate with the full ε and δ (Balle and
+// Wang, "Improving the Gaussian Mechanism", 2018, as implemented by Google's library, which also samples in a way that floating
+// point cannot betray). Its sensitivity, for x and y non-negative with ‖x‖, ‖y‖ ≤ c:
 //
 //	‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩;
 //	x, y ≥ 0 gives ⟨x, y⟩ ≥ 0, so ‖x − y‖² ≤ 2c², that is Δ₂ ≤ √2·c;
@@ -14,10 +15,28 @@
 //
 // Google's library takes Δ₂ = √l0·lInf, hence l0 = 2 and lInf = c. Its adjacency is adding or removing one person; passing the
 // replacement sensitivity turns its guarantee into the one above. Clipping is exact integer arithmetic: a norm that floating
-// point rounds to just above c would void the proof.
+// point rounds to just above c would void the proof. The library's sampler ends 8.8 σ from its centre: a thousandth of δ is kept
+// for outputs that one vector's noise reaches and another's does not, and parameters for which that is too little are refused.
 //
-// Accounting ([Mu], [Compose], [Epsilon], [Delta]) is exact for Gaussian noise: Dong, Roth and Su, "Gaussian Differential
-// Privacy", 2022. Composition adds squares, so n releases cost √n times one, at one total δ.
+// [Categorical]: the vector's largest bin, one of k categories, is answered by a random set of d of them that holds the truth with
+// probability t/2⁶⁴ and is else uniform, with δ = 0. d = 1 is k-ary randomised response (Kairouz, Bonawitz and Ramage, "Discrete
+// Distribution Estimation under Local Privacy", 2016), the best d subset selection (Ye and Barg, "Optimal Schemes for Discrete
+// Distribution Estimation under Locally Differential Privacy", 2018; Wang et al., 2016). Its guarantee:
+//
+//	a set S has probability t/2⁶⁴/C(k−1, d−1) if it holds the truth, else (1 − t/2⁶⁴)/C(k−1, d): two values;
+//	the first is t·(k−d)/(d·(2⁶⁴−t)) times the second, as C(k−1, d)/C(k−1, d−1) = (k−d)/d;
+//	t is the largest integer for which that is at most e^ε, and it is above 1, so every ratio is within [e^−ε, e^ε].
+//
+// Accounting is in Gaussian differential privacy (Dong, Roth and Su, "Gaussian Differential Privacy", 2022): [Mu], [Compose],
+// [Epsilon], [Delta], exact for Gaussian noise. Composition adds squares, so n releases cost √n times one, at one total δ. A pure
+// release has a μ too, the least for which every ε-private mechanism is μ-Gaussian-private:
+//
+//	no ε-private mechanism has a trade-off below f, straight from (0, 1) to (a, a) to (1, 0), with a = 1/(1 + e^ε);
+//	the Gaussian trade-off is convex and joins (0, 1) and (1, 0), through (a, a) exactly where Φ(−μ/2) = a;
+//	a convex curve lies below its chords, so at that μ it lies below f, and at a smaller one (a, a) is below it.
+//
+// Where all releases are pure with one ε, [ComposePure] is the exact composition and may be the smaller. Estimates ([Moments],
+// [Categorical.Share]) take their intervals from the empirical variance, which holds both sampling and noise.
 //
 // The package refuses parameters at which the library hangs, overflows or loses accuracy. It never refuses a vector for its
 // values, because a missing release would speak about them: they are clamped. It holds no budget: that is the caller's.
@@ -29,10 +48,12 @@ import (
 	"math/bits"
 
 	"github.com/google/differential-privacy/go/v3/noise"
+
+	"rawstone/pkg/dp/internal/sums"
 )
 
 // Limits of the parameters. Inside them no integer below overflows, the library's calibration terminates and is accurate to
-// 0.1 %, and a noised coordinate stays far from the ends of int64.
+// 0.15 %, and a noised coordinate stays far from the ends of int64.
 const (
 	// MinEpsilon and MaxEpsilon bound the ε of one release.
 	MinEpsilon, MaxEpsilon = 1e-3, 50.0
@@ -41,7 +62,7 @@ const (
 	// MaxClip bounds the L2 bound and each coordinate, both in scaled units.
 	MaxClip = 1 << 24
 	// MaxDim bounds the number of coordinates.
-	MaxDim = 1 << 12
+	MaxDim = sums.MaxDim
 )
 
 // Coordinate says how one coordinate enters the vector.
@@ -66,8 +87,9 @@ type Params struct {
 
 // Gaussian is the mechanism. It is immutable and safe for concurrent use.
 type Gaussian struct {
-	params Params
-	sigma  float64
+	params     Params
+	calibrated float64 // the part of δ that the noise is calibrated for
+	sigma      float64
 }
 
 // NewGaussian checks p and calibrates the noise.
@@ -91,7 +113,15 @@ func NewGaussian(p Params) (*Gaussian, error) {
 		}
 	}
 	p.Coordinates = append([]Coordinate(nil), p.Coordinates...)
-	return &Gaussian{params: p, sigma: noise.SigmaForGaussian(sensitivityL0, float64(p.Clip), p.Epsilon, p.Delta)}, nil
+	g := &Gaussian{params: p, calibrated: p.Delta * (1 - endPart)}
+	g.sigma = noise.SigmaForGaussian(sensitivityL0, float64(p.Clip), p.Epsilon, g.calibrated)
+	// With all of the distance on one coordinate, one vector's noise ends μ·σ beyond the other's. Spread over coordinates it comes
+	// to less than the other half of the part.
+	if beyond := math.Exp(logPhi(g.Mu() - samplerEnd)); beyond > p.Delta*endPart/2 {
+		return nil, fmt.Errorf("cannot make gaussian mechanism: epsilon %g at delta %g needs so little noise that the end of the sampler's range would show; lower epsilon or raise delta",
+			p.Epsilon, p.Delta)
+	}
+	return g, nil
 }
 
 // sensitivityL0 makes the library's √l0·lInf the L2 sensitivity √2·c proved in the package comment.
@@ -121,15 +151,22 @@ func (g *Gaussian) Dim() int { return len(g.params.Coordinates) }
 func (g *Gaussian) Scale(i int) int64 { return g.params.Coordinates[i].Scale }
 
 // Sigma returns the standard deviation of the noise on each coordinate, in scaled units, as the library computes it: the
-// smallest that gives (ε, δ), or up to 0.1 % above.
+// smallest that gives (ε, δ), or up to 0.15 % above.
 func (g *Gaussian) Sigma() float64 { return g.sigma }
 
 // Mu returns what one release costs in Gaussian differential privacy, Δ₂/σ. It is at most Mu(Epsilon(), Delta()).
 func (g *Gaussian) Mu() float64 { return math.Sqrt2 * float64(g.params.Clip) / g.sigma }
 
-// Bound returns the largest magnitude a released coordinate can have, in scaled units. The library's sampler never draws
-// beyond 2σ·√(ln(2⁵⁷)/2) < 9σ (binomialProbability in its gaussian_noise.go), so a larger value did not come from Release.
-func (g *Gaussian) Bound() int64 { return g.params.Clip + int64(math.Ceil(9*g.sigma)) }
+// The library's sampler draws up to 2σ·√(ln(s)/2) and never beyond, with s from 2⁵⁶ to 2⁵⁷ (binomialProbability in its
+// gaussian_noise.go): these many σ at least and at most.
+const samplerEnd, samplerLimit = 8.8, 9.0
+
+// endPart is the part of δ that is kept for the sampler's end.
+const endPart = 1e-3
+
+// Bound returns the largest magnitude a released coordinate can have, in scaled units, below MaxValue. A larger value did not
+// come from Release.
+func (g *Gaussian) Bound() int64 { return g.params.Clip + int64(math.Ceil(samplerLimit*g.sigma)) }
 
 // Clip returns what Release adds noise to: x, in natural units, clamped to [0, Max], scaled, clipped to L2 norm c and floored.
 // The result is private: it is for Release and for measuring the clipping bias on simulated vectors. The only error is a
@@ -166,7 +203,7 @@ func (g *Gaussian) Release(x []int64) ([]int64, error) {
 	}
 	source := noise.Gaussian()
 	for i := range y {
-		y[i], err = source.AddNoiseInt64(y[i], sensitivityL0, g.params.Clip, g.params.Epsilon, g.params.Delta)
+		y[i], err = source.AddNoiseInt64(y[i], sensitivityL0, g.params.Clip, g.params.Epsilon, g.calibrated)
 		if err != nil {
 			return nil, fmt.Errorf("cannot add noise to coordinate %d: %w", i, err)
 		}

@@ -156,7 +156,7 @@ func TestLoggedWrongly(t *testing.T) {
 		"policy signed by a wrong key":    {append(slices.Clone(good), wrongKey), "may not sign this"},
 		"policy of another program":       {append(slices.Clone(good), w.seal(other.policy(5, terms.KindSafe, 40, 99))), "another program"},
 		"charter of another program":      {append(slices.Clone(good), other.charter(2)), "another program"},
-		"charter under one board key":     {append(slices.Clone(good), oneBoardKey), "signed by 1 of the board"},
+		"charter under one board key":     {append(slices.Clone(good), oneBoardKey), "signed by 1 of the keys"},
 		"same policy twice":               {append(slices.Clone(good), good[4]), "policy 4 comes after policy 4"},
 		"serials that fall":               {[][]byte{good[0], good[3], good[1]}, "policy 1 comes after policy 3"},
 		"a policy that is passed over":    {append(slices.Clone(good[:2]), w.seal(w.policy(5, terms.KindMileage, 5, 30))), "give it a higher serial"},

@@ -1,5 +1,6 @@
 // Package opening is what validators, the auditor and owners are given beside the log: what its blinded entries hide, and the secrets that
-// accounts' pseudonyms are made from.
+// accounts' pseudonyms are made from. Of what was destroyed because a person asked for it there is the number of the entry, and for each day a
+// pseudonym and a weight.
 //
 // The file is JSON with bytes in hexadecimal; an entry's opening in it is the deterministic CBOR that its blind hashes. Unknown keys, other
 // forms and what stands twice are refused. Openings are secret: they tell who earned what. Whether one is that of its entry is for whoever
@@ -7,6 +8,7 @@
 package opening
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -18,6 +20,8 @@ import (
 	"rawstone/pkg/account"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
 )
 
 const (
@@ -34,6 +38,33 @@ type Set struct {
 	changes  map[uint64]account.ChangeOpening
 	grants   map[uint64]account.GrantOpening
 	requests map[uint64]account.RequestOpening
+	erased   map[uint64]struct{}
+	leaves   map[uint32]map[wire.Hash]uint64 // weights of erased accounts' leaves by day and pseudonym
+}
+
+// AddErased notes that the opening of the entry of that number was destroyed because a person asked for it.
+func (s *Set) AddErased(number uint64) { put(&s.erased, number, struct{}{}) }
+
+// AddErasedLeaf adds what the tree of a day holds of an erased account.
+func (s *Set) AddErasedLeaf(day uint32, l reward.Leaf) {
+	leaves := s.leaves[day]
+	put(&leaves, l.Pseudonym, l.Weight)
+	put(&s.leaves, day, leaves)
+}
+
+// Erased reports whether the opening of the entry of that number was destroyed.
+func (s *Set) Erased(number uint64) bool {
+	_, ok := s.erased[number]
+	return ok
+}
+
+// ErasedLeaves returns what the tree of a day holds of erased accounts, in the order of pseudonyms.
+func (s *Set) ErasedLeaves(day uint32) (out []reward.Leaf) {
+	for p, weight := range s.leaves[day] {
+		out = append(out, reward.Leaf{Pseudonym: p, Weight: weight})
+	}
+	slices.SortFunc(out, func(a, b reward.Leaf) int { return bytes.Compare(a.Pseudonym[:], b.Pseudonym[:]) })
+	return out
 }
 
 // AddAccount adds an account's secret, which its pseudonyms are made from.
@@ -100,6 +131,17 @@ type (
 		Changes   []openedEntry `json:"changes,omitempty"`
 		Grants    []openedEntry `json:"grants,omitempty"`
 		Requests  []openedEntry `json:"requests,omitempty"`
+		Erased    *erased       `json:"erased,omitempty"`
+	}
+	// erased is what is left of entries whose openings were destroyed.
+	erased struct {
+		Entries []uint64     `json:"entries"`
+		Leaves  []erasedLeaf `json:"leaves"`
+	}
+	erasedLeaf struct {
+		Day       uint32 `json:"day"`
+		Pseudonym string `json:"pseudonym"`
+		Weight    uint64 `json:"weight"`
 	}
 	openedAccount struct {
 		ID     string `json:"id"`
@@ -143,10 +185,44 @@ func (s *Set) Write(w io.Writer) error {
 			return err
 		}
 	}
+	f.Erased = s.listErased()
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
 	if err := enc.Encode(f); err != nil {
 		return fmt.Errorf("cannot write openings: %w", err)
+	}
+	return nil
+}
+
+func (s *Set) listErased() *erased {
+	if len(s.erased) == 0 && len(s.leaves) == 0 {
+		return nil
+	}
+	e := &erased{Entries: slices.Sorted(maps.Keys(s.erased))}
+	for _, day := range slices.Sorted(maps.Keys(s.leaves)) {
+		for _, l := range s.ErasedLeaves(day) {
+			e.Leaves = append(e.Leaves, erasedLeaf{day, hex.EncodeToString(l.Pseudonym[:]), l.Weight})
+		}
+	}
+	return e
+}
+
+func (s *Set) readErased(e *erased) error {
+	for _, n := range e.Entries {
+		if s.Erased(n) {
+			return fmt.Errorf("cannot read openings: erased entry %d stands twice", n)
+		}
+		s.AddErased(n)
+	}
+	for _, l := range e.Leaves {
+		b, err := hex.DecodeString(l.Pseudonym)
+		if err != nil || len(b) != len(wire.Hash{}) || l.Weight == 0 {
+			return fmt.Errorf("cannot read openings: an erased leaf of day %d has no pseudonym of 32 bytes in hexadecimal, or no weight", l.Day)
+		}
+		if _, twice := s.leaves[l.Day][wire.Hash(b)]; twice {
+			return fmt.Errorf("cannot read openings: an erased leaf of day %d stands twice", l.Day)
+		}
+		s.AddErasedLeaf(l.Day, reward.Leaf{Pseudonym: wire.Hash(b), Weight: l.Weight})
 	}
 	return nil
 }
@@ -206,6 +282,9 @@ func Read(r io.Reader) (*Set, error) {
 		if err := t.decode(t.name, *t.list); err != nil {
 			return nil, err
 		}
+	}
+	if f.Erased != nil {
+		return s, s.readErased(f.Erased)
 	}
 	return s, nil
 }

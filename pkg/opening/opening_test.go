@@ -8,6 +8,7 @@ import (
 
 	"rawstone/pkg/account"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -22,15 +23,20 @@ func openings() *Set {
 	o.AddChange(10, account.ChangeOpening{Salt: [32]byte{7}, Account: "anna", Activated: 4})
 	o.AddGrant(11, account.GrantOpening{Salt: [32]byte{8}, Account: "anna", Task: "survey"})
 	o.AddRequest(12, account.RequestOpening{Salt: [32]byte{9}, Account: "anna", Request: []byte{1}})
+	o.AddErased(13)
+	o.AddErased(14)
+	o.AddErasedLeaf(6, reward.Leaf{Pseudonym: wire.Hash{2}, Weight: 1 << 40})
+	o.AddErasedLeaf(6, reward.Leaf{Pseudonym: wire.Hash{1}, Weight: 7})
+	o.AddErasedLeaf(5, reward.Leaf{Pseudonym: wire.Hash{1}, Weight: 8})
 	return o
 }
 
 // TestOldOpenings reads a file from before there were hand-overs and accounts' own entries, which is also how one without any is written.
 func TestOldOpenings(t *testing.T) {
 	o := openings()
-	o.handed, o.changes, o.grants, o.requests = nil, nil, nil, nil
+	o.handed, o.changes, o.grants, o.requests, o.erased, o.leaves = nil, nil, nil, nil, nil, nil
 	var text bytes.Buffer
-	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") || strings.Contains(text.String(), "grants") {
+	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") || strings.Contains(text.String(), "grants") || strings.Contains(text.String(), "erased") {
 		t.Fatalf("%v: %s", err, text.String())
 	}
 	if _, err := Read(&text); err != nil {
@@ -86,6 +92,13 @@ func TestOpenings(t *testing.T) {
 	if _, ok := again.Secret("chen"); ok {
 		t.Error("an account that is not there is opened")
 	}
+	if again.Erased(12) || !again.Erased(13) || !again.Erased(14) || again.Erased(15) {
+		t.Error("other entries are erased than were")
+	}
+	want := []reward.Leaf{{Pseudonym: wire.Hash{1}, Weight: 7}, {Pseudonym: wire.Hash{2}, Weight: 1 << 40}}
+	if got := again.ErasedLeaves(6); !reflect.DeepEqual(got, want) || len(again.ErasedLeaves(5)) != 1 || again.ErasedLeaves(7) != nil {
+		t.Errorf("erased leaves are %+v, want %+v", got, want)
+	}
 	good := text.String()
 	for name, bad := range map[string]string{
 		"trailing text":       good + "{}",
@@ -94,6 +107,10 @@ func TestOpenings(t *testing.T) {
 		"account twice":       strings.Replace(good, `"ben"`, `"anna"`, 1),
 		"credit in pieces":    strings.Replace(good, `"opening": "a5`, `"opening": "a6`, 1),
 		"hand-over in pieces": strings.Replace(good, `"opening": "a400582006`, `"opening": "a500582006`, 1),
+		"erased twice":        strings.Replace(good, "13,", "13,\n   13,", 1),
+		"erased leaf twice":   strings.Replace(good, `"weight": 7`, `"weight": 7}, {"day": 6, "pseudonym": "01`+strings.Repeat("00", 31)+`", "weight": 7`, 1),
+		"weightless leaf":     strings.Replace(good, `"weight": 7`, `"weight": 0`, 1),
+		"short leaf":          strings.Replace(good, `"pseudonym": "01`, `"pseudonym": "`, 1),
 		"number twice": strings.Replace(good, `"credits": [`, `"credits": [`+good[strings.Index(good, `{
    "number": 7`):strings.Index(good, `],
  "bindings"`)]+",", 1),

@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
+	"rawstone/pkg/key/quorum"
 	"rawstone/pkg/wire"
 )
 
@@ -27,6 +29,32 @@ type Usage struct {
 	Scale []uint16 `cbor:"4,keyasint"`
 	// YearlyDispatches bounds the reports in 365 program days.
 	YearlyDispatches uint16 `cbor:"5,keyasint"`
+	// Mechanism says what a report holds.
+	Mechanism Mechanism `cbor:"6,keyasint,omitempty"`
+}
+
+// A Mechanism says what a report holds and how it is noised (package dp).
+type Mechanism uint8
+
+// The mechanisms. The categorical ones, for small budgets, are pure: DeltaPico and Clip are 0, every scale is 1 and Families is one family,
+// of which a report tells the bin with the largest total, or that all were zero.
+const (
+	GaussianVector     Mechanism = iota // the clipped vector of all families under Gaussian noise
+	SubsetSelection                     // one bin among several
+	RandomizedResponse                  // one bin, at times another one
+)
+
+// String is the mechanism's name in a charter's source; empty for an unknown one.
+func (m Mechanism) String() string {
+	switch m {
+	case GaussianVector:
+		return "gaussian"
+	case SubsetSelection:
+		return "subset-selection"
+	case RandomizedResponse:
+		return "randomised-response"
+	}
+	return ""
 }
 
 // A Charter is the data charter: the only fields, policy kinds and tier ratios that may ever be used.
@@ -67,9 +95,13 @@ func (c *Charter) Validate() error {
 		return errors.New("charter names an unknown family")
 	case u.EpsilonMicro < 10_000 || u.EpsilonMicro > 10_000_000:
 		return errors.New("charter's epsilon is not within 0.01 to 10")
-	case u.DeltaPico == 0 || u.DeltaPico > 10_000_000:
+	case u.Mechanism > RandomizedResponse:
+		return fmt.Errorf("charter's mechanism %d is unknown", u.Mechanism)
+	case u.Mechanism != GaussianVector && (bits.OnesCount16(uint16(u.Families)) != 1 || u.DeltaPico != 0 || u.Clip != 0 || slices.ContainsFunc(u.Scale, func(s uint16) bool { return s != 1 })):
+		return errors.New("charter's mechanism is categorical: that has one family, no delta, no clip and scales of 1")
+	case u.Mechanism == GaussianVector && (u.DeltaPico == 0 || u.DeltaPico > 10_000_000):
 		return errors.New("charter's delta is not within 0 to 1e-5")
-	case u.Clip == 0 || u.Clip > 100_000:
+	case u.Mechanism == GaussianVector && (u.Clip == 0 || u.Clip > 100_000):
 		return errors.New("charter's clip is not within 1 to 100,000") // beyond, noise would no longer fit the report's 32 bits
 	case len(u.Scale) != len(wire.Layouts()) || slices.Contains(u.Scale, 0):
 		return fmt.Errorf("charter has %d scales, want %d, none of them 0", len(u.Scale), len(wire.Layouts()))
@@ -96,64 +128,67 @@ func (c *Charter) Covers(p *Policy) error {
 	return nil
 }
 
-// signedCharter is a charter under a quorum: each board key's COSE_Sign1 over the same payload.
-type signedCharter struct {
-	_          struct{} `cbor:",toarray"`
-	Signatures [][]byte
-}
-
-func (s *signedCharter) Validate() error {
-	if n := len(s.Signatures); n < 1 || n > maxProgramKeys {
-		return fmt.Errorf("charter has %d signatures, want 1 to %d", n, maxProgramKeys)
-	}
-	return nil
-}
-
 // SealCharter signs the charter with each of the board's keys given.
 func SealCharter(keys []crypto.Signer, c *Charter) ([]byte, error) {
 	b, err := wire.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	var s signedCharter
-	for _, k := range keys {
-		m, err := wire.Seal(k, contextCharter, b)
-		if err != nil {
-			return nil, err
+	return quorum.Seal(keys, contextCharter, b)
+}
+
+// ReadCharter returns what a charter's bytes say, signed or not yet, its identifier, and the keys that they say signed it. It checks no
+// signature: nothing that it returns may be believed.
+func ReadCharter(b []byte) (c *Charter, id wire.Hash, signers []wire.KeyID, err error) {
+	text := b
+	if !unsigned(b) {
+		if text, signers, err = quorum.Read(b, maxCharterLen); err != nil {
+			return nil, id, nil, fmt.Errorf("it is not a charter: %w", err)
 		}
-		s.Signatures = append(s.Signatures, m)
 	}
-	return wire.Marshal(&s)
+	if c, err = decodeCharter(text); err != nil {
+		return nil, id, nil, fmt.Errorf("it is not a charter: %w", err)
+	}
+	return c, wire.ID(text), signers, nil
+}
+
+// unsigned says whether a charter's bytes are its text, a map (CBOR's major type 5, RFC 8949 §3.1); a signed one is an array.
+func unsigned(b []byte) bool { return len(b) > 0 && b[0]>>5 == 5 }
+
+// CosignCharter adds the signature of one of the board's keys to a charter that ReadCharter reads.
+func CosignCharter(key crypto.Signer, b []byte) ([]byte, error) {
+	if unsigned(b) {
+		return quorum.Seal([]crypto.Signer{key}, contextCharter, b)
+	}
+	return quorum.Add(key, contextCharter, b, maxCharterLen)
+}
+
+func decodeCharter(text []byte) (*Charter, error) {
+	var c Charter
+	if err := wire.Unmarshal(text, &c, maxCharterLen); err != nil {
+		return nil, err
+	}
+	return &c, nil
 }
 
 // OpenCharter checks that a quorum of different board keys signed the charter. Its identifier is the hash of its payload, so that
 // a further signature does not make another charter of it.
 func OpenCharter(p *Program, program wire.Hash, b []byte) (*Charter, wire.Hash, error) {
-	var s signedCharter
-	if err := wire.Unmarshal(b, &s, maxProgramKeys*maxCharterLen); err != nil {
-		return nil, wire.Hash{}, fmt.Errorf("it is not a charter: %w", err)
+	if _, _, signers, err := ReadCharter(b); err != nil {
+		return nil, wire.Hash{}, err
+	} else if len(signers) == 0 {
+		return nil, wire.Hash{}, fmt.Errorf("cannot accept charter: %w", wire.ErrNotSigned)
 	}
-	var payload []byte
-	signers := make(map[wire.KeyID]bool)
-	for i, m := range s.Signatures {
-		got, id, err := wire.Open(p.Board, contextCharter, m, maxCharterLen)
-		if err != nil {
-			return nil, wire.Hash{}, err
-		}
-		if i > 0 && !slices.Equal(got, payload) {
-			return nil, wire.Hash{}, errors.New("cannot accept charter: its signatures are over different texts")
-		}
-		payload, signers[id] = got, true
+	text, err := quorum.Open(p.Board, int(p.BoardQuorum), contextCharter, b, maxCharterLen)
+	if err != nil {
+		return nil, wire.Hash{}, fmt.Errorf("cannot accept charter: %w", err)
 	}
-	if len(signers) < int(p.BoardQuorum) {
-		return nil, wire.Hash{}, fmt.Errorf("cannot accept charter: signed by %d of the board, want %d", len(signers), p.BoardQuorum)
-	}
-	var c Charter
-	if err := wire.Unmarshal(payload, &c, maxCharterLen); err != nil {
+	c, err := decodeCharter(text)
+	if err != nil {
 		return nil, wire.Hash{}, err
 	}
 	if c.Program != program {
 		return nil, wire.Hash{}, errors.New("cannot accept charter: it belongs to another program")
 	}
-	return &c, wire.ID(payload), nil
+	return c, wire.ID(text), nil
 }

@@ -1,15 +1,13 @@
 package terms
 
 import (
-	"cmp"
 	"crypto"
 	"errors"
 	"fmt"
-	"math"
-	"math/bits"
 	"slices"
 	"strings"
 
+	"rawstone/pkg/terms/internal/row"
 	"rawstone/pkg/wire"
 )
 
@@ -116,7 +114,7 @@ func (p *Policy) Validate() error {
 			return fmt.Errorf("tier %d: %d km is not above the tier before it and within 1 to %d", i, t.Km, MaxTierKm)
 		}
 		for _, r := range slices.Concat(p.Rows, t.Rows) {
-			if err := checkRow(r); err != nil {
+			if err := row.Check(r.A[:], r.B); err != nil {
 				return fmt.Errorf("tier %d: %w", i, err)
 			}
 		}
@@ -140,35 +138,6 @@ func (p *Policy) Validate() error {
 		}
 	}
 	return nil
-}
-
-// checkRow refuses a bound that the circuit cannot hold and a row that says nothing: one that every car meets, or none.
-func checkRow(r wire.Row) error {
-	if r.B > wire.MaxRowBound || r.B < -wire.MaxRowBound {
-		return fmt.Errorf("bound %d is beyond 2^62", r.B)
-	}
-	var up, down uint64 // below 2^34 each
-	for _, a := range r.A {
-		if a > 0 {
-			up += uint64(a)
-		} else {
-			down += uint64(-int64(a))
-		}
-	}
-	// No counter shrinks, and none grows by more than 2^32 − 1.
-	switch {
-	case r.B > 0 && compare(up, uint64(r.B)) < 0:
-		return fmt.Errorf("no growth of the counters reaches the bound %d", r.B)
-	case r.B <= 0 && compare(down, uint64(-r.B)) <= 0:
-		return errors.New("a row asks nothing: every growth of the counters meets it")
-	}
-	return nil
-}
-
-// compare compares a sum of coefficients times the largest growth with a bound.
-func compare(coefficients, bound uint64) int {
-	hi, lo := bits.Mul64(coefficients, math.MaxUint32)
-	return cmp.Or(cmp.Compare(hi, 0), cmp.Compare(lo, bound))
 }
 
 // Statement returns the rows that a proof of a tier must satisfy: the common rows, the tier's, and rows of zeros to fill up.

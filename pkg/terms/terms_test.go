@@ -100,13 +100,92 @@ func TestCharterQuorum(t *testing.T) {
 	other.Serial++
 	s1, _ := SealCharter([]crypto.Signer{a}, testCharter())
 	s2, _ := SealCharter([]crypto.Signer{b}, other)
-	var m1, m2 signedCharter
-	if wire.Unmarshal(s1, &m1, 1<<20) != nil || wire.Unmarshal(s2, &m2, 1<<20) != nil {
-		t.Fatal("cannot read own charters")
+	mixed := slices.Concat([]byte{0x81, 0x82}, s1[2:], s2[2:]) // [[s1]] and [[s2]] are [[s1, s2]]
+	if s1[0] != 0x81 || s1[1] != 0x81 {
+		t.Fatalf("a charter begins with %x", s1[:2])
 	}
-	mixed, _ := wire.Marshal(&signedCharter{Signatures: [][]byte{m1.Signatures[0], m2.Signatures[0]}})
 	if _, _, err := OpenCharter(p, wire.Hash{1}, mixed); err == nil {
 		t.Error("accepted a quorum over two texts")
+	}
+}
+
+// TestCharterCosigned: board members sign one after another what the one before handed on, from the bare text on.
+func TestCharterCosigned(t *testing.T) {
+	p := testProgram(t)
+	a, b := testKey(t), testKey(t)
+	p.Board = wire.KeySet{testPublic(t, a), testPublic(t, b)}
+	p.BoardQuorum = 2
+	text, err := wire.Marshal(testCharter())
+	if err != nil {
+		t.Fatal(err)
+	}
+	handed := text
+	for i, k := range []crypto.Signer{a, b} {
+		c, id, signers, err := ReadCharter(handed)
+		if err != nil || id != wire.ID(text) || len(signers) != i || !cmp.Equal(c, testCharter()) {
+			t.Fatalf("after %d signatures: %+v, %s by %v, %v", i, c, id, signers, err)
+		}
+		if _, _, err := OpenCharter(p, wire.Hash{1}, handed); err == nil {
+			t.Errorf("accepted with %d signatures", i)
+		}
+		if handed, err = CosignCharter(k, handed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, id, err := OpenCharter(p, wire.Hash{1}, handed); err != nil || id != wire.ID(text) {
+		t.Errorf("%s: %v", id, err)
+	}
+	if _, err := CosignCharter(b, handed); err == nil {
+		t.Error("the same key signed twice")
+	}
+	for _, bad := range [][]byte{nil, {0xa0}, text[:len(text)-1], append(slices.Clone(text), 0), handed[:len(handed)-1], {0x81, 0x80}} {
+		if _, _, _, err := ReadCharter(bad); err == nil {
+			t.Errorf("read %x", bad)
+		}
+	}
+}
+
+// TestCategoricalCharter: a categorical mechanism has one family and nothing that only noise on a vector needs.
+func TestCategoricalCharter(t *testing.T) {
+	good := func() *Charter {
+		c := testCharter()
+		c.Usage = Usage{Mechanism: SubsetSelection, Families: wire.FamilySpeed, EpsilonMicro: 500_000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 12}
+		return c
+	}
+	for name, c := range map[string]struct {
+		edit func(*Usage)
+		want string
+	}{
+		"subset selection":    {func(*Usage) {}, ""},
+		"randomised response": {func(u *Usage) { u.Mechanism = RandomizedResponse }, ""},
+		"unknown":             {func(u *Usage) { u.Mechanism = 3 }, "mechanism 3 is unknown"},
+		"two families":        {func(u *Usage) { u.Families |= wire.FamilyHours }, "has one family"},
+		"no family":           {func(u *Usage) { u.Families = 0 }, "has one family"},
+		"delta":               {func(u *Usage) { u.DeltaPico = 1 }, "no delta"},
+		"clip":                {func(u *Usage) { u.Clip = 1 }, "no clip"},
+		"scale":               {func(u *Usage) { u.Scale[4] = 2 }, "scales of 1"},
+		"four scales":         {func(u *Usage) { u.Scale = u.Scale[:4] }, "4 scales"},
+		"gaussian without":    {func(u *Usage) { u.Mechanism = GaussianVector }, "delta is not within"},
+		"no epsilon":          {func(u *Usage) { u.EpsilonMicro = 0 }, "epsilon is not within"},
+	} {
+		doc := good()
+		c.edit(&doc.Usage)
+		b, err := wire.Marshal(doc)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		got, err := decodeCharter(b)
+		if err != nil || !cmp.Equal(got, doc) {
+			t.Errorf("%s came back as %+v, %v", name, got, err)
+		}
+	}
+	// The charters of before have no mechanism in their bytes, and mean the vector.
+	b, err := wire.Marshal(testCharter())
+	if err != nil || !bytes.Contains(b, []byte{0x05, 0xa6}) {
+		t.Errorf("a charter of the vector has a usage of other than 6 fields: %x, %v", b, err)
 	}
 }
 
@@ -254,7 +333,6 @@ func TestSealedDocuments(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	kinds := []func() wire.Message{
 		func() wire.Message { return new(Policy) }, func() wire.Message { return new(Charter) }, func() wire.Message { return new(Program) },
-		func() wire.Message { return new(signedCharter) },
 	}
 	for i, m := range []wire.Message{testPolicy(), testCharter(), testProgram(f)} {
 		b, err := wire.Marshal(m)

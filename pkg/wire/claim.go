@@ -9,7 +9,8 @@ const (
 	// MaxClaimProofs is the number of proofs that one claim may carry.
 	MaxClaimProofs = 8
 	// MaxClaimLen bounds a claim in bytes: 420 with one proof, 140 for each further one.
-	MaxClaimLen = 420 + 140*(MaxClaimProofs-1)
+	MaxClaimLen = 420 + claimStep*(MaxClaimProofs-1)
+	claimStep   = 140
 )
 
 // A Proof is a Groth16 proof on BN254: A, B and C compressed, 32+64+32 bytes.
@@ -68,14 +69,40 @@ func (c *Claim) Validate() error {
 	return nil
 }
 
-// Encode validates the claim and returns its bytes, whose SHA-256 is its identifier.
-func (c *Claim) Encode() ([]byte, error) { return Marshal(c) }
+// ClaimLen returns the size in bytes of the claims of a car whose driver lets them tell of n kinds, 1 to MaxClaimProofs: whether a span
+// earned all of these or one does not show in it.
+func ClaimLen(n int) int { return MaxClaimLen - claimStep*(MaxClaimProofs-n) }
 
-// DecodeClaim reads a claim, at most MaxClaimLen bytes.
-func DecodeClaim(b []byte) (*Claim, error) {
-	var c Claim
-	if err := Unmarshal(b, &c, MaxClaimLen); err != nil {
+// Encode validates the claim and returns its bytes, whose SHA-256 is its identifier: padded to the size of as many kinds as it has proofs.
+func (c *Claim) Encode() ([]byte, error) { return c.EncodeFor(len(c.Proofs)) }
+
+// EncodeFor is Encode with the size of claims of n kinds, at least as many as the claim has proofs.
+func (c *Claim) EncodeFor(n int) ([]byte, error) {
+	b, err := Marshal(c)
+	if err != nil {
 		return nil, err
+	}
+	if n < len(c.Proofs) || n > MaxClaimProofs {
+		return nil, fmt.Errorf("cannot encode claim: the size of %d kinds for %d proofs", n, len(c.Proofs))
+	}
+	return pad(b, ClaimLen(n))
+}
+
+// DecodeClaim reads a claim of one of the sizes that ClaimLen gives.
+func DecodeClaim(b []byte) (*Claim, error) {
+	if len(b) < ClaimLen(1) || len(b) > MaxClaimLen || (MaxClaimLen-len(b))%claimStep != 0 {
+		return nil, fmt.Errorf("cannot read claim: %d bytes is no claim's size", len(b))
+	}
+	text, err := unpad(b)
+	if err != nil {
+		return nil, err
+	}
+	var c Claim
+	if err := Unmarshal(text, &c, MaxClaimLen); err != nil {
+		return nil, err
+	}
+	if len(b) < ClaimLen(len(c.Proofs)) {
+		return nil, fmt.Errorf("cannot read claim: %d proofs in the size of fewer", len(c.Proofs))
 	}
 	return &c, nil
 }

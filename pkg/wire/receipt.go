@@ -8,8 +8,8 @@ import (
 
 const (
 	contextReceipt = "rawstone/receipt/v1"
-	// MaxReceiptLen bounds a signed receipt in bytes.
-	MaxReceiptLen = 1024
+	// ReceiptLen is the size of every signed receipt in bytes: whether it accepts does not show in it.
+	ReceiptLen = 512
 )
 
 // A Reason says why a submission was refused; agents act on it.
@@ -27,14 +27,15 @@ const (
 	ReasonStale          Reason = "stale"           // the claim begins before the head: rebase to the head given
 	ReasonFuture         Reason = "future_day"      // the claim ends more than a day ahead
 	ReasonPolicy         Reason = "policy"          // no such policy, tier, or not in force on that day
-	ReasonCharter        Reason = "charter"         // the report is not under the charter in force
+	ReasonCharter        Reason = "charter"         // the report is not under the charter in force, or holds what none under it can hold
 	ReasonEpoch          Reason = "epoch"           // the vehicle has already reported for that epoch
+	ReasonBudget         Reason = "budget"          // the report's charge does not follow the last one known of this vehicle's privacy budget: its ledger was rolled back
 )
 
 func (r Reason) known() bool {
 	switch r {
 	case ReasonMalformed, ReasonUnknownVehicle, ReasonUnknownKey, ReasonRevoked, ReasonSignature, ReasonProof, ReasonGap,
-		ReasonStale, ReasonFuture, ReasonPolicy, ReasonCharter, ReasonEpoch:
+		ReasonStale, ReasonFuture, ReasonPolicy, ReasonCharter, ReasonEpoch, ReasonBudget:
 		return true
 	}
 	return false
@@ -96,18 +97,21 @@ func SealReceipt(key crypto.Signer, r *Receipt) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Seal(key, contextReceipt, b)
+	if b, err = Seal(key, contextReceipt, b); err != nil {
+		return nil, err
+	}
+	return pad(b, ReceiptLen)
 }
 
 // OpenReceipt checks a signed receipt under the program's receipt keys. Whether it answers a submission of this vehicle is the
 // caller's to compare.
 func OpenReceipt(keys KeySet, b []byte) (*Receipt, error) {
-	payload, _, err := Open(keys, contextReceipt, b, MaxReceiptLen)
+	payload, err := openPadded(keys, contextReceipt, b, ReceiptLen)
 	if err != nil {
 		return nil, err
 	}
 	var r Receipt
-	if err := Unmarshal(payload, &r, MaxReceiptLen); err != nil {
+	if err := Unmarshal(payload, &r, ReceiptLen); err != nil {
 		return nil, err
 	}
 	return &r, nil

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"rawstone/pkg/key"
 )
 
 const (
 	contextReport = "rawstone/report/v1"
-	// MaxReportLen bounds a signed report in bytes.
-	MaxReportLen = 512
+	// ReportLen is the size of every signed report in bytes, whatever the vehicle's name and the families.
+	ReportLen = 512
 )
 
 // A Report is one noised usage vector, signed by the vehicle's device key. Its length does not depend on its contents.
@@ -27,6 +29,52 @@ type Report struct {
 	Families Family `cbor:"4,keyasint"`
 	// Vector holds VectorLen signed 32-bit big-endian values: noise makes some of them negative.
 	Vector []byte `cbor:"5,keyasint"`
+	// Charge is the report's charge in the vehicle's privacy budget.
+	Charge Charge `cbor:"6,keyasint"`
+}
+
+// A Charge is the place of one release in a vehicle's privacy budget: 8 bytes, big-endian, that count from 1, and the 32-byte hash of the
+// ledger up to there. A collector that knows a later one than the vehicle offers has found a ledger that was rolled back.
+type Charge [40]byte
+
+// NewCharge returns the charge of an index, from 1, and the ledger's hash.
+func NewCharge(index uint64, head [32]byte) (c Charge) {
+	binary.BigEndian.PutUint64(c[:], index)
+	copy(c[8:], head[:])
+	return c
+}
+
+// Index is the number of releases up to and with this one; 0 stands for none.
+func (c Charge) Index() uint64 { return binary.BigEndian.Uint64(c[:]) }
+
+// Head is the hash of the ledger up to and with this release.
+func (c Charge) Head() [32]byte { return [32]byte(c[8:]) }
+
+// A ChargeRecord is what the collector holds of a vehicle's privacy budget: the charge of its latest accepted report. The collector serves it
+// to the vehicle alone, which compares it with its own ledger.
+type ChargeRecord struct {
+	Version uint8 `cbor:"0,keyasint"`
+	// Charge is zero where no report was accepted.
+	Charge Charge `cbor:"1,keyasint"`
+	// Epoch is that report's.
+	Epoch uint32 `cbor:"2,keyasint"`
+}
+
+// ChargePath is where the collector serves a vehicle's ChargeRecord over HTTPS; MaxChargeRecordLen bounds it in bytes.
+const (
+	ChargePath         = "/v1/charge"
+	MaxChargeRecordLen = 64
+)
+
+// Validate checks that none is none.
+func (r *ChargeRecord) Validate() error {
+	if err := CheckVersion(r.Version); err != nil {
+		return err
+	}
+	if r.Charge.Index() == 0 && (r.Charge != Charge{} || r.Epoch != 0) {
+		return errors.New("charge record of no charge has a hash or an epoch")
+	}
+	return nil
 }
 
 // Validate checks bounds.
@@ -42,6 +90,9 @@ func (r *Report) Validate() error {
 	}
 	if len(r.Vector) != 4*VectorLen {
 		return fmt.Errorf("report's vector has %d bytes, want %d", len(r.Vector), 4*VectorLen)
+	}
+	if r.Charge.Index() == 0 {
+		return errors.New("report names no charge of its privacy budget")
 	}
 	return nil
 }
@@ -73,17 +124,40 @@ func SealReport(device crypto.Signer, r *Report) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Seal(device, contextReport, b)
+	if b, err = Seal(device, contextReport, b); err != nil {
+		return nil, err
+	}
+	return pad(b, ReportLen)
+}
+
+// ReadReport returns what a report's bytes say without asking who signed them.
+func ReadReport(b []byte) (*Report, error) {
+	if len(b) != ReportLen {
+		return nil, fmt.Errorf("cannot read report: %d bytes, want %d", len(b), ReportLen)
+	}
+	text, err := unpad(b)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read report: %w", err)
+	}
+	payload, _, err := key.Peek(text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read report: %w", err)
+	}
+	var r Report
+	if err := Unmarshal(payload, &r, ReportLen); err != nil {
+		return nil, err
+	}
+	return &r, nil
 }
 
 // OpenReport checks a signed report under the device key of the vehicle on whose topic it came.
 func OpenReport(device PublicKey, vehicle string, b []byte) (*Report, error) {
-	payload, _, err := Open(KeySet{device}, contextReport, b, MaxReportLen)
+	payload, err := openPadded(KeySet{device}, contextReport, b, ReportLen)
 	if err != nil {
 		return nil, err
 	}
 	var r Report
-	if err := Unmarshal(payload, &r, MaxReportLen); err != nil {
+	if err := Unmarshal(payload, &r, ReportLen); err != nil {
 		return nil, err
 	}
 	if r.Vehicle != vehicle {

@@ -22,8 +22,15 @@ const (
 	KindReceipt Kind = "receipt"
 )
 
-// CheckVehicle says whether id may name a vehicle: 1 to 32 characters of A-Z and 0-9.
+// vinLen is the length of a VIN (ISO 3779), whose alphabet is A-Z without I, O and Q, and the digits.
+const vinLen = 17
+
+// CheckVehicle says whether id may name a vehicle: 1 to 32 characters of A-Z and 0-9. What has the form of a VIN may not: that names the car to
+// everybody who ever sees it, and a name that the maker gives for Rawstone alone does the same work.
 func CheckVehicle(id string) error {
+	if len(id) == vinLen && !strings.ContainsAny(id, "IOQ") {
+		return errVehicleID
+	}
 	if len(id) < 1 || len(id) > 32 {
 		return errVehicleID
 	}

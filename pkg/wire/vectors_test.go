@@ -24,6 +24,7 @@ type vectors struct {
 	Claims    []claimVector    `json:"claims"`
 	Receipts  []receiptVector  `json:"receipts"`
 	Reports   []reportVector   `json:"reports"`
+	Charges   []chargeVector   `json:"charge_records"`
 	Refused   []refusedVector  `json:"refused"`
 }
 
@@ -92,7 +93,19 @@ type reportVector struct {
 	Epoch    uint32  `json:"epoch"`
 	Families Family  `json:"families"`
 	Values   []int64 `json:"values"`
+	Charge   octets  `json:"charge"`
 	sealedVector
+}
+
+type chargeVector struct {
+	Version uint8  `json:"version"`
+	Charge  octets `json:"charge"`
+	Epoch   uint32 `json:"epoch"`
+	Bytes   octets `json:"bytes"`
+}
+
+func (v chargeVector) record() *ChargeRecord {
+	return &ChargeRecord{Version: v.Version, Charge: Charge(v.Charge), Epoch: v.Epoch}
 }
 
 type refusedVector struct {
@@ -133,7 +146,7 @@ func (v receiptVector) receipt() *Receipt {
 
 func (v reportVector) report(t testing.TB) *Report {
 	t.Helper()
-	r := &Report{Version: v.Version, Vehicle: v.Vehicle, Charter: Hash(v.Charter), Epoch: v.Epoch, Families: v.Families}
+	r := &Report{Version: v.Version, Vehicle: v.Vehicle, Charter: Hash(v.Charter), Epoch: v.Epoch, Families: v.Families, Charge: Charge(v.Charge)}
 	if err := r.SetValues(v.Values); err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +169,10 @@ func inputs() vectors {
 		values[i] = int64(i-32) * 67_108_863
 	}
 	values[0], values[63] = -1<<31, 1<<31-1
+	charge := NewCharge(52, [32]byte(vectortest.Pattern(0x51, 32)))
+	most := NewCharge(1<<64-1, [32]byte(vectortest.Pattern(0x52, 32)))
+	answer := make([]int64, VectorLen) // of a categorical mechanism: bins 2 and 6 of 11
+	answer[2], answer[6] = 1, 1
 	head := &headVector{48, 20_000, vectortest.Pattern(0x02, 32)}
 	return vectors{
 		Comment: "Messages of version 1 (wire.cddl): inputs and their exact bytes. Commitments, snapshot signatures and proofs are " +
@@ -179,7 +196,15 @@ func inputs() vectors {
 			{Name: "malformed", Version: 1, Submission: vectortest.Pattern(0x14, 32), Vehicle: "A0123456789012345678901234567890", Reason: ReasonMalformed},
 			{Name: "report accepted", Version: 1, Submission: vectortest.Pattern(0x15, 32), Vehicle: "0", Accepted: true},
 		},
-		Reports: []reportVector{{Version: 1, Vehicle: "CAR1", Charter: vectortest.Pattern(0x21, 32), Epoch: 20_000, Families: AllFamilies, Values: values}},
+		Reports: []reportVector{
+			{Version: 1, Vehicle: "CAR1", Charter: vectortest.Pattern(0x21, 32), Epoch: 20_000, Families: AllFamilies, Values: values, Charge: charge[:]},
+			{Version: 1, Vehicle: "A0123456789012345678901234567890", Charter: vectortest.Pattern(0x22, 32), Epoch: 1<<32 - 1, Families: FamilySpeed, Values: answer, Charge: most[:]},
+		},
+		Charges: []chargeVector{
+			{Version: 1, Charge: make(octets, len(Charge{}))},
+			{Version: 1, Charge: charge[:], Epoch: 20_000},
+			{Version: 1, Charge: most[:], Epoch: 1<<32 - 1},
+		},
 	}
 }
 
@@ -229,22 +254,26 @@ func fill(t *testing.T, v vectors) vectors {
 		payload := check(Marshal(r.report(t)))
 		v.Reports[i].sealedVector = sealedVector{payload, sigStructure(id[:], contextReport, payload), check(SealReport(key, r.report(t)))}
 	}
+	for i, r := range v.Charges {
+		v.Charges[i].Bytes = check(Marshal(r.record()))
+	}
 	claim, receipt := v.Claims[0].Bytes, v.Receipts[0]
 	v.Refused = nil
-	for _, s := range respell(claim) {
+	for _, s := range refit(text(t, claim), claim, respell(text(t, claim))) {
 		v.Refused = append(v.Refused, refusedVector{"claim", s.why, s.bytes})
 	}
 	for _, s := range respell(receipt.Payload) {
-		v.Refused = append(v.Refused, refusedVector{"receipt", s.why + " (in the payload, signed)", check(Seal(key, contextReceipt, s.bytes))})
+		v.Refused = append(v.Refused, refusedVector{"receipt", s.why + " (in the payload, signed)", check(pad(check(Seal(key, contextReceipt, s.bytes)), ReceiptLen))})
 	}
-	for _, s := range respell(receipt.Bytes) {
+	sealed := text(t, receipt.Bytes)
+	for _, s := range refit(sealed, receipt.Bytes, respell(sealed)) {
 		v.Refused = append(v.Refused, refusedVector{"receipt", s.why, s.bytes})
 	}
-	for _, s := range resign(receipt.Bytes) {
+	for _, s := range refit(sealed, receipt.Bytes, resign(sealed)) {
 		v.Refused = append(v.Refused, refusedVector{"receipt", s.why, s.bytes})
 	}
 	v.Refused = append(v.Refused,
-		refusedVector{"receipt", "signed as a report", check(Seal(key, contextReport, receipt.Payload))},
+		refusedVector{"receipt", "signed as a report", check(pad(check(Seal(key, contextReport, receipt.Payload)), ReceiptLen))},
 		refusedVector{"receipt", "a report", v.Reports[0].Bytes},
 		refusedVector{"claim", "a snapshot", v.Snapshots[1].Bytes},
 	)
@@ -295,6 +324,11 @@ func TestVectors(t *testing.T) {
 		same("report", r, v.report(t), err)
 		checkSignature(t, keys[0], v.sealedVector)
 	}
+	for _, v := range want.Charges {
+		r := new(ChargeRecord)
+		err := Unmarshal(v.Bytes, r, MaxChargeRecordLen)
+		same("charge record", r, v.record(), err)
+	}
 	for _, v := range want.Refused {
 		var err error
 		switch v.Type {
@@ -311,14 +345,15 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// checkSignature checks the signature, the last 64 bytes, with the standard library over the stored text.
+// checkSignature checks the signature, the last 64 bytes before the padding, with the standard library over the stored text.
 func checkSignature(t *testing.T, key PublicKey, v sealedVector) {
 	t.Helper()
 	pub, err := key.Key()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Verify(pub, v.Signed, Signature(v.Bytes[len(v.Bytes)-64:])); err != nil {
+	sealed := text(t, v.Bytes)
+	if err := Verify(pub, v.Signed, Signature(sealed[len(sealed)-64:])); err != nil {
 		t.Error(err)
 	}
 	if !bytes.Contains(v.Bytes, v.Payload) {

@@ -54,6 +54,28 @@ func Marshal(v Message) ([]byte, error) {
 	return codec.Encode(v)
 }
 
+// pad appends zeros to an encoded message up to n bytes, so that its size tells nothing of what it says.
+func pad(b []byte, n int) ([]byte, error) {
+	if len(b) > n {
+		return nil, fmt.Errorf("cannot encode message: %d bytes, at most %d fit", len(b), n)
+	}
+	return append(b, make([]byte, n-len(b))...), nil
+}
+
+// unpad returns the message of a padded one and refuses padding that is not zeros: a message has one spelling.
+func unpad(b []byte) ([]byte, error) {
+	n, err := codec.First(b)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range b[n:] {
+		if c != 0 {
+			return nil, errors.New("cannot read message: its padding is not zeros")
+		}
+	}
+	return b[:n], nil
+}
+
 // CheckVersion refuses a message of another version.
 func CheckVersion(v uint8) error {
 	if v != Version {
@@ -62,7 +84,7 @@ func CheckVersion(v uint8) error {
 	return nil
 }
 
-var errVehicleID = errors.New("vehicle id must be 1 to 32 characters of A-Z and 0-9")
+var errVehicleID = errors.New("vehicle id must be 1 to 32 characters of A-Z and 0-9, and not in the form of a VIN, 17 characters without I, O and Q: give the vehicle a name of its own")
 
 // An Environment says what a deployment may do.
 type Environment string

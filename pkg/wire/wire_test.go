@@ -46,7 +46,7 @@ func testClaim() *Claim {
 }
 
 func testReport() *Report {
-	r := &Report{Version: Version, Vehicle: "CAR1", Charter: Hash{1}, Epoch: 7, Families: AllFamilies}
+	r := &Report{Version: Version, Vehicle: "CAR1", Charter: Hash{1}, Epoch: 7, Families: AllFamilies, Charge: NewCharge(3, [32]byte{9})}
 	v := make([]int64, VectorLen)
 	for i := range v {
 		v[i] = int64(i-32) * 1_000_000_000
@@ -57,37 +57,71 @@ func testReport() *Report {
 	return r
 }
 
+// TestClaimSize: a claim has the size of the kinds that it may tell of, whatever it tells, and the largest fits.
 func TestClaimSize(t *testing.T) {
 	c := testClaim()
-	one, err := c.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(one) > 420 {
-		t.Errorf("largest claim with one proof has %d bytes, want at most 420", len(one))
-	}
-	c.Proofs = append(c.Proofs, ClaimProof{Policy: 1<<16 - 1, Tier: 63})
-	two, err := c.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(two)-len(one) > 140 {
-		t.Errorf("a further proof adds %d bytes, want at most 140", len(two)-len(one))
-	}
-	t.Logf("largest claim: %d bytes, %d more for a further proof", len(one), len(two)-len(one))
-	for i := range two {
-		for _, cut := range [][]byte{two[:i], append(slices.Clone(two), 0)} {
-			if _, err := DecodeClaim(cut); err == nil {
-				t.Fatalf("accepted a claim of %d of %d bytes", len(cut), len(two))
+	c.From = NewOrigin(Snapshot{Seq: 1<<64 - 2, Day: 1<<32 - 2, Commitment: Commitment{1}, Signature: Signature{2}})
+	c.To.Seq, c.To.Day, c.Proofs = 1<<64-1, 1<<32-1, nil
+	small := &Claim{Version: Version, ECU: KeyID{5}, From: Origin{Seq: 1}, To: Snapshot{Seq: 2, Day: 1}}
+	for n := 1; n <= MaxClaimProofs; n++ {
+		c.Proofs = append(c.Proofs, ClaimProof{Policy: uint16(1<<16 - 1 - MaxClaimProofs + n), Tier: 63, Proof: Proof{6}})
+		small.Proofs = c.Proofs[:1]
+		bare, err := Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("largest claim of %d kinds: %d bytes without padding, %d with", n, len(bare), ClaimLen(n))
+		if ClaimLen(n) != 420+140*(n-1) {
+			t.Errorf("claims of %d kinds have %d bytes", n, ClaimLen(n))
+		}
+		for _, c := range []*Claim{c, small} {
+			b, err := c.EncodeFor(n)
+			if err != nil || len(b) != ClaimLen(n) {
+				t.Fatalf("%d proofs for %d kinds: %d bytes, %v; want %d", len(c.Proofs), n, len(b), err, ClaimLen(n))
+			}
+			got, err := DecodeClaim(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(c, got); d != "" {
+				t.Error(d)
+			}
+			for i := range b {
+				for _, cut := range [][]byte{b[:i], append(slices.Clone(b), 0)} {
+					smaller := len(cut) >= ClaimLen(len(c.Proofs)) && (len(cut)-ClaimLen(1))%140 == 0 // the same claim for fewer kinds
+					if _, err := DecodeClaim(cut); (err == nil) != smaller {
+						t.Fatalf("claim of %d of %d bytes: %v", len(cut), len(b), err)
+					}
+				}
 			}
 		}
+		for _, kinds := range []int{-1, 0, n - 1, MaxClaimProofs + 1} {
+			if _, err := c.EncodeFor(kinds); err == nil {
+				t.Errorf("encoded %d proofs in the size of %d", n, kinds)
+			}
+		}
+		if n == 1 || len(bare) > ClaimLen(n-1) {
+			continue
+		}
+		// Proofs that would fit into the size of fewer kinds.
+		if b, err := pad(bare, ClaimLen(n-1)); err != nil {
+			t.Fatal(err)
+		} else if _, err := DecodeClaim(b); err == nil {
+			t.Errorf("accepted %d proofs in the size of %d", n, n-1)
+		}
 	}
-	got, err := DecodeClaim(two)
+	// Two proofs of a small claim fit into the size of one.
+	small.Proofs = c.Proofs[:2]
+	bare, err := Marshal(small)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(c, got); d != "" {
-		t.Error(d)
+	b, err := pad(bare, ClaimLen(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DecodeClaim(b); err == nil {
+		t.Error("accepted two proofs in the size of one")
 	}
 }
 
@@ -111,6 +145,16 @@ func TestClaimRefuses(t *testing.T) {
 		}
 		b, err := codec.Encode(c)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "too many proofs" {
+			c.Proofs = c.Proofs[:1] // no size has room for them
+			if b, err = codec.Encode(c); err != nil {
+				t.Fatal(err)
+			}
+			b = append(b, b...)
+		}
+		if b, err = pad(b, MaxClaimLen); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := DecodeClaim(b); err == nil {
@@ -209,11 +253,16 @@ func TestSealedMessages(t *testing.T) {
 	}
 }
 
+// TestReportLengthConstant: no field of a report shows in its size.
 func TestReportLengthConstant(t *testing.T) {
 	key := testKey(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		r := testReport()
 		v := rapid.SliceOfN(rapid.Int64(), VectorLen, VectorLen).Draw(rt, "vector")
+		r := &Report{
+			Version: Version, Vehicle: rapid.StringMatching(`[A-HJ-NPR-Z0-9]{18,32}|[A-Z0-9]{1,16}`).Draw(rt, "vehicle"), Charter: Hash(draw(rt, len(Hash{}))),
+			Epoch: rapid.Uint32().Draw(rt, "epoch"), Families: Family(rapid.IntRange(1, int(AllFamilies)).Draw(rt, "families")),
+			Charge: NewCharge(rapid.Uint64Min(1).Draw(rt, "index"), [32]byte(draw(rt, 32))),
+		}
 		if err := r.SetValues(v); err != nil {
 			rt.Fatal(err)
 		}
@@ -221,19 +270,91 @@ func TestReportLengthConstant(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		want, err := SealReport(key, testReport())
-		if err != nil {
-			rt.Fatal(err)
-		}
-		if len(b) != len(want) {
-			rt.Fatalf("length %d depends on the values, want %d", len(b), len(want))
+		if len(b) != ReportLen {
+			rt.Fatalf("length %d, want %d", len(b), ReportLen)
 		}
 		for i, x := range r.Values() {
 			if x != int64(ClampValue(v[i])) {
 				rt.Fatalf("value %d: %d, want %d clamped", i, x, v[i])
 			}
 		}
+		got, err := OpenReport(testPublic(t, key), r.Vehicle, b)
+		if read, unsigned := ReadReport(b); err != nil || unsigned != nil || !cmp.Equal(got, r) || !cmp.Equal(read, r) {
+			rt.Fatalf("opened %+v (%v), read %+v (%v), want %+v", got, err, read, unsigned, r)
+		}
 	})
+}
+
+func draw(rt *rapid.T, n int) []byte { return rapid.SliceOfN(rapid.Byte(), n, n).Draw(rt, "bytes") }
+
+// TestReceiptLengthConstant: the largest answer has the size of the smallest.
+func TestReceiptLengthConstant(t *testing.T) {
+	key := testKey(t)
+	vehicle := strings.Repeat("W", 32)
+	most := &Receipt{
+		Version: Version, Submission: Hash{1}, Vehicle: vehicle, Accepted: true, Head: &Head{1<<64 - 1, 1<<32 - 1, Commitment{1}}, Original: &Hash{2},
+	}
+	for range MaxClaimProofs {
+		most.Credits = append(most.Credits, Credit{1<<16 - 1, 1<<32 - 1, 1<<32 - 1})
+	}
+	list := []*Receipt{most, {Version: Version, Vehicle: "A", Accepted: true}}
+	for _, r := range []Reason{ReasonMalformed, ReasonUnknownVehicle, ReasonUnknownKey, ReasonRevoked, ReasonSignature, ReasonProof, ReasonGap,
+		ReasonStale, ReasonFuture, ReasonPolicy, ReasonCharter, ReasonEpoch, ReasonBudget} {
+		list = append(list, &Receipt{Version: Version, Submission: Hash{1}, Vehicle: vehicle, Reason: r, Head: most.Head})
+	}
+	for _, r := range list {
+		if b, err := SealReceipt(key, r); err != nil || len(b) != ReceiptLen {
+			t.Errorf("receipt of %d credits, reason %q: %d bytes (%v), want %d", len(r.Credits), r.Reason, len(b), err, ReceiptLen)
+		}
+	}
+}
+
+// TestCharges: a charge is its index and hash, none is none, and every report has one.
+func TestCharges(t *testing.T) {
+	head := [32]byte{0: 1, 31: 2}
+	c := NewCharge(1<<63+5, head)
+	if c.Index() != 1<<63+5 || c.Head() != head || c[0] != 0x80 || c[7] != 5 || c[8] != 1 || c[39] != 2 {
+		t.Errorf("charge %x", c)
+	}
+	r := testReport()
+	r.Charge = NewCharge(0, head)
+	if _, err := SealReport(testKey(t), r); err == nil {
+		t.Error("sealed a report of no charge")
+	}
+	for name, bad := range map[string]ChargeRecord{
+		"version":     {Version: 2},
+		"hash alone":  {Version: Version, Charge: NewCharge(0, head)},
+		"epoch alone": {Version: Version, Epoch: 1},
+	} {
+		if _, err := Marshal(&bad); err == nil {
+			t.Errorf("%s: encoded", name)
+		}
+		b, err := codec.Encode(bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Unmarshal(b, new(ChargeRecord), MaxChargeRecordLen); err == nil {
+			t.Errorf("%s: decoded", name)
+		}
+	}
+	b, err := Marshal(&ChargeRecord{Version: Version, Charge: NewCharge(1<<64-1, head), Epoch: 1<<32 - 1})
+	if err != nil || len(b) > MaxChargeRecordLen {
+		t.Errorf("the largest record has %d bytes (%v), at most %d are read", len(b), err, MaxChargeRecordLen)
+	}
+}
+
+// TestVehicleNames: a name is short, plain, and no VIN.
+func TestVehicleNames(t *testing.T) {
+	for _, id := range []string{"A", "0", "CAR1", strings.Repeat("Z", 32), "WVWZZZ1JZXW00000I", "WVWZZZ1JZXW0000O1", "QVWZZZ1JZXW000001", "WVWZZZ1JZXW00000", "WVWZZZ1JZXW0000001"} {
+		if err := CheckVehicle(id); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	for _, id := range []string{"", "car1", "CAR 1", "CAR-1", "Ä", strings.Repeat("Z", 33), "WVWZZZ1JZXW000001", "LSVAA49J132047371", "11111111111111111"} {
+		if CheckVehicle(id) == nil {
+			t.Errorf("%q: taken for a vehicle's name", id)
+		}
+	}
 }
 
 func TestHighSRefused(t *testing.T) {
@@ -297,8 +418,9 @@ func TestTopics(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	kinds := []func() Message{
 		func() Message { return new(Claim) }, func() Message { return new(Report) }, func() Message { return new(Receipt) },
+		func() Message { return new(ChargeRecord) },
 	}
-	for i, m := range []Message{testClaim(), testReport(), &Receipt{Version: Version, Vehicle: "A", Accepted: true}} {
+	for i, m := range []Message{testClaim(), testReport(), &Receipt{Version: Version, Vehicle: "A", Accepted: true}, &ChargeRecord{Version: Version}} {
 		b, err := Marshal(m)
 		if err != nil {
 			f.Fatal(err)
@@ -313,6 +435,39 @@ func FuzzDecode(f *testing.F) {
 		again, err := Marshal(m)
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%T accepted %x and encodes as %x, %v", m, b, again, err)
+		}
+	})
+}
+
+// FuzzPadded feeds the decoders of padded messages: what one accepts has its size and encodes to the same bytes.
+func FuzzPadded(f *testing.F) {
+	key := testKey(f)
+	for n := 1; n <= 2; n++ {
+		b, err := testClaim().EncodeFor(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	report, err := SealReport(key, testReport())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(report)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := ReadReport(b); err == nil && len(b) != ReportLen {
+			t.Fatalf("%d bytes are the report %+v", len(b), r)
+		}
+		if r, err := OpenReport(testPublic(t, key), "CAR1", b); err == nil && !bytes.Equal(b, report) {
+			t.Fatalf("opened %x to %+v", b, r)
+		}
+		c, err := DecodeClaim(b)
+		if err != nil {
+			return
+		}
+		again, err := c.EncodeFor(1 + (len(b)-ClaimLen(1))/140)
+		if err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("accepted %x and encodes as %x, %v", b, again, err)
 		}
 	})
 }

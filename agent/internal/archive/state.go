@@ -53,6 +53,10 @@ type State struct {
 	// Cut is where the collector divides what the key has to claim, because the car was sold there: no claim lies across it. It says nothing
 	// once Head is there; nil where there never was one.
 	Cut *wire.Head `cbor:"15,keyasint,omitempty"`
+	// Every is the cadence up to Boundary in days, Noticed the last boundary of the backlog, Leaves the day on which the last report was to leave.
+	Every   uint32 `cbor:"16,keyasint,omitempty"`
+	Noticed uint32 `cbor:"17,keyasint,omitempty"`
+	Leaves  uint32 `cbor:"18,keyasint,omitempty"`
 }
 
 // A Former is what the car remembers of the key of an ECU that was swapped. Its fields are State's.
@@ -91,7 +95,8 @@ func (st *State) leave(ecu wire.KeyID) {
 		former = append(former, Former{ECU: st.ECU, Head: st.Head, Spent: st.Spent, Cut: st.Cut})
 	}
 	// The new one's head is not known, and what was refused was not its.
-	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Left: st.Left, ECU: ecu, UnprovenTold: st.UnprovenTold, Former: former[max(0, len(former)-MaxFormer):]}
+	former = former[max(0, len(former)-MaxFormer):]
+	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Every: st.Every, Noticed: st.Noticed, Left: st.Left, Leaves: st.Leaves, ECU: ecu, UnprovenTold: st.UnprovenTold, Former: former}
 }
 
 // errDamaged says that the record was read and is not one of the archive's.

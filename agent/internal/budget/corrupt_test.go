@@ -6,6 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rawstone/agent/internal/budget/internal/anchor"
+	"rawstone/agent/internal/budget/internal/chain"
+	"rawstone/agent/internal/budget/internal/charge"
 )
 
 // TestEveryByteCounts flips each byte of each charge, and of a stored report, in turn.
@@ -16,8 +22,8 @@ func TestEveryByteCounts(t *testing.T) {
 		report(t, l, epoch)
 	}
 	for epoch := range uint64(3) {
-		k := key(chargePrefix, epoch)
-		good, _, err := get(p.db, k)
+		k := chain.Key(epoch)
+		good, _, err := chain.Get(p.db, k)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,8 +40,8 @@ func TestEveryByteCounts(t *testing.T) {
 		}
 		rewrite(t, p.db, k, good)
 	}
-	k := key(storedPrefix, 1)
-	good, _, err := get(p.db, k)
+	k := chain.StoredKey(1)
+	good, _, err := chain.Get(p.db, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,13 +72,14 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 	for name, d := range map[string]damage{
 		"middle missing": {"charge 3 does not follow charge 1", func(t *testing.T, p *place, _ [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 1), nil)
+			rewrite(t, p.db, chain.Key(1), nil)
 		}},
 		"beginning missing": {"charge 2 does not follow charge 0", func(t *testing.T, p *place, _ [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 0), nil)
+			rewrite(t, p.db, chain.Key(0), nil)
 		}},
-		"end missing": {"holds 3 charges and its anchor has seen 4: it was truncated or rolled back", func(t *testing.T, p *place, _ [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 3), nil)
+		"end missing": {"holds 2 charges and its anchor has seen 4: it was truncated or rolled back", func(t *testing.T, p *place, _ [][]byte) {
+			rewrite(t, p.db, chain.Key(3), nil)
+			rewrite(t, p.db, chain.Key(2), nil)
 		}},
 		"store set aside": {"holds 0 charges and its anchor has seen 4", func(t *testing.T, p *place, _ [][]byte) {
 			if err := p.db.DropAll(); err != nil {
@@ -80,63 +87,52 @@ func TestDamageIsNamed(t *testing.T) {
 			}
 		}},
 		"charge moved": {"lies under another epoch's key", func(t *testing.T, p *place, r [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 3), nil)
-			rewrite(t, p.db, key(chargePrefix, 9), r[3])
+			rewrite(t, p.db, chain.Key(3), nil)
+			rewrite(t, p.db, chain.Key(9), r[3])
 		}},
 		"charges exchanged": {"lies under another epoch's key", func(t *testing.T, p *place, r [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 1), r[2])
-			rewrite(t, p.db, key(chargePrefix, 2), r[1])
+			rewrite(t, p.db, chain.Key(1), r[2])
+			rewrite(t, p.db, chain.Key(2), r[1])
 		}},
 		"last made cheaper, hash and all": {"of another history", func(t *testing.T, p *place, r [][]byte) {
-			c, err := decodeCharge(r[3])
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.nano = 1
-			c.hash = c.digest()
-			rewrite(t, p.db, key(chargePrefix, 3), c.encode())
+			c := decode(t, r[3])
+			c.Nano = 1
+			rewrite(t, p.db, chain.Key(3), c.Follow(decode(t, r[2])).Encode())
 		}},
 		"first made cheaper, hash and all": {"charge 2 does not follow charge 1", func(t *testing.T, p *place, r [][]byte) {
-			c, err := decodeCharge(r[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.nano = 1
-			c.hash = c.digest()
-			rewrite(t, p.db, key(chargePrefix, 0), c.encode())
+			c := decode(t, r[0])
+			c.Nano = 1
+			rewrite(t, p.db, chain.Key(0), c.Follow(charge.Charge{}).Encode())
 		}},
 		"last renumbered, hash and all": {"charge 7 does not follow charge 3", func(t *testing.T, p *place, r [][]byte) {
-			c, err := decodeCharge(r[3])
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.index = 7
-			c.hash = c.digest()
-			rewrite(t, p.db, key(chargePrefix, 3), c.encode())
+			c := decode(t, r[3])
+			last := decode(t, r[2])
+			last.Index = 6
+			rewrite(t, p.db, chain.Key(3), c.Follow(last).Encode())
 		}},
 		"record longer": {"a record of 106 bytes, want 105", func(t *testing.T, p *place, r [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 3), append(bytes.Clone(r[3]), 0))
+			rewrite(t, p.db, chain.Key(3), append(bytes.Clone(r[3]), 0))
 		}},
 		"record of another version": {"version 2, want 1", func(t *testing.T, p *place, r [][]byte) {
 			bad := bytes.Clone(r[2])
 			bad[0] = 2
-			rewrite(t, p.db, key(chargePrefix, 2), bad)
+			rewrite(t, p.db, chain.Key(2), bad)
 		}},
 		"record cut": {"a record of 10 bytes, want 105", func(t *testing.T, p *place, r [][]byte) {
-			rewrite(t, p.db, key(chargePrefix, 2), r[2][:10])
+			rewrite(t, p.db, chain.Key(2), r[2][:10])
 		}},
 		"anchor missing": {"is missing while the ledger holds 4 charges", func(t *testing.T, p *place, _ [][]byte) {
 			if err := os.Remove(p.anchor()); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		"anchor empty": {"has 0 bytes, want 8192", func(t *testing.T, p *place, _ [][]byte) {
+		"anchor empty": {"has 0 bytes, want 16384", func(t *testing.T, p *place, _ [][]byte) {
 			if err := os.Truncate(p.anchor(), 0); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		"anchor of zeros": {"neither slot", func(t *testing.T, p *place, _ [][]byte) {
-			if err := os.WriteFile(p.anchor(), make([]byte, anchorSize), 0o600); err != nil {
+		"anchor of zeros": {"no copy", func(t *testing.T, p *place, _ [][]byte) {
+			if err := os.WriteFile(p.anchor(), make([]byte, 4*anchor.PageSize), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -154,7 +150,7 @@ func TestDamageIsNamed(t *testing.T) {
 			var records [][]byte
 			for epoch := range uint64(charges) {
 				report(t, l, epoch)
-				b, _, err := get(p.db, key(chargePrefix, epoch))
+				b, _, err := chain.Get(p.db, chain.Key(epoch))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -180,10 +176,10 @@ func TestStoredTooShort(t *testing.T) {
 	p := newPlace(t)
 	l := p.ledger(t)
 	report(t, l, 1)
-	for n := range storedHead {
-		b := bytes.Repeat([]byte{recordVersion}, n)
-		sum := digest(storedDomain, b)
-		rewrite(t, p.db, key(storedPrefix, 1), append(b, sum[:]...))
+	for n := range 1 + 32 {
+		b := bytes.Repeat([]byte{charge.Version}, n)
+		sum := charge.Digest("rawstone/budget/stored/v1\x00", b)
+		rewrite(t, p.db, chain.StoredKey(1), append(b, sum[:]...))
 		_, _, err := l.Stored(t.Context(), 1)
 		wantError(t, err, ErrCorrupt, "does not match its hash")
 	}
@@ -196,21 +192,24 @@ func TestStoredOfAnotherCharge(t *testing.T) {
 	report(t, l, 1)
 	report(t, m, 0)
 	report(t, m, 1)
-	foreign, _, err := get(q.db, key(storedPrefix, 1))
+	foreign, _, err := chain.Get(q.db, chain.StoredKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rewrite(t, p.db, key(storedPrefix, 1), foreign)
+	rewrite(t, p.db, chain.StoredKey(1), foreign)
 	_, _, err = l.Stored(t.Context(), 1)
 	wantError(t, err, ErrCorrupt, "belongs to another charge")
-	rewrite(t, p.db, key(storedPrefix, 2), foreign)
+	rewrite(t, p.db, chain.StoredKey(2), foreign)
 	_, _, err = l.Stored(t.Context(), 2)
 	wantError(t, err, ErrCorrupt, "belongs to another charge")
 }
 
-// TestTornAnchor: damage to one slot is what a power cut within its write leaves. The other slot is one charge behind and enough.
+// TestTornAnchor: damage to one slot is what a power cut within its write leaves. The other slot is one charge behind and enough, as
+// long as the store has the last charge.
 func TestTornAnchor(t *testing.T) {
-	for name, damaged := range map[string]int64{"newest slot": 1, "older slot": 0} {
+	for name, damaged := range map[string][]int64{
+		"one copy of the newest": {2}, "other copy of the newest": {3}, "newest slot": {2, 3}, "older slot": {0, 1}, "one copy of each": {0, 2},
+	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
 			l := p.ledger(t)
@@ -218,22 +217,113 @@ func TestTornAnchor(t *testing.T) {
 				report(t, l, epoch)
 			}
 			l.Close()
-			file, err := os.OpenFile(p.anchor(), os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
-			if _, err := file.WriteAt([]byte("torn"), damaged*slotStride+20); err != nil {
-				t.Fatal(err)
-			}
+			p.tear(t, damaged...)
 			l = p.ledger(t)
 			if got := l.Summary(0).Releases; got != 3 {
 				t.Fatalf("%d releases, want 3", got)
+			}
+			// The damaged slot was written again: the other one may go now.
+			l.Close()
+			p.tear(t, 0, 1)
+			l = p.ledger(t)
+			report(t, l, 3)
+			l.Close()
+			p.ledger(t)
+		})
+	}
+}
+
+// TestAnchorOfAnEarlierEpoch: a reservation that follows by its hash and not in time is not one of this ledger.
+func TestAnchorOfAnEarlierEpoch(t *testing.T) {
+	p := newPlace(t)
+	l := p.ledger(t)
+	report(t, l, 7)
+	forged := charge.Charge{Epoch: 7, MicroEpsilon: 1, PicoDelta: 1, Nano: 1}.Follow(l.last)
+	if err := errors.Join(l.anchor.Set(forged), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(p.config(t))
+	wantError(t, err, ErrCorrupt, "holds 1 charges and its anchor has seen 2")
+}
+
+// TestReservation: a charge that the store never saw is in the anchor, twice, and one bad page gives nothing back.
+func TestReservation(t *testing.T) {
+	for name, damaged := range map[string][]int64{"whole": nil, "one copy": {2}, "other copy": {3}, "older slot": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			l := p.ledger(t)
+			report(t, l, 0)
+			report(t, l, 1)
+			if _, err := l.Charge(t.Context(), 2, week); err != nil {
+				t.Fatal(err)
+			}
+			before := l.Summary(2)
+			if _, found, err := chain.Read(p.db, 2); found || err != nil {
+				t.Fatalf("the store has the charge already (%v, %v): this test is moot", found, err)
+			}
+			_, err := l.Charge(t.Context(), 2, week)
+			wantError(t, err, ErrCharged, "")
+			l.Close()
+			p.tear(t, damaged...)
+			l = p.ledger(t)
+			if d := cmp.Diff(before, l.Summary(2)); d != "" {
+				t.Errorf("the charge was refunded: %s", d)
+			}
+			_, err = l.Charge(t.Context(), 2, week)
+			wantError(t, err, ErrCharged, "")
+			if _, found, err := chain.Read(p.db, 2); !found || err != nil {
+				t.Errorf("the chain was not completed: %v, %v", found, err)
 			}
 			report(t, l, 3)
 			l.Close()
 			p.ledger(t)
 		})
+	}
+}
+
+// TestReservationsOverlap: storing an older report does not pass a later reservation off as being in the store.
+func TestReservationsOverlap(t *testing.T) {
+	p := newPlace(t)
+	l := p.ledger(t)
+	var permits []*Permit
+	for epoch := range uint64(2) {
+		permit, err := l.Charge(t.Context(), epoch, week)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := permit.Release(mechanism(t, 1), []int64{1, 2}); err != nil {
+			t.Fatal(err)
+		}
+		permits = append(permits, permit)
+	}
+	if err := l.Store(t.Context(), permits[0], []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	report(t, l, 2)
+	l.Close()
+	l = p.ledger(t)
+	if s := l.Summary(0); s.Releases != 3 || s.LastEpoch != 2 {
+		t.Errorf("%+v", s)
+	}
+	for epoch, want := range []bool{true, false, true} {
+		if _, found, err := l.Stored(t.Context(), uint64(epoch)); err != nil || found != want {
+			t.Errorf("epoch %d: %v, %v", epoch, found, err)
+		}
+	}
+}
+
+// tear damages pages of the anchor.
+func (p *place) tear(t testing.TB, pages ...int64) {
+	t.Helper()
+	file, err := os.OpenFile(p.anchor(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, page := range pages {
+		if _, err := file.WriteAt([]byte("torn"), page*anchor.PageSize+20); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -252,16 +342,11 @@ func TestAnchorIsMadeWhole(t *testing.T) {
 	}
 }
 
-func FuzzDecodeCharge(f *testing.F) {
-	c := charge{index: 1, epoch: 2, cost: week, nano: 3}
-	c.hash = c.digest()
-	f.Add(c.encode())
-	f.Add([]byte{})
-	f.Add(make([]byte, recordSize))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := decodeCharge(b)
-		if err == nil && !bytes.Equal(c.encode(), b) {
-			t.Fatalf("%x decodes and encodes as %x", b, c.encode())
-		}
-	})
+func decode(t testing.TB, b []byte) charge.Charge {
+	t.Helper()
+	c, err := charge.Decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

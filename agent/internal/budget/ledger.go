@@ -1,32 +1,41 @@
 // Package budget keeps the durable ledger of what usage reports have cost in privacy.
 //
-// Order of work for one report, each step synced before the next: Charge (the charge is on flash, in two places), Permit.Release
-// (noise is drawn, once, no dearer than was charged), Store (the sealed bytes are on flash), send. A retry sends what Stored
-// returns. A crash after the charge loses a report, never privacy.
+// Order of work for one report: Charge (the reservation is written and synced), Permit.Release (noise is drawn, once, no dearer than
+// was charged), Store (the charge enters the chain and the sealed bytes are kept, in one synced transaction), send. A retry sends what
+// Stored returns. A crash after the charge loses a report, never privacy.
 //
 // Invariants: an epoch is charged at most once ever and epochs strictly increase; no charge is ever refunded; the charges within
 // any Window epochs sum to at most Limit. Costs are integers of 10⁻⁹ μ², rounded up: the squares of Gaussian differential privacy
-// add exactly under composition, whatever mix of ε and δ was released.
+// add exactly under composition, whatever mix of ε and δ was released, and a pure release (δ = 0) has its μ too. What a charge
+// of δ = 0 permits is pure itself, so that a window of such charges may be composed as pure ones, which is tighter.
 //
-// Charges form a hash chain in Badger, and a small file beside it, the anchor, holds the chain's length and head. Badger cuts a
-// damaged write-ahead log at the first bad byte and carries on, which would silently give spent budget back; the anchor sees it.
-// Replacing both by an older pair is not visible here: Summary returns the head so that someone outside can remember it.
+// Charges form a hash chain in Badger. A small file beside it, the anchor, takes each charge first, whole and on two pages: one sync
+// makes a reservation that outlives a crash, and the chain is completed from it at the next start. It is also what tells of a store
+// that lost its end: Badger cuts a damaged write-ahead log at the first bad byte and carries on, which would silently give spent
+// budget back. One charge lost so is written again from the anchor; more is ErrCorrupt.
+//
+// Replacing store and anchor by an older pair is not visible in them. Two things outside remember: the collector's record of the
+// charges that reports came with (Compare), and a monotone counter, as in a TPM (Config.Counter). Either yields ErrRolledBack, which
+// stays: the ledger opens, tells what it knows, and never charges again.
 //
 // The package refuses to repair or reset. A ledger that does not add up means that what was spent is unknown, so New fails with
-// ErrCorrupt and says what it found. Epochs are the caller's: they must follow the ECU's day, never the host's clock.
+// ErrCorrupt and says what it found. A workshop that enrols the vehicle anew, with another device key, begins a new ledger with another
+// counter. Epochs are the caller's: they must follow the ECU's day, never the host's clock.
 package budget
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"rawstone/pkg/dp"
+	"rawstone/agent/internal/budget/internal/anchor"
+	"rawstone/agent/internal/budget/internal/chain"
+	"rawstone/agent/internal/budget/internal/charge"
 )
 
 // Sentinels a caller branches on.
@@ -37,8 +46,10 @@ var (
 	ErrPast = errors.New("epoch lies before the last charged one")
 	// ErrExhausted: the charge would exceed the limit. A later epoch may succeed.
 	ErrExhausted = errors.New("privacy budget exhausted")
-	// ErrCorrupt: the ledger was damaged, truncated or rolled back.
-	ErrCorrupt = errors.New("privacy budget ledger is corrupt")
+	// ErrCorrupt: the ledger was damaged or truncated.
+	ErrCorrupt = charge.ErrCorrupt
+	// ErrRolledBack: an older copy of the ledger was put in the place of a newer one. It stays so.
+	ErrRolledBack = errors.New("privacy budget ledger was rolled back")
 )
 
 // DefaultWindow is the sliding year in epochs, where an epoch is a program day. On one weekday a year of 365 days holds 53 weekly
@@ -47,35 +58,6 @@ const DefaultWindow = 365
 
 // MaxSealed bounds the bytes of one sealed report.
 const MaxSealed = 8 << 10
-
-// Cost is the guarantee of one release in exact integers. Its ranges are those of dp.Mu.
-type Cost struct {
-	// MicroEpsilon is ε in millionths.
-	MicroEpsilon int64
-	// PicoDelta is δ in units of 10⁻¹².
-	PicoDelta int64
-}
-
-// NanoMu2 returns the cost as μ² in units of 10⁻⁹, rounded up.
-func (c Cost) NanoMu2() (int64, error) {
-	mu, err := dp.Mu(float64(c.MicroEpsilon)/1e6, float64(c.PicoDelta)/1e12)
-	if err != nil {
-		return 0, fmt.Errorf("cannot price release: %w", err)
-	}
-	return int64(math.Ceil(mu * mu * 1e9)), nil
-}
-
-// YearLimit returns the Limit that allows exactly n releases of cost c in a window. n is at least 1 and at most 100,000.
-func YearLimit(c Cost, n int64) (int64, error) {
-	if n < 1 || n > 100_000 {
-		return 0, fmt.Errorf("cannot set budget limit: %d releases is outside [1, 100000]", n)
-	}
-	nano, err := c.NanoMu2()
-	if err != nil {
-		return 0, fmt.Errorf("cannot set budget limit: %w", err)
-	}
-	return n * nano, nil
-}
 
 // Config says where the ledger lives and what may be spent. The zero value is refused.
 type Config struct {
@@ -89,6 +71,9 @@ type Config struct {
 	Limit int64
 	// Window is the sliding year in epochs. 0 means DefaultWindow.
 	Window uint64
+	// Counter is what remembers the number of charges outside of the file system. nil means none; a ledger that was opened with one
+	// is refused without it.
+	Counter Counter
 	// Registerer receives the metrics. nil means none.
 	Registerer prometheus.Registerer
 }
@@ -98,17 +83,21 @@ type Ledger struct {
 	db      *badger.DB
 	limit   int64
 	window  uint64
+	counter Counter // nil where there is none
 	metrics *metrics
 
-	mu     sync.Mutex
-	anchor *anchor
-	last   charge
-	recent []charge // in order, at least all within window of last
-	failed error    // set when a write's outcome is unknown: nothing is charged until the ledger is opened again
+	mu        sync.Mutex
+	anchor    *anchor.Anchor
+	last      charge.Charge
+	recent    []charge.Charge // in order, at least all within window of last
+	pending   bool            // last is in the anchor and perhaps not yet in the store
+	unsettled bool            // the counter may be one behind the chain
+	rolled    error           // wraps ErrRolledBack: nothing is ever charged again
+	failed    error           // set when a write's outcome is unknown: nothing is charged until the ledger is opened again
 }
 
 // New opens the ledger and verifies the whole chain. With neither charges nor anchor it begins a new one. A ledger that does not
-// add up fails with ErrCorrupt.
+// add up fails with ErrCorrupt. One that was rolled back opens, for what it can still tell; Err says so and Charge refuses.
 func New(cfg Config) (*Ledger, error) {
 	switch {
 	case cfg.DB == nil:
@@ -120,22 +109,67 @@ func New(cfg Config) (*Ledger, error) {
 	case cfg.Limit < 1:
 		return nil, fmt.Errorf("cannot open budget ledger: limit %d is below 1; use YearLimit", cfg.Limit)
 	}
-	l := &Ledger{db: cfg.DB, limit: cfg.Limit, window: cfg.Window}
-	if l.window == 0 {
-		l.window = DefaultWindow
-	}
-	if err := l.load(); err != nil {
+	l := &Ledger{db: cfg.DB, limit: cfg.Limit, window: cmp.Or(cfg.Window, DefaultWindow), counter: cfg.Counter}
+	if err := l.open(cfg.Anchor); err != nil {
 		return nil, fmt.Errorf("cannot open budget ledger: %w", err)
 	}
-	a, err := reconcile(cfg.Anchor, l.last)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open budget ledger: %w", err)
-	}
-	l.anchor = a
+	var err error
 	if l.metrics, err = newMetrics(cfg.Registerer, l); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open budget ledger: %w", err), a.close())
+		return nil, errors.Join(fmt.Errorf("cannot open budget ledger: %w", err), l.anchor.Close())
 	}
 	return l, nil
+}
+
+// open reads the chain and what remembers it.
+func (l *Ledger) open(path string) (err error) {
+	if err := l.load(); err != nil {
+		return err
+	}
+	if l.anchor, err = anchor.Open(path, l.last); err != nil {
+		return err
+	}
+	if err := l.reconcile(); err != nil && !errors.Is(err, ErrRolledBack) {
+		return errors.Join(err, l.anchor.Close())
+	}
+	return nil
+}
+
+// reconcile holds the chain against the anchor and the counter.
+func (l *Ledger) reconcile() error {
+	newest, err := l.anchor.Reconcile(l.last)
+	if err != nil {
+		return err
+	}
+	if newest.Index > l.last.Index {
+		if err := chain.Write(l.db, newest); err != nil {
+			return err
+		}
+		l.remember(newest)
+	}
+	if l.rolled != nil {
+		return nil
+	}
+	return l.settle()
+}
+
+// load walks the chain from its beginning and sets last and recent, and reads whether the ledger was marked as rolled back.
+func (l *Ledger) load() error {
+	var broken error
+	err := chain.Walk(l.db, func(k []byte, c charge.Charge) bool {
+		switch {
+		case string(k) != string(chain.Key(c.Epoch)):
+			broken = charge.Corrupt("charge %d lies under another epoch's key", c.Index)
+		case c.Index != l.last.Index+1 || c.Prev != l.last.Hash:
+			broken = charge.Corrupt("charge %d does not follow charge %d: charges are missing or were replaced", c.Index, l.last.Index)
+		default:
+			l.remember(c)
+		}
+		return broken == nil
+	})
+	if err := errors.Join(err, broken); err != nil {
+		return err
+	}
+	return l.recall()
 }
 
 // Close releases the anchor file. The store stays open.
@@ -145,12 +179,12 @@ func (l *Ledger) Close() error {
 	if l.failed == nil {
 		l.failed = errors.New("the ledger is closed")
 	}
-	return l.anchor.close()
+	return l.anchor.Close()
 }
 
 // Charge spends cost for epoch and returns the permission to draw its noise. When it returns a permit, the charge is synced.
-// Errors: ErrCharged, ErrPast, ErrExhausted, a cost outside dp's ranges, or a failure to write, after which the epoch may or
-// may not be charged and every further Charge fails until the ledger is opened again.
+// Errors: ErrCharged, ErrPast, ErrExhausted, ErrRolledBack, a cost outside dp's ranges, a counter that does not answer, or a failure
+// to write, after which the epoch may or may not be charged and every further Charge fails until the ledger is opened again.
 func (l *Ledger) Charge(ctx context.Context, epoch uint64, cost Cost) (*Permit, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,6 +197,9 @@ func (l *Ledger) Charge(ctx context.Context, epoch uint64, cost Cost) (*Permit, 
 }
 
 func (l *Ledger) charge(ctx context.Context, epoch uint64, cost Cost) (*Permit, error) {
+	if l.rolled != nil {
+		return nil, l.rolled
+	}
 	if l.failed != nil {
 		return nil, fmt.Errorf("%w; restart the agent", l.failed)
 	}
@@ -173,94 +210,91 @@ func (l *Ledger) charge(ctx context.Context, epoch uint64, cost Cost) (*Permit, 
 	if err != nil {
 		return nil, err
 	}
-	if l.last.index > 0 && epoch <= l.last.epoch {
-		_, found, err := readCharge(l.db, epoch)
-		switch {
-		case err != nil:
-			return nil, err
-		case found:
-			return nil, ErrCharged
-		}
-		return nil, fmt.Errorf("%w, %d", ErrPast, l.last.epoch)
+	if l.last.Index > 0 && epoch <= l.last.Epoch {
+		return nil, l.past(epoch)
 	}
 	if spent := l.spent(epoch); nano > l.limit-spent {
 		return nil, fmt.Errorf("%w: the last %d epochs spent %d of %d and this release costs %d (10⁻⁹ μ²); reports resume as old releases leave the window",
 			ErrExhausted, l.window, spent, l.limit, nano)
 	}
-	next := charge{index: l.last.index + 1, epoch: epoch, cost: cost, nano: nano, prev: l.last.hash}
-	next.hash = next.digest()
+	if l.unsettled {
+		if err := l.settle(); err != nil {
+			return nil, err
+		}
+	}
+	next := charge.Charge{Epoch: epoch, MicroEpsilon: cost.MicroEpsilon, PicoDelta: cost.PicoDelta, Nano: nano}.Follow(l.last)
 	if err := l.append(next); err != nil {
-		l.failed = err
 		return nil, err
 	}
 	return &Permit{ledger: l, charge: next}, nil
 }
 
-// append makes c durable in both places, the store first: a store one ahead of its anchor is what a crash between the two leaves.
-func (l *Ledger) append(c charge) error {
-	if err := writeCharge(l.db, c); err != nil {
-		return err
+// past says why an epoch that is not after the last one cannot be charged.
+func (l *Ledger) past(epoch uint64) error {
+	if l.pending && epoch == l.last.Epoch {
+		return ErrCharged
 	}
-	if err := l.anchor.set(c); err != nil {
+	_, found, err := chain.Read(l.db, epoch)
+	switch {
+	case err != nil:
+		return err
+	case found:
+		return ErrCharged
+	}
+	return fmt.Errorf("%w, %d", ErrPast, l.last.Epoch)
+}
+
+// append makes c durable in the anchor and counts it. What the anchor held before must be in the store by then, or a crash between
+// the two would lose a charge.
+func (l *Ledger) append(c charge.Charge) error {
+	if l.pending {
+		if err := chain.Write(l.db, l.last); err != nil {
+			l.failed = err
+			return err
+		}
+		l.pending = false
+	}
+	if err := l.anchor.Set(c); err != nil {
+		l.failed = err
 		return err
 	}
 	l.remember(c)
+	l.pending = true
+	if l.counter == nil {
+		return nil
+	}
+	err := l.counter.Increment()
+	if l.unsettled = err != nil; l.unsettled {
+		return fmt.Errorf("cannot count charge, and the epoch is lost: %w", err)
+	}
 	return nil
 }
 
 // remember makes c the last charge and forgets those that no window ending at or after it can hold.
-func (l *Ledger) remember(c charge) {
+func (l *Ledger) remember(c charge.Charge) {
 	l.last = c
 	l.recent = append(l.recent, c)
 	old := 0
-	for c.epoch-l.recent[old].epoch >= l.window {
+	for c.Epoch-l.recent[old].Epoch >= l.window {
 		old++
 	}
 	l.recent = append(l.recent[:0], l.recent[old:]...)
 }
 
-// spent sums the charges within the window that ends with epoch, which is not before the last charge.
+// within returns the charges in the window that ends with epoch, which is not before the last charge.
+func (l *Ledger) within(epoch uint64) []charge.Charge {
+	old := 0
+	for old < len(l.recent) && epoch-l.recent[old].Epoch >= l.window {
+		old++
+	}
+	return l.recent[old:]
+}
+
+// spent sums what they cost.
 func (l *Ledger) spent(epoch uint64) int64 {
 	var sum int64
-	for _, c := range l.recent {
-		if epoch-c.epoch < l.window {
-			sum += c.nano
-		}
+	for _, c := range l.within(epoch) {
+		sum += c.Nano
 	}
 	return sum
-}
-
-// Summary is the state of the budget.
-type Summary struct {
-	// Releases is the number of charges ever, LastEpoch the last one's epoch (0 when there is none), Head the chain's head.
-	Releases, LastEpoch uint64
-	Head                [32]byte
-	// Spent is what the Window epochs that end with the epoch asked for have cost; Left is what remains of Limit. All in
-	// 10⁻⁹ μ².
-	Spent, Left, Limit int64
-	Window             uint64
-}
-
-// Summary returns the state of the budget in the window that ends with epoch, or with the last charge where that is later.
-func (l *Ledger) Summary(epoch uint64) Summary {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	spent := l.spent(max(epoch, l.last.epoch))
-	return Summary{
-		Releases: l.last.index, LastEpoch: l.last.epoch, Head: l.last.hash,
-		Spent: spent, Left: max(l.limit-spent, 0), Limit: l.limit, Window: l.window,
-	}
-}
-
-// Epsilon returns the ε at total delta of everything spent in the window. delta's range is that of dp.Epsilon.
-func (s Summary) Epsilon(delta float64) (float64, error) { return epsilon(s.Spent, delta) }
-
-// LimitEpsilon returns the ε at total delta of the whole Limit.
-func (s Summary) LimitEpsilon(delta float64) (float64, error) { return epsilon(s.Limit, delta) }
-
-func epsilon(nano int64, delta float64) (float64, error) {
-	if nano == 0 {
-		return 0, nil
-	}
-	return dp.Epsilon(delta, math.Sqrt(float64(nano)/1e9))
 }

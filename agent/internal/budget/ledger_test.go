@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/agent/internal/budget/internal/chain"
 	"rawstone/agent/internal/flash"
 	"rawstone/pkg/dp"
 )
@@ -169,7 +170,7 @@ func TestYear(t *testing.T) {
 		}
 	}
 	full := l.Summary(1000 + 7*51)
-	if full.Left != 0 || full.Spent != full.Limit {
+	if full.Left != 0 || full.Spent != full.Limit || full.PureCharges != 0 || full.PureEpsilon != 0 {
 		t.Fatalf("after 52 releases: %+v", full)
 	}
 	if epsilon, err := full.Epsilon(1e-6); err != nil || math.Round(epsilon*10) != 91 {
@@ -230,8 +231,8 @@ func TestPermitDrawsOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Epoch() != 5 {
-		t.Errorf("epoch %d", p.Epoch())
+	if s := l.Summary(5); p.Epoch() != 5 || p.Index() != 1 || p.Hash() != s.Head {
+		t.Errorf("epoch %d, index %d, hash %x; %+v", p.Epoch(), p.Index(), p.Hash(), s)
 	}
 	wantError(t, l.Store(t.Context(), p, []byte{1}), nil, "nothing was drawn for epoch 5")
 	_, err = p.Release(mechanism(t, 1.01), []int64{1, 2})
@@ -248,9 +249,9 @@ func TestPermitDrawsOnce(t *testing.T) {
 	wantError(t, l.Store(t.Context(), p, make([]byte, MaxSealed+1)), nil, "8193 bytes")
 	wantError(t, l.Store(t.Context(), nil, []byte{1}), nil, "not of this ledger")
 	wantError(t, newPlace(t).ledger(t).Store(t.Context(), p, []byte{1}), nil, "not of this ledger")
-	rewrite(t, l.db, key(storedPrefix, 5), []byte("of another life"))
+	rewrite(t, l.db, chain.StoredKey(5), []byte("of another life"))
 	wantError(t, l.Store(t.Context(), p, []byte{1}), nil, "epoch 5 has stored bytes")
-	rewrite(t, l.db, key(storedPrefix, 5), nil)
+	rewrite(t, l.db, chain.StoredKey(5), nil)
 	if err := l.Store(t.Context(), p, make([]byte, MaxSealed)); err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +282,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%v claims corruption", err)
 		}
 	}
-	for _, c := range []Cost{{}, {1_000_000, 0}, {0, 1_000_000}, {-1, 1_000_000}, {1_000_000, -1}, {math.MaxInt64, math.MaxInt64}} {
+	for _, c := range []Cost{{}, {0, 1_000_000}, {-1, 1_000_000}, {1_000_000, -1}, {math.MaxInt64, math.MaxInt64}} {
 		if _, err := YearLimit(c, 52); err == nil {
 			t.Errorf("a limit for %+v", c)
 		}
@@ -362,6 +363,7 @@ func TestMetrics(t *testing.T) {
 		"rawstone_budget_refused_total error":     1,
 		"rawstone_budget_refused_total exhausted": 1,
 		"rawstone_budget_refused_total past":      1,
+		"rawstone_budget_rolled_back":             0,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -6,14 +6,27 @@ import (
 	"fmt"
 	"sync"
 
-	"rawstone/pkg/dp"
+	"rawstone/agent/internal/budget/internal/chain"
+	"rawstone/agent/internal/budget/internal/charge"
 )
+
+// Mechanism draws noise: a *dp.Gaussian or a *dp.Categorical.
+type Mechanism interface {
+	// Mu is what one release costs in Gaussian differential privacy, at most; Epsilon and Delta are its guarantee.
+	Mu() float64
+	Epsilon() float64
+	Delta() float64
+	// Dim is the length of the vector that Release takes.
+	Dim() int
+	// Release draws anew at each call. It looks at the vector's values only under noise: its errors say nothing of them.
+	Release(x []int64) ([]int64, error)
+}
 
 // Permit is the permission to draw one epoch's noise once. It exists only in memory: after a crash the epoch stays charged and
 // is never drawn again.
 type Permit struct {
 	ledger *Ledger
-	charge charge
+	charge charge.Charge
 
 	mu    sync.Mutex
 	state permitState
@@ -28,29 +41,44 @@ const (
 )
 
 // Epoch returns the epoch charged.
-func (p *Permit) Epoch() uint64 { return p.charge.epoch }
+func (p *Permit) Epoch() uint64 { return p.charge.Epoch }
 
-// Release draws the epoch's one noised vector from g. A mechanism that costs more than was charged, or a vector of the wrong
-// length, is refused and leaves the permit unused; a second draw is refused.
-func (p *Permit) Release(g *dp.Gaussian, x []int64) ([]int64, error) {
+// Index returns the charge's number in the ledger, from 1.
+func (p *Permit) Index() uint64 { return p.charge.Index }
+
+// Hash returns the charge's hash, which stands for the whole chain up to it.
+func (p *Permit) Hash() [32]byte { return p.charge.Hash }
+
+// Release draws the epoch's one noised vector from m. A mechanism that costs more than was charged, one with a δ where none was
+// charged, and a vector of the wrong length are refused and leave the permit unused; a second draw is refused.
+func (p *Permit) Release(m Mechanism, x []int64) ([]int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != fresh {
-		return nil, fmt.Errorf("cannot draw noise for epoch %d: it was drawn before; send the stored bytes", p.charge.epoch)
+		return nil, fmt.Errorf("cannot draw noise for epoch %d: it was drawn before; send the stored bytes", p.charge.Epoch)
 	}
-	if mu := g.Mu(); mu*mu*1e9 > float64(p.charge.nano) {
+	if !covers(p.charge, m) {
 		return nil, fmt.Errorf("cannot draw noise for epoch %d: the mechanism (epsilon %g, delta %g) costs more than was charged; charge its own cost",
-			p.charge.epoch, g.Epsilon(), g.Delta())
+			p.charge.Epoch, m.Epsilon(), m.Delta())
 	}
-	if len(x) != g.Dim() {
-		return nil, fmt.Errorf("cannot draw noise for epoch %d: %d coordinates, want %d", p.charge.epoch, len(x), g.Dim())
+	if len(x) != m.Dim() {
+		return nil, fmt.Errorf("cannot draw noise for epoch %d: %d coordinates, want %d", p.charge.Epoch, len(x), m.Dim())
 	}
 	p.state = drawn
-	return g.Release(x)
+	return m.Release(x)
 }
 
-// Store keeps the sealed bytes of the permit's draw, synced, for sending and for retries. It succeeds once a permit, after its
-// draw. sealed is 1 to MaxSealed bytes.
+// covers says whether m costs no more than c; the comparisons are written so that NaN fails them.
+func covers(c charge.Charge, m Mechanism) bool {
+	if c.PicoDelta == 0 && !(m.Delta() == 0 && m.Epsilon() <= float64(c.MicroEpsilon)/1e6) {
+		return false
+	}
+	mu := m.Mu()
+	return mu > 0 && mu*mu*1e9 <= float64(c.Nano)
+}
+
+// Store keeps the sealed bytes of the permit's draw, synced together with the charge's place in the chain, for sending and for
+// retries. It succeeds once a permit, after its draw. sealed is 1 to MaxSealed bytes.
 func (l *Ledger) Store(ctx context.Context, p *Permit, sealed []byte) error {
 	if err := l.store(ctx, p, sealed); err != nil {
 		return fmt.Errorf("cannot store report: %w", err)
@@ -72,14 +100,19 @@ func (l *Ledger) store(ctx context.Context, p *Permit, sealed []byte) error {
 	defer p.mu.Unlock()
 	switch p.state {
 	case fresh:
-		return fmt.Errorf("nothing was drawn for epoch %d", p.charge.epoch)
+		return fmt.Errorf("nothing was drawn for epoch %d", p.charge.Epoch)
 	case stored:
-		return fmt.Errorf("epoch %d is stored already", p.charge.epoch)
+		return fmt.Errorf("epoch %d is stored already", p.charge.Epoch)
 	}
-	if err := writeStored(l.db, p.charge, sealed); err != nil {
+	if err := chain.Store(l.db, p.charge, sealed); err != nil {
 		return err
 	}
 	p.state = stored
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last.Index == p.charge.Index {
+		l.pending = false
+	}
 	return nil
 }
 
@@ -89,7 +122,7 @@ func (l *Ledger) Stored(ctx context.Context, epoch uint64) ([]byte, bool, error)
 	if err := ctx.Err(); err != nil {
 		return nil, false, fmt.Errorf("cannot read stored report of epoch %d: %w", epoch, err)
 	}
-	sealed, found, err := readStored(l.db, epoch)
+	sealed, found, err := chain.Stored(l.db, epoch)
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot read stored report of epoch %d: %w", epoch, err)
 	}
@@ -100,7 +133,7 @@ func (l *Ledger) Stored(ctx context.Context, epoch uint64) ([]byte, bool, error)
 func (l *Ledger) Drop(ctx context.Context, epoch uint64) error {
 	err := ctx.Err()
 	if err == nil {
-		err = deleteStored(l.db, epoch)
+		err = chain.Drop(l.db, epoch)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot drop stored report of epoch %d: %w", epoch, err)

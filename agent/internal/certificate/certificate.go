@@ -63,6 +63,9 @@ type Config struct {
 	Changed func()
 	// Tell tells the driver, in one sentence; nil means that nobody is told.
 	Tell func(text string)
+	// Hold returns when a renewal that is due in wait may be made, so that one which became due while the car was off does not make it
+	// connect when it is switched on; nil means when it is due. A first certificate is not held, nor one that a broker refuses.
+	Hold func(wait time.Duration) time.Duration
 	// Timeout bounds a request from the connection to the last byte.
 	Timeout time.Duration
 	// BackoffMin is the wait after a first failed renewal; it doubles up to BackoffMax.
@@ -81,6 +84,9 @@ func (c *Config) complete() error {
 	}
 	if c.Tell == nil {
 		c.Tell = func(string) {}
+	}
+	if c.Hold == nil {
+		c.Hold = func(wait time.Duration) time.Duration { return wait }
 	}
 	for _, d := range []struct {
 		v   *time.Duration
@@ -277,6 +283,17 @@ func (k *Keeper) untilDue() time.Duration {
 	return k.renewAt.Sub(k.cfg.Now())
 }
 
+// held returns the time until a renewal that is due in wait is made.
+func (k *Keeper) held(wait time.Duration) time.Duration {
+	k.mu.Lock()
+	urgent := k.current == nil || k.doubted
+	k.mu.Unlock()
+	if urgent {
+		return wait
+	}
+	return k.cfg.Hold(wait)
+}
+
 // Run renews the certificate whenever it is due until ctx is done, which is no error.
 func (k *Keeper) Run(ctx context.Context) error {
 	fails := 0
@@ -285,7 +302,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			fails = 0
 			k.cfg.Changed()
 		}
-		if wait := k.untilDue(); wait > 0 {
+		if wait := k.held(k.untilDue()); wait > 0 {
 			k.sleep(ctx, min(wait, lookEvery), k.wake)
 			continue
 		}

@@ -679,3 +679,42 @@ func FuzzChain(f *testing.F) {
 		}
 	})
 }
+
+// TestHeldRenewal: a renewal that became due while the car was off is made when Hold says, and a first certificate is not held.
+func TestHeldRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(t)
+		var from time.Time // on which the hold of this start ends
+		hold := func(cfg *Config) {
+			from = time.Now().Add(40 * time.Minute)
+			cfg.Hold = func(wait time.Duration) time.Duration { return max(wait, time.Until(from)) }
+		}
+		k := newCar(t, c, hold)
+		if err := k.Enroll(t.Context(), enroll.NewToken()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(life * 9 / 10)
+		k.open(t, hold)
+		began := time.Now()
+		stop := k.run(t)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		stop()
+		asks := c.asks()
+		if len(asks) != 2 {
+			t.Fatalf("%d requests", len(asks))
+		}
+		if after := asks[1].at.Sub(began); after < 40*time.Minute || after > 40*time.Minute+lookEvery {
+			t.Errorf("renewed %v after the start", after)
+		}
+		// Without any certificate the car asks at once.
+		lost := newCar(t, c, hold)
+		began = time.Now()
+		stop = lost.run(t)
+		synctest.Wait()
+		stop()
+		if asks := c.asks(); len(asks) < 3 || !asks[2].at.Equal(began) {
+			t.Errorf("%+v", asks)
+		}
+	})
+}

@@ -25,7 +25,8 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		Short:   "Prove driving thresholds and report noised usage from inside the car",
 		Version: daemon.Version,
 	}
-	root.AddCommand(newRun(), newEnroll(), newCheckConfig(), newJournal(), newReceipts(), newStatus(), newDecode())
+	root.AddCommand(newRun(), newEnroll(), newConsent(), newCadence(), newPrivacy(), newReset(), newCheckConfig(), newJournal(), newReceipts(), newStatus(),
+		newDecode())
 	return command.Main(root, args, stdout, stderr)
 }
 

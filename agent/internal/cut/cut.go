@@ -52,6 +52,9 @@ type Span struct {
 	Forfeit bool
 	// Picks are by serial, ascending; at least one, at most wire.MaxClaimProofs.
 	Picks []Pick
+	// Kinds is the number of kinds that the driver lets claims tell of, mileage among them: the claim's size follows it and not Picks, so
+	// that the size does not tell which of them the span earned.
+	Kinds int
 }
 
 // Statement returns what the claim proves for one of its picks.
@@ -228,6 +231,13 @@ func (r Rules) inForce(day uint32) (list []*terms.Policy) {
 // chosen says whether the driver lets claims tell of a policy's kind.
 func (r Rules) chosen(p *terms.Policy) bool {
 	return p.Kind == terms.KindMileage || slices.Contains(r.Kinds, p.Kind)
+}
+
+// kinds returns the number of kinds that the driver lets claims tell of, as far as a claim holds them.
+func (r Rules) kinds() int {
+	list := append([]string{terms.KindMileage}, r.Kinds...)
+	slices.Sort(list)
+	return min(len(slices.Compact(list)), wire.MaxClaimProofs)
 }
 
 // Unusable says why a policy may not be used, or nil.

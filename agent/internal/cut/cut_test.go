@@ -41,11 +41,11 @@ func snapshots(kms ...uint32) (list []attest.Message) {
 
 func daily(t *testing.T) dispatch.Plan {
 	t.Helper()
-	c, err := dispatch.New(dispatch.Config{EveryDays: 1, Timing: terms.Timing{DayS: 86400, DropS: 600}})
+	c, err := dispatch.New(dispatch.Config{Timing: terms.Timing{DayS: 86400, DropS: 600}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Plan([32]byte{1})
+	return c.Plan([32]byte{1}, 1)
 }
 
 func TestNext(t *testing.T) {
@@ -85,11 +85,11 @@ func TestNext(t *testing.T) {
 
 func TestBeyondTheTopTierEndsEarlier(t *testing.T) {
 	list := snapshots(0, 3, 4, 9) // a boundary on the last alone, 9 km after the first
-	c, err := dispatch.New(dispatch.Config{EveryDays: 31, Timing: terms.Timing{DayS: 86400, DropS: 600}})
+	c, err := dispatch.New(dispatch.Config{Timing: terms.Timing{DayS: 86400, DropS: 600}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := c.Plan([32]byte{2})
+	plan := c.Plan([32]byte{2}, 31)
 	shift := uint32(plan.Next(500)) - list[3].Snapshot.Day
 	for i := range list {
 		list[i].Snapshot.Day += shift

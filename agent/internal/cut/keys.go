@@ -36,6 +36,7 @@ func (r Rules) Choose(k Keys, plan dispatch.Plan, head *wire.Head, list []attest
 		if !ok {
 			return Span{}, nil, false, nil
 		}
+		sp.Kinds = r.kinds()
 		provers, lacking := k.of(sp)
 		if len(lacking) == 0 {
 			return sp, provers, false, nil
@@ -84,7 +85,7 @@ func (sp Span) Prove(ecu wire.KeyID, provers []Prover) ([]byte, error) {
 		}
 		c.Proofs = append(c.Proofs, wire.ClaimProof{Policy: p.Policy.Serial, Tier: uint8(p.Tier), Proof: proof})
 	}
-	return c.Encode()
+	return c.EncodeFor(max(sp.Kinds, len(c.Proofs)))
 }
 
 // Withdrawn reports whether a claim tells of a kind that the driver does not let claims tell of any more.

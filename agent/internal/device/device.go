@@ -6,7 +6,9 @@
 // half; and of a TPM it uses only a key that the TPM made itself and never lets go, so that whoever copies the flash has not got it.
 // Whoever is root on the running car can have either key sign.
 //
-// It refuses keys on other curves, hashes other than SHA-256, and handles outside of those that are the owner's.
+// Beside the key, a TPM can keep a counter, by which the car's budget ledger notices that an older copy of the flash took its place.
+//
+// It refuses keys on other curves, hashes other than SHA-256, and handles and indices outside of those that are the owner's.
 package device
 
 import (
@@ -32,11 +34,14 @@ const (
 // scheme begins the place of a key in a TPM.
 const scheme = "tpm:"
 
-// A place says where a key is.
+// A place says where a key or a counter is.
 type place struct {
 	path   string
 	handle uint32 // 0 for a file
 }
+
+// errPlace is a place that is not in the form of one in a TPM.
+var errPlace = errors.New("not a place in a TPM")
 
 // parse reads FILE or tpm://PATH?handle=HANDLE.
 func parse(where string) (place, error) {
@@ -46,18 +51,26 @@ func parse(where string) (place, error) {
 	if InFile(where) {
 		return place{path: where}, nil
 	}
-	wrong := fmt.Errorf("%q is neither a file nor tpm:///DEVICE?handle=0x81010001", where)
+	p, err := parseTPM(where, "handle", firstHandle, lastHandle)
+	if errors.Is(err, errPlace) {
+		return place{}, fmt.Errorf("%q is neither a file nor tpm:///DEVICE?handle=0x81010001", where)
+	}
+	return p, err
+}
+
+// parseTPM reads tpm://PATH?NAME=HANDLE with a handle from first to last. The error is errPlace where it has another form.
+func parseTPM(where, name string, first, last uint64) (place, error) {
 	u, err := url.Parse(where)
-	if err != nil || u.Host != "" || u.User != nil || u.Fragment != "" || !filepath.IsAbs(u.Path) {
-		return place{}, wrong
+	if err != nil || InFile(where) || u.Host != "" || u.User != nil || u.Fragment != "" || !filepath.IsAbs(u.Path) {
+		return place{}, errPlace
 	}
 	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil || len(query) != 1 || len(query["handle"]) != 1 {
-		return place{}, wrong
+	if err != nil || len(query) != 1 || len(query[name]) != 1 {
+		return place{}, errPlace
 	}
-	handle, err := strconv.ParseUint(query.Get("handle"), 0, 32)
-	if err != nil || handle < firstHandle || handle > lastHandle {
-		return place{}, fmt.Errorf("%q: the handle is not one of the owner's, %#x to %#x", where, firstHandle, lastHandle)
+	handle, err := strconv.ParseUint(query.Get(name), 0, 32)
+	if err != nil || handle < first || handle > last {
+		return place{}, fmt.Errorf("%q: the %s is not one of the owner's, %#x to %#x", where, name, first, last)
 	}
 	return place{path: u.Path, handle: uint32(handle)}, nil
 }

@@ -202,7 +202,7 @@ func sign(t *testing.T, key crypto.Signer) {
 		if err != nil || !ecdsa.VerifyASN1(public, digest[:], der) {
 			t.Fatalf("signature %d: %v", i, err)
 		}
-		report := wire.Report{Version: wire.Version, Vehicle: "CAR1", Epoch: uint32(i), Families: wire.Family(1)}
+		report := wire.Report{Version: wire.Version, Vehicle: "CAR1", Epoch: uint32(i), Families: wire.Family(1), Charge: wire.NewCharge(uint64(i)+1, digest)}
 		if err := report.SetValues(make([]int64, wire.VectorLen)); err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"crypto/rand"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,8 +15,11 @@ import (
 func TestScheduleLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		timing := terms.Timing{DayS: 86400, DropS: 600}
-		s := Plan{Cadence: Cadence{every: rapid.Uint32Range(1, 31).Draw(t, "every"), max: time.Duration(rapid.Int64Range(1, int64(31*24*time.Hour)).Draw(t, "max")), timing: timing}}
-		copy(s.secret[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "secret"))
+		c, err := New(Config{MaxDelay: time.Duration(rapid.Int64Range(1, int64(24*time.Hour)).Draw(t, "max")), Timing: timing})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := c.Plan([32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "secret")), rapid.IntRange(1, MaxEveryDays).Draw(t, "every"))
 		day := rapid.Uint32Max(1<<31).Draw(t, "day")
 		next := s.Next(day)
 		if last, ok := s.Last(day); ok {
@@ -31,12 +35,44 @@ func TestScheduleLaws(t *testing.T) {
 			}
 		}
 	})
-	s := Plan{Cadence: Cadence{every: 7, max: 24 * time.Hour, timing: terms.Timing{DayS: 1}}}
-	phases, same := map[uint32]int{}, 0
-	for range 700 {
-		if _, err := rand.Read(s.secret[:]); err != nil {
+}
+
+// TestMissed: what Missed returns is what walking from one boundary to the next gives.
+func TestMissed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c, err := New(Config{Timing: terms.Timing{DayS: 60}})
+		if err != nil {
 			t.Fatal(err)
 		}
+		p := c.Plan([32]byte{rapid.Byte().Draw(t, "secret")}, rapid.IntRange(1, 40).Draw(t, "every"))
+		after, upTo := rapid.Uint32Max(500).Draw(t, "after"), rapid.Uint32Max(500).Draw(t, "up to")
+		most := rapid.IntRange(0, 60).Draw(t, "most")
+		var want []uint32
+		for b := p.Next(after); b <= uint64(upTo); b = p.Next(uint32(b)) {
+			want = append(want, uint32(b))
+		}
+		want = want[max(0, len(want)-most):]
+		if got := p.Missed(after, upTo, most); !slices.Equal(got, want) {
+			t.Fatalf("missed %v, want %v", got, want)
+		}
+	})
+	// A clock that jumps by the longest way costs no memory.
+	c, _ := New(Config{Timing: terms.Timing{DayS: 86400}})
+	if got := c.Plan([32]byte{}, 1).Missed(0, 1<<32-1, 53); len(got) != 53 || got[52] != 1<<32-1 {
+		t.Errorf("missed %v", got)
+	}
+}
+
+func TestSecretsDecide(t *testing.T) {
+	c, err := New(Config{MaxDelay: 24 * time.Hour, Timing: terms.Timing{DayS: 86400}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	phases, same := map[uint32]int{}, 0
+	for range 700 {
+		var secret [32]byte
+		rand.Read(secret[:])
+		s := c.Plan(secret, 7)
 		phases[s.phase()]++
 		if s.Due(1, wire.KindClaim).Equal(s.Due(1, wire.KindReport)) {
 			same++
@@ -52,25 +88,43 @@ func TestScheduleLaws(t *testing.T) {
 	}
 }
 
+// TestOrderIsRandom: claim and report of one day leave in either order.
+func TestOrderIsRandom(t *testing.T) {
+	c, err := New(Config{Timing: terms.Timing{DayS: 86400}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, first := c.Plan([32]byte{7}, 7), 0
+	const days = 1000
+	for day := range uint32(days) {
+		if s.Due(day, wire.KindClaim).Before(s.Due(day, wire.KindReport)) {
+			first++
+		}
+	}
+	if first < days*4/10 || first > days*6/10 { // more than 6 standard errors
+		t.Errorf("the claim was first on %d of %d days", first, days)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	timing := terms.Timing{DayS: 86400, DropS: 600}
 	for name, cfg := range map[string]Config{
-		"zero":            {},
-		"no day":          {Timing: terms.Timing{DropS: 600}},
-		"more than month": {EveryDays: MaxEveryDays + 1, Timing: timing},
-		"negative days":   {EveryDays: -1, Timing: timing},
-		"negative delay":  {MaxDelay: -1, Timing: timing},
-		"delay too long":  {EveryDays: 2, MaxDelay: 48*time.Hour + 1, Timing: timing},
+		"zero":           {},
+		"no day":         {Timing: terms.Timing{DropS: 600}},
+		"negative delay": {MaxDelay: -1, Timing: timing},
+		"delay too long": {MaxDelay: 24*time.Hour + 1, Timing: timing},
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	c, err := New(Config{Timing: timing})
-	if want := (Cadence{DefaultEveryDays, 24 * time.Hour, timing}); err != nil || c != want {
+	if want := (Calendar{24 * time.Hour, timing}); err != nil || c != want {
 		t.Errorf("defaults are %+v, want %+v: %v", c, want, err)
 	}
-	if _, err := New(Config{EveryDays: 2, MaxDelay: 48 * time.Hour, Timing: timing}); err != nil {
-		t.Error(err)
+	for every, want := range map[int]uint32{0: DefaultEveryDays, -3: 1, 1: 1, MaxEveryDays + 9: MaxEveryDays} {
+		if got := c.Plan([32]byte{}, every).Every(); got != want {
+			t.Errorf("every %d days became %d", every, got)
+		}
 	}
 }

@@ -23,6 +23,12 @@ import (
 	"rawstone/pkg/enroll"
 )
 
+// A Gate holds what is overdue (*hold.Gate).
+type Gate interface {
+	// Until returns the time until what has a name and was due at an instant may be done, not above 0 where it may now.
+	Until(name string, due time.Time) time.Duration
+}
+
 // Config says who the car is and where its collector. Fields without a default are required.
 type Config struct {
 	// DeviceKey is the place of the device key (device.Check).
@@ -42,6 +48,8 @@ type Config struct {
 	// a server's certificate is newer than Since, the connection fails until the clock is set, and Status says why: to go by a
 	// certificate's own dates would let whoever shows it choose the time.
 	Since func() time.Time
+	// Hold keeps a renewal that became due while the car was off from making it connect when it is switched on; nil means that nothing does.
+	Hold Gate
 	// Changed, Tell and BackoffMin are as in certificate.Config.
 	Changed    func()
 	Tell       func(text string)
@@ -79,8 +87,12 @@ func open(cfg Config, key crypto.Signer) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	var renewal func(time.Duration) time.Duration
+	if cfg.Hold != nil {
+		renewal = func(wait time.Duration) time.Duration { return cfg.Hold.Until("renewal", cfg.Now().Add(wait)) }
+	}
 	keeper, err := certificate.Open(certificate.Config{
-		Dir: cfg.Dir, Vehicle: cfg.Vehicle, Device: key, URL: cfg.URL, Trust: trust, Now: cfg.present, Changed: cfg.Changed, Tell: cfg.Tell,
+		Hold: renewal, Dir: cfg.Dir, Vehicle: cfg.Vehicle, Device: key, URL: cfg.URL, Trust: trust, Now: cfg.present, Changed: cfg.Changed, Tell: cfg.Tell,
 		BackoffMin: cfg.BackoffMin, Logger: cfg.Logger, Registerer: cfg.Registerer,
 	})
 	if err != nil {

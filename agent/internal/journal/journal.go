@@ -2,24 +2,22 @@
 // say in plain words, what they cost, and how it ended. Between these entries stand notes of what the car found out about itself,
 // such as a counter that contradicts another; nothing left the car with a note.
 //
-// Invariants: an entry is on flash before the submission it describes may leave; the journal never holds more than its bound,
-// and the oldest entries go first. An entry that never left says so.
+// Invariants: an entry is on flash before the submission it describes may leave; the journal never holds more bytes than its bound, but for
+// a newest entry that is longer by itself, and the oldest entries go first. An entry that never left says so.
 //
 // The package decides nothing and nothing depends on it: a damaged entry is reported, counted and passed over. It never sends.
 package journal
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,14 +28,16 @@ import (
 )
 
 const (
-	// DefaultMaxEntries is some forty years of weekly dispatches.
-	DefaultMaxEntries = 4096
+	// DefaultMaxBytes is some twenty years of weekly dispatches.
+	DefaultMaxBytes = 1 << 20
 	// maxTextLen bounds each text of an entry in bytes.
 	maxTextLen = 512
 	// maxEntryLen bounds an entry in bytes: three texts with every character escaped, and the rest.
 	maxEntryLen = 3*6*maxTextLen + 1024
 
 	prefix = "journal/"
+	// batch bounds the entries that one transaction drops: Badger bounds its own.
+	batch = 256
 )
 
 // A DB is the store: Badger's own, or one that keeps count of what it acknowledged.
@@ -51,33 +51,12 @@ type DB interface {
 type Config struct {
 	// DB is the store, opened with SyncWrites. Keys under "journal/" are the journal's. Required; the caller closes it.
 	DB DB
-	// MaxEntries bounds the journal; 0 means DefaultMaxEntries.
-	MaxEntries int
+	// MaxBytes bounds keys and records in bytes; 0 means DefaultMaxBytes.
+	MaxBytes int
 	// Logger is required.
 	Logger *slog.Logger
 	// Registerer receives the metrics. nil means none.
 	Registerer prometheus.Registerer
-}
-
-// KindNote is the kind of an entry with which nothing left the car.
-const KindNote = "note"
-
-// An Entry is one submission as the driver sees it, or a note.
-type Entry struct {
-	// Submission identifies the bytes, in hexadecimal; a note has none.
-	Submission string `json:"submission"`
-	// Time is when it was sealed or noted.
-	Time time.Time `json:"time"`
-	// Kind is claim, report or note.
-	Kind string `json:"kind"`
-	// Bytes is the size; 0 for a note.
-	Bytes int `json:"bytes"`
-	// Contents says in plain words what the bytes tell, Cost what telling it costs.
-	Contents string `json:"contents"`
-	Cost     string `json:"cost"`
-	// Outcome says how it ended, empty while it waits for a receipt; Ended is when.
-	Outcome string     `json:"outcome,omitempty"`
-	Ended   *time.Time `json:"ended,omitempty"`
 }
 
 // Journal is an open journal. It is safe for concurrent use.
@@ -89,9 +68,19 @@ type Journal struct {
 
 	mu    sync.Mutex
 	next  uint64
-	order []uint64             // of the entries held
+	held  []held               // in order
+	bytes int                  // of what is held
 	open  map[wire.Hash]uint64 // entries that wait for an outcome
 }
+
+// held is an entry's place and size on flash.
+type held struct {
+	order uint64
+	size  int
+}
+
+// sizeOf returns what an entry takes in bytes.
+func sizeOf(record []byte) int { return len(prefix) + 8 + len(record) }
 
 // Open reads the index of what the store holds.
 func Open(cfg Config) (*Journal, error) {
@@ -102,12 +91,12 @@ func Open(cfg Config) (*Journal, error) {
 		return nil, errors.New("cannot open journal: the store does not sync its writes; open it with SyncWrites")
 	case cfg.Logger == nil:
 		return nil, errors.New("cannot open journal: no logger given")
-	case cfg.MaxEntries < 0:
-		return nil, fmt.Errorf("cannot open journal: a bound of %d entries", cfg.MaxEntries)
+	case cfg.MaxBytes < 0:
+		return nil, fmt.Errorf("cannot open journal: a bound of %d bytes", cfg.MaxBytes)
 	}
-	j := &Journal{db: cfg.DB, log: cfg.Logger, max: cfg.MaxEntries, open: make(map[wire.Hash]uint64)}
+	j := &Journal{db: cfg.DB, log: cfg.Logger, max: cfg.MaxBytes, open: make(map[wire.Hash]uint64)}
 	if j.max == 0 {
-		j.max = DefaultMaxEntries
+		j.max = DefaultMaxBytes
 	}
 	j.corrupt = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "rawstone_journal_corrupt_total", Help: "Damaged journal entries passed over.",
@@ -117,9 +106,9 @@ func Open(cfg Config) (*Journal, error) {
 			return nil, fmt.Errorf("cannot open journal: %w", err)
 		}
 	}
-	err := j.each(false, func(order uint64, e Entry, damage error) bool {
+	err := j.each(false, func(order uint64, size int, e Entry, damage error) bool {
 		j.next = order + 1
-		j.order = append(j.order, order)
+		j.held, j.bytes = append(j.held, held{order, size}), j.bytes+size
 		if damage != nil {
 			j.damaged(damage)
 		} else if id, err := parseID(e.Submission); err == nil && e.Outcome == "" {
@@ -161,26 +150,73 @@ func (j *Journal) append(e Entry) error {
 	if err != nil {
 		return fmt.Errorf("cannot write journal: %w", err)
 	}
-	surplus := j.order[:max(0, len(j.order)+1-j.max)]
-	err = j.db.Update(func(txn *badger.Txn) error {
-		for _, order := range surplus {
-			if err := txn.Delete(key(order)); err != nil {
-				return err
-			}
-		}
-		return txn.Set(key(j.next), value)
-	})
-	if err != nil {
+	if err := j.put(held{j.next, sizeOf(value)}, value); err != nil {
 		return fmt.Errorf("cannot write journal: %w", err)
 	}
-	for other, order := range j.open {
-		if slices.Contains(surplus, order) {
-			delete(j.open, other)
-		}
-	}
-	j.order = append(j.order[len(surplus):], j.next)
 	j.next++
 	return nil
+}
+
+// put writes the record of an entry that is new or held, and drops the oldest others beyond the bound. The lock is held.
+func (j *Journal) put(h held, value []byte) error {
+	grown := h.size
+	i, found := slices.BinarySearchFunc(j.held, h.order, func(h held, order uint64) int { return cmp.Compare(h.order, order) })
+	if found {
+		grown -= j.held[i].size
+	}
+	// What does not fit into one transaction goes before.
+	for {
+		n, left := 0, j.bytes+grown
+		for n < i && n < batch && left > j.max {
+			left -= j.held[n].size
+			n++
+		}
+		last := n < batch
+		// An outcome that does not fit costs the entry itself where it is the oldest, and not the newest.
+		itself := last && found && left > j.max && h.order+1 != j.next
+		err := j.db.Update(func(txn *badger.Txn) error {
+			for _, old := range j.held[:n] {
+				if err := txn.Delete(key(old.order)); err != nil {
+					return err
+				}
+			}
+			switch {
+			case itself:
+				return txn.Delete(key(h.order))
+			case last:
+				return txn.Set(key(h.order), value)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		j.forget(n)
+		i -= n
+		if itself {
+			j.forget(1)
+			return nil
+		}
+		if last {
+			break
+		}
+	}
+	j.bytes += grown
+	if found {
+		j.held[i].size = h.size
+	} else {
+		j.held = append(j.held, h)
+	}
+	return nil
+}
+
+// forget takes the n oldest entries for gone. The lock is held.
+func (j *Journal) forget(n int) {
+	for _, old := range j.held[:n] {
+		j.bytes -= old.size
+		maps.DeleteFunc(j.open, func(_ wire.Hash, order uint64) bool { return order == old.order })
+	}
+	j.held = slices.Delete(j.held, 0, n)
 }
 
 // End notes the outcome of a submission, synced. One that is not waiting, or is no longer held, is left as it is.
@@ -191,32 +227,44 @@ func (j *Journal) End(id wire.Hash, at time.Time, outcome string) error {
 	if !ok {
 		return nil
 	}
-	err := j.db.Update(func(txn *badger.Txn) error {
-		item, err := txn.Get(key(order))
-		if err != nil {
-			return err
-		}
-		b, err := item.ValueCopy(nil)
-		if err != nil {
-			return err
-		}
-		e, err := decodeEntry(b)
-		if err != nil {
-			j.damaged(err)
-			return nil
-		}
-		end := at.UTC()
-		e.Outcome, e.Ended = clip(outcome), &end
-		if b, err = encodeEntry(e); err != nil {
-			return err
-		}
-		return txn.Set(key(order), b)
-	})
+	e, err := j.get(order)
 	if err != nil {
 		return fmt.Errorf("cannot write journal: %w", err)
 	}
+	if e != nil {
+		end := at.UTC()
+		e.Outcome, e.Ended = clip(outcome), &end
+		value, err := encodeEntry(*e)
+		if err == nil {
+			err = j.put(held{order, sizeOf(value)}, value)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot write journal: %w", err)
+		}
+	}
 	delete(j.open, id)
 	return nil
+}
+
+// get returns an entry, nil where it is damaged.
+func (j *Journal) get(order uint64) (*Entry, error) {
+	var b []byte
+	err := j.db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(key(order))
+		if err == nil {
+			b, err = item.ValueCopy(nil)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	e, err := decodeEntry(b)
+	if err != nil {
+		j.damaged(err)
+		return nil, nil
+	}
+	return &e, nil
 }
 
 // Waiting returns the submissions that have no outcome yet.
@@ -233,7 +281,7 @@ func (j *Journal) Waiting() []wire.Hash {
 // List returns the newest entries, newest first, at most limit of them; limit 0 means all.
 func (j *Journal) List(limit int) ([]Entry, error) {
 	var list []Entry
-	err := j.each(true, func(_ uint64, e Entry, damage error) bool {
+	err := j.each(true, func(_ uint64, _ int, e Entry, damage error) bool {
 		if damage == nil {
 			list = append(list, e)
 		}
@@ -264,7 +312,7 @@ func (j *Journal) Export(w io.Writer) error {
 }
 
 // each yields the entries in order, or newest first, each with what is wrong with it.
-func (j *Journal) each(reverse bool, yield func(uint64, Entry, error) bool) error {
+func (j *Journal) each(reverse bool, yield func(order uint64, size int, e Entry, damage error) bool) error {
 	return j.db.View(func(txn *badger.Txn) error {
 		opts := badger.DefaultIteratorOptions
 		opts.Prefix, opts.PrefetchSize, opts.Reverse = []byte(prefix), 16, reverse
@@ -284,7 +332,7 @@ func (j *Journal) each(reverse bool, yield func(uint64, Entry, error) bool) erro
 			if err == nil {
 				e, err = decodeEntry(b)
 			}
-			if !yield(binary.BigEndian.Uint64(k[len(prefix):]), e, err) {
+			if !yield(binary.BigEndian.Uint64(k[len(prefix):]), sizeOf(b), e, err) {
 				return nil
 			}
 		}
@@ -298,40 +346,3 @@ func (j *Journal) damaged(err error) {
 }
 
 func key(order uint64) []byte { return binary.BigEndian.AppendUint64([]byte(prefix), order) }
-
-// A record is the CRC-32C of an entry's JSON, and the JSON.
-func encodeEntry(e Entry) ([]byte, error) {
-	text, err := json.Marshal(e)
-	if err != nil {
-		return nil, err
-	}
-	b := binary.BigEndian.AppendUint32(nil, crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)))
-	return append(b, text...), nil
-}
-
-func decodeEntry(b []byte) (e Entry, err error) {
-	if len(b) < 4 || len(b) > 4+maxEntryLen {
-		return e, fmt.Errorf("entry has %d bytes", len(b))
-	}
-	if crc32.Checksum(b[4:], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b) {
-		return e, errors.New("entry does not match its checksum")
-	}
-	if err := json.Unmarshal(b[4:], &e); err != nil {
-		return e, err
-	}
-	if again, err := encodeEntry(e); err != nil || !bytes.Equal(again, b) {
-		return e, errors.New("entry is not in the form that this package writes")
-	}
-	return e, nil
-}
-
-func parseID(text string) (id wire.Hash, err error) {
-	b, err := hex.DecodeString(text)
-	if err != nil || len(b) != len(id) {
-		return id, fmt.Errorf("%q is no submission identifier", text)
-	}
-	return wire.Hash(b), nil
-}
-
-// clip keeps texts within their bound.
-func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxTextLen)], "") }

@@ -29,9 +29,14 @@ func openDB(t testing.TB, dir string) *badger.DB {
 	return db
 }
 
+// open opens a journal that holds as many of begin's entries as max says; 0 means the default.
 func open(t testing.TB, db *badger.DB, max int) *Journal {
 	t.Helper()
-	j, err := Open(Config{DB: db, MaxEntries: max, Logger: slog.New(slog.DiscardHandler)})
+	one, err := encodeEntry(Entry{Submission: wire.ID(nil).String(), Time: start, Kind: "claim", Bytes: 1, Contents: "drove 1 km", Cost: "exact"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := Open(Config{DB: db, MaxBytes: max * sizeOf(one), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +166,7 @@ func TestLongTextsFit(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	db, log := openDB(t, t.TempDir()), slog.New(slog.DiscardHandler)
-	for i, cfg := range []Config{{Logger: log}, {DB: db}, {DB: db, Logger: log, MaxEntries: -1}} {
+	for i, cfg := range []Config{{Logger: log}, {DB: db}, {DB: db, Logger: log, MaxBytes: -1}} {
 		if _, err := Open(cfg); err == nil {
 			t.Errorf("config %d was accepted", i)
 		}
@@ -227,5 +232,68 @@ func TestNotesStandBetweenSubmissions(t *testing.T) {
 	begin(t, j, 2)
 	if l := list(t, j, 0); len(l) != 2 || l[1].Kind != KindNote {
 		t.Errorf("a note counts towards the bound: %v", l)
+	}
+}
+
+// TestBoundInBytes: whatever is noted and ended, what lies on flash stays within the bound, also when a journal of a larger one is opened.
+func TestBoundInBytes(t *testing.T) {
+	db := openDB(t, t.TempDir())
+	kept := func() (n, total int) {
+		err := db.View(func(txn *badger.Txn) error {
+			it := txn.NewIterator(badger.DefaultIteratorOptions)
+			defer it.Close()
+			for it.Rewind(); it.Valid(); it.Next() {
+				n, total = n+1, total+len(it.Item().Key())+int(it.Item().ValueSize())
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, total
+	}
+	j := open(t, db, 0)
+	for i := range 2*batch + 10 {
+		begin(t, j, i)
+	}
+	const bound = 4000
+	j, err := Open(Config{DB: db, MaxBytes: bound, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		id := begin(t, j, 1000+i)
+		if n, total := kept(); total > bound || n < 5 || total != j.bytes || n != len(j.held) {
+			t.Fatalf("%d entries of %d bytes, %d and %d known", n, total, len(j.held), j.bytes)
+		}
+		if err := j.End(id, start, strings.Repeat("y", 300)); err != nil {
+			t.Fatal(err)
+		}
+		if n, total := kept(); total > bound || n < 5 || total != j.bytes || n != len(j.held) {
+			t.Fatalf("after an outcome, %d entries of %d bytes, %d and %d known", n, total, len(j.held), j.bytes)
+		}
+	}
+	// The oldest one's outcome does not fit: it goes itself.
+	oldest, err := parseID(list(t, j, 0)[len(j.held)-1].Submission)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for j.bytes <= bound-50 {
+		if err := j.Note(start, strings.Repeat("z", max(1, min(200, bound-j.bytes-120)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.open[oldest] = j.held[0].order
+	if err := j.End(oldest, start, strings.Repeat("\x01", maxTextLen)); err != nil {
+		t.Fatal(err)
+	}
+	if n, total := kept(); total > bound || n != len(j.held) || total != j.bytes {
+		t.Errorf("%d entries of %d bytes, %d and %d known", n, total, len(j.held), j.bytes)
+	}
+	if err := j.Note(start, strings.Repeat("\x01", maxTextLen)); err != nil {
+		t.Fatal(err)
+	}
+	if l := list(t, j, 1); len(l) != 1 || l[0].Kind != KindNote {
+		t.Errorf("the newest is %v", l)
 	}
 }

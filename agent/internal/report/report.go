@@ -4,6 +4,8 @@
 // are stored in the budget's ledger, the usage is consumed. Whatever step is the last one before the power goes, an epoch has at most
 // one report: making it again returns the stored bytes, or says that the report is lost with its charge.
 //
+// What is drawn is the charter's to say: the vector of all families under Gaussian noise, or one category of one family.
+//
 // Invariants: families that the driver did not consent to or the charter does not allow are zeros before the noise; every report has
 // the same size, and an idle dispatch is reported too, because absence must say nothing.
 //
@@ -19,7 +21,6 @@ import (
 	"strings"
 
 	"rawstone/agent/internal/budget"
-	"rawstone/pkg/dp"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -37,18 +38,23 @@ type Config struct {
 	// Charter is the verified data charter and CharterID its identifier.
 	Charter   *terms.Charter
 	CharterID wire.Hash
-	// Families are what the driver consented to; 0 means no reports. With any, Device, Budget and Usage are required.
-	Families wire.Family
+	// Families returns what the driver consents to at this moment; nil means that there are no reports whatever the driver says. With it
+	// Device, Budget, Usage and Heard are required. It may not block.
+	Families func() wire.Family
 	// Device signs reports.
 	Device crypto.Signer
 	Budget *budget.Ledger
 	Usage  Usage
+	// Heard returns nil once the collector's record of this car's budget was compared with the ledger (budget.Ledger.Compare), else why not
+	// yet: reports wait until then, and usage goes on accumulating. It is asked only when there is a report to make, so that the car
+	// connects for the record only then. It may not block.
+	Heard func() error
 }
 
 // Maker makes the reports of one vehicle. It is not safe for concurrent use.
 type Maker struct {
-	cfg   Config
-	noise *dp.Gaussian
+	cfg       Config
+	mechanism mechanism
 }
 
 // New checks that the charter's mechanism can be had.
@@ -56,33 +62,14 @@ func New(cfg Config) (*Maker, error) {
 	switch {
 	case cfg.Charter == nil:
 		return nil, errors.New("cannot make reports: no charter given")
-	case cfg.Families != 0 && (cfg.Device == nil || cfg.Budget == nil || cfg.Usage == nil):
-		return nil, errors.New("cannot make reports: the driver consented to them but no device key, budget or usage is given")
+	case cfg.Families != nil && (cfg.Device == nil || cfg.Budget == nil || cfg.Usage == nil || cfg.Heard == nil):
+		return nil, errors.New("cannot make reports: the driver may consent to them but no device key, budget, usage or way to hear the collector's record is given")
 	}
-	noise, err := mechanism(&cfg.Charter.Usage)
+	m, err := newMechanism(&cfg.Charter.Usage)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make reports: %w", err)
 	}
-	return &Maker{cfg: cfg, noise: noise}, nil
-}
-
-// mechanism returns the noise that the charter asks for.
-func mechanism(u *terms.Usage) (*dp.Gaussian, error) {
-	params := dp.Params{
-		Epsilon: float64(u.EpsilonMicro) / 1e6, Delta: float64(u.DeltaPico) / 1e12, Clip: int64(u.Clip),
-		Coordinates: make([]dp.Coordinate, wire.VectorLen),
-	}
-	for i, l := range wire.Layouts() {
-		if i >= len(u.Scale) || u.Scale[i] == 0 {
-			return nil, errors.New("charter lacks a family's scale")
-		}
-		// A value beyond the clip alone would be clipped to it: counting it no further keeps it from clipping the others away.
-		k := dp.Coordinate{Max: (int64(u.Clip) + int64(u.Scale[i]) - 1) / int64(u.Scale[i]), Scale: int64(u.Scale[i])}
-		for j := range l.Len {
-			params.Coordinates[l.Offset+j] = k
-		}
-	}
-	return dp.NewGaussian(params)
+	return &Maker{cfg: cfg, mechanism: m}, nil
 }
 
 // Cost returns what one report costs.
@@ -91,12 +78,27 @@ func Cost(u *terms.Usage) budget.Cost {
 }
 
 // Families returns what the driver consented to and the charter allows; 0 means that there are no reports.
-func (m *Maker) Families() wire.Family { return m.cfg.Families & m.cfg.Charter.Usage.Families }
+func (m *Maker) Families() wire.Family {
+	if m.cfg.Families == nil {
+		return 0
+	}
+	return m.cfg.Families() & m.cfg.Charter.Usage.Families
+}
 
-// Make returns the sealed report of an epoch: the stored bytes where there are any, or a fresh draw. lost says why there is
-// and will be none. After err it may be tried again.
-func (m *Maker) Make(ctx context.Context, epoch uint32) (sealed []byte, lost, err error) {
-	if m.Families() == 0 {
+// Wait says why no report is made yet, or nil: the collector's record of the budget was not compared.
+func (m *Maker) Wait() error {
+	if m.cfg.Heard == nil {
+		return nil
+	}
+	return m.cfg.Heard()
+}
+
+// Make returns the sealed report of an epoch: the stored bytes where there are any, or a fresh draw. idle says that the epoch's dispatch
+// was one without use: its report is made of zeros, and the open window is left to another. lost says why there is and will be none.
+// After err it may be tried again.
+func (m *Maker) Make(ctx context.Context, epoch uint32, idle bool) (sealed []byte, lost, err error) {
+	families := m.Families()
+	if families == 0 {
 		return nil, errors.New("the driver consented to no reports"), nil
 	}
 	sealed, found, err := m.cfg.Budget.Stored(ctx, uint64(epoch))
@@ -105,21 +107,24 @@ func (m *Maker) Make(ctx context.Context, epoch uint32) (sealed []byte, lost, er
 	} else if err != nil {
 		return nil, nil, err
 	}
-	totals, consume, err := m.cfg.Usage.Take(ctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("cannot take usage: %w", err)
+	var totals [wire.VectorLen]int64
+	consume := func(context.Context) error { return nil }
+	if !idle {
+		if totals, consume, err = m.cfg.Usage.Take(ctx); err != nil {
+			return nil, nil, fmt.Errorf("cannot take usage: %w", err)
+		}
 	}
 	if !found {
 		permit, err := m.cfg.Budget.Charge(ctx, uint64(epoch), Cost(&m.cfg.Charter.Usage))
 		switch {
-		case errors.Is(err, budget.ErrCharged), errors.Is(err, budget.ErrPast), errors.Is(err, budget.ErrExhausted):
+		case errors.Is(err, budget.ErrCharged), errors.Is(err, budget.ErrPast), errors.Is(err, budget.ErrExhausted), errors.Is(err, budget.ErrRolledBack):
 			return nil, err, nil
 		case err != nil:
 			return nil, nil, err
 		}
 		// From here on stopping the agent would lose the report.
 		ctx = context.WithoutCancel(ctx)
-		if sealed, err = m.draw(permit, totals); err != nil {
+		if sealed, err = m.draw(permit, families, totals); err != nil {
 			return nil, nil, err
 		}
 		if err := m.cfg.Budget.Store(ctx, permit, sealed); err != nil {
@@ -136,7 +141,7 @@ func (m *Maker) Make(ctx context.Context, epoch uint32) (sealed []byte, lost, er
 
 // Discard consumes the usage of a dispatch that is not reported: the next report must not tell of two.
 func (m *Maker) Discard(ctx context.Context) error {
-	if m.Families() == 0 {
+	if m.cfg.Usage == nil {
 		return nil
 	}
 	_, consume, err := m.cfg.Usage.Take(ctx)
@@ -165,20 +170,48 @@ func consented(totals [wire.VectorLen]int64, families wire.Family) [wire.VectorL
 }
 
 // draw noises the totals, zeros for the families that the driver did not consent to, and signs the report.
-func (m *Maker) draw(permit *budget.Permit, totals [wire.VectorLen]int64) ([]byte, error) {
-	families := m.Families()
+func (m *Maker) draw(permit *budget.Permit, families wire.Family, totals [wire.VectorLen]int64) ([]byte, error) {
 	totals = consented(totals, families)
-	values, err := permit.Release(m.noise, totals[:])
+	values, err := permit.Release(m.mechanism.Mechanism, m.mechanism.totals(&totals))
 	if err != nil {
 		return nil, err
 	}
 	r := wire.Report{
 		Version: wire.Version, Vehicle: m.cfg.Vehicle, Charter: m.cfg.CharterID, Epoch: uint32(permit.Epoch()), Families: families,
+		Charge: wire.NewCharge(permit.Index(), permit.Hash()),
 	}
-	if err := r.SetValues(values); err != nil {
+	if err := r.SetValues(m.mechanism.values(values)); err != nil {
 		return nil, err
 	}
 	return wire.SealReport(m.cfg.Device, &r)
+}
+
+// Refuse notes durably that the collector refused a report because of the budget: no other is drawn.
+func (m *Maker) Refuse() error {
+	if m.cfg.Budget == nil {
+		return nil
+	}
+	return m.cfg.Budget.MarkRolledBack("the collector refused a report because its charge does not follow the last one it knows of this vehicle")
+}
+
+// Withdrawn reports whether a sealed report of this car tells of a family that the driver does not consent to any more.
+func (m *Maker) Withdrawn(sealed []byte) bool {
+	if m.cfg.Device == nil {
+		return false
+	}
+	device, err := wire.NewPublicKey(m.cfg.Device.Public())
+	if err != nil {
+		return false
+	}
+	r, err := wire.OpenReport(device, m.cfg.Vehicle, sealed)
+	return err == nil && r.Families&^m.Families() != 0
+}
+
+// EveryDays returns the number of program days between two reports of a car whose driver chose a cadence: it, or as many as a charter's
+// budget makes of 365.
+func EveryDays(u *terms.Usage, cadence int) int {
+	yearly := max(int(u.YearlyDispatches), 1)
+	return max(cadence, (365+yearly-1)/yearly)
 }
 
 // Explain tells the driver what the report of an epoch reveals and what that costs.
@@ -190,7 +223,7 @@ func (m *Maker) Explain(t terms.Timing, epoch uint32) (contents, cost string) {
 		}
 	}
 	u := m.cfg.Charter.Usage
-	return fmt.Sprintf("Usage of the dispatch before %s under noise: %s. What you did not allow is noise over zeros.",
-			t.Date(epoch), strings.Join(names, ", ")),
+	return fmt.Sprintf("Usage of the dispatch before %s under noise: %s. %s",
+			t.Date(epoch), strings.Join(names, ", "), m.mechanism.explain()),
 		fmt.Sprintf("Privacy budget: epsilon %g at delta %g for this report.", float64(u.EpsilonMicro)/1e6, float64(u.DeltaPico)/1e12)
 }

@@ -15,6 +15,7 @@ import (
 
 	"rawstone/agent/internal/budget"
 	"rawstone/agent/internal/flash"
+	"rawstone/pkg/dp"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -33,7 +34,7 @@ func charter() *terms.Charter {
 
 func TestMechanismFollowsTheCharter(t *testing.T) {
 	u := charter().Usage
-	g := must(mechanism(&u))
+	g := must(gaussian(&u))
 	if g.Dim() != wire.VectorLen || g.Epsilon() != 1 || g.Delta() != 1e-6 {
 		t.Errorf("dim %d, epsilon %v, delta %v", g.Dim(), g.Epsilon(), g.Delta())
 	}
@@ -73,7 +74,7 @@ func TestOnlyConsentedFamiliesAreCounted(t *testing.T) {
 		}
 	}
 	c := config(t, &usage{})
-	c.Families = wire.AllFamilies
+	c.Families = allow(wire.AllFamilies)
 	c.Charter.Usage.Families = wire.FamilyHours
 	if f := must(New(c)).Families(); f != wire.FamilyHours {
 		t.Errorf("families %v: the charter does not bound consent", f)
@@ -88,14 +89,14 @@ func TestNothingLeavesWithoutConsent(t *testing.T) {
 	u := &usage{}
 	u.totals[hours], u.totals[speed] = 700, 700
 	c := config(t, u)
-	c.Families = layouts[0].Family
+	c.Families = allow(layouts[0].Family)
 	c.Charter.Usage.EpsilonMicro, c.Charter.Usage.DeltaPico = 10_000_000, 10_000_000
 	c.Budget = open(t, must(budget.YearLimit(Cost(&c.Charter.Usage), draws)))
 	m := must(New(c))
 	device := must(wire.NewPublicKey(c.Device.Public()))
 	var sums [wire.VectorLen]int64
 	for epoch := range uint32(draws) {
-		sealed, lost, err := m.Make(t.Context(), epoch)
+		sealed, lost, err := m.Make(t.Context(), epoch, false)
 		if lost != nil || err != nil {
 			t.Fatal(lost, err)
 		}
@@ -104,7 +105,7 @@ func TestNothingLeavesWithoutConsent(t *testing.T) {
 		}
 	}
 	// Half of 700 is more than 6 standard errors from either.
-	if err := m.noise.Sigma() / math.Sqrt(draws); 350 < 6*err {
+	if err := m.mechanism.Mechanism.(*dp.Gaussian).Sigma() / math.Sqrt(draws); 350 < 6*err {
 		t.Fatalf("a standard error of %v says nothing", err)
 	}
 	if mean := sums[hours] / draws; mean < 350 {
@@ -131,9 +132,12 @@ func (u *usage) Take(context.Context) ([wire.VectorLen]int64, func(context.Conte
 	}, nil
 }
 
+// allow is a driver who does not change their mind.
+func allow(f wire.Family) func() wire.Family { return func() wire.Family { return f } }
+
 func config(t *testing.T, u Usage) Config {
 	t.Helper()
-	c := Config{Vehicle: "CAR1", Charter: charter(), CharterID: wire.ID([]byte("charter")), Usage: u}
+	c := Config{Vehicle: "CAR1", Charter: charter(), CharterID: wire.ID([]byte("charter")), Usage: u, Heard: func() error { return nil }}
 	c.Device = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	c.Budget = open(t, must(budget.YearLimit(Cost(&c.Charter.Usage), 1)))
 	return c
@@ -152,13 +156,13 @@ func open(t *testing.T, limit int64) *budget.Ledger {
 func TestOneReportAnEpoch(t *testing.T) {
 	u := &usage{broken: errors.New("flash is broken")}
 	c := config(t, u)
-	c.Families = wire.FamilyHours
+	c.Families = allow(wire.FamilyHours)
 	m := must(New(c))
-	if _, lost, err := m.Make(t.Context(), 7); lost != nil || !errors.Is(err, u.broken) {
+	if _, lost, err := m.Make(t.Context(), 7, false); lost != nil || !errors.Is(err, u.broken) {
 		t.Fatalf("usage that is not consumed: %v, %v", lost, err)
 	}
 	u.broken = nil
-	first, lost, err := m.Make(t.Context(), 7)
+	first, lost, err := m.Make(t.Context(), 7, false)
 	if lost != nil || err != nil {
 		t.Fatal(lost, err)
 	}
@@ -167,7 +171,7 @@ func TestOneReportAnEpoch(t *testing.T) {
 	if r.Epoch != 7 || r.Families != wire.FamilyHours || r.Charter != c.CharterID {
 		t.Errorf("report %+v", r)
 	}
-	again, lost, err := m.Make(t.Context(), 7)
+	again, lost, err := m.Make(t.Context(), 7, false)
 	if !bytes.Equal(again, first) || lost != nil || err != nil || u.taken != 2 {
 		t.Errorf("another report of the same epoch, or usage not consumed: %v, %v, %d", lost, err, u.taken)
 	}
@@ -178,7 +182,7 @@ func TestOneReportAnEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for epoch, want := range map[uint32]error{6: budget.ErrPast, 7: budget.ErrCharged, 8: budget.ErrExhausted} {
-		if sealed, lost, err := m.Make(t.Context(), epoch); sealed != nil || !errors.Is(lost, want) || err != nil {
+		if sealed, lost, err := m.Make(t.Context(), epoch, false); sealed != nil || !errors.Is(lost, want) || err != nil {
 			t.Errorf("epoch %d: lost %v, want %v; %v", epoch, lost, want, err)
 		}
 	}
@@ -197,17 +201,18 @@ func TestNewRefuses(t *testing.T) {
 		"no device":   func(c *Config) { c.Device = nil },
 		"no budget":   func(c *Config) { c.Budget = nil },
 		"no usage":    func(c *Config) { c.Usage = nil },
+		"no record":   func(c *Config) { c.Heard = nil },
 		"bad charter": func(c *Config) { c.Charter = &terms.Charter{} },
 	} {
 		c := config(t, &usage{})
-		c.Families = wire.FamilyHours
+		c.Families = allow(wire.FamilyHours)
 		change(&c)
 		if _, err := New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	m := must(New(Config{Charter: charter()}))
-	if sealed, lost, err := m.Make(t.Context(), 1); sealed != nil || lost == nil || err != nil {
+	if sealed, lost, err := m.Make(t.Context(), 1, false); sealed != nil || lost == nil || err != nil {
 		t.Errorf("a report without consent: %v, %v", lost, err)
 	}
 }

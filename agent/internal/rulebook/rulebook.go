@@ -68,8 +68,9 @@ type Config struct {
 	Charter   *terms.Charter
 	// AgentVersion is this program's version, major.minor.patch.
 	AgentVersion string
-	// Kinds are the kinds of policy beside mileage that the driver lets claims tell of. They have no influence on what is fetched.
-	Kinds []string
+	// Kinds returns the kinds of policy beside mileage that the driver lets claims tell of at this moment; nil means none. They have no
+	// influence on what is fetched. It may not block or call the Book.
+	Kinds func() []string
 	// NewsEvery is the longest time between two notices that are not asked for sooner; 0 means DefaultNewsEvery.
 	NewsEvery time.Duration
 	// Now is the source of time.
@@ -280,7 +281,11 @@ func (b *Book) usable(policies []*terms.Policy) (list []*terms.Policy) {
 }
 
 func (b *Book) rules(policies []*terms.Policy) cut.Rules {
-	return cut.Rules{Program: b.cfg.ProgramID, Charter: b.cfg.Charter, Policies: policies, AgentVersion: b.cfg.AgentVersion, Kinds: b.cfg.Kinds}
+	r := cut.Rules{Program: b.cfg.ProgramID, Charter: b.cfg.Charter, Policies: policies, AgentVersion: b.cfg.AgentVersion}
+	if b.cfg.Kinds != nil {
+		r.Kinds = b.cfg.Kinds()
+	}
+	return r
 }
 
 // Rules returns what claims are made under now. They stay as they are; later ones are told of by Changed.

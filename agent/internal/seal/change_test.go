@@ -146,7 +146,7 @@ func TestBacklogOfASwappedECUHoldsNothingUp(t *testing.T) {
 
 // What was used before the first whole dispatch is told by no report.
 func TestFirstWindowIsNotTold(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(1), allow(wire.FamilyHours) })
 	w.use.days = 20
 	w.start()
 	w.settle()

@@ -8,6 +8,7 @@ import (
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
+	"rawstone/agent/internal/seal/internal/outbox"
 	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -38,31 +39,24 @@ func (s *Sealer) seal(ctx context.Context, ecu wire.KeyID, sp cut.Span, provers 
 	if len(provers) == 0 {
 		return nil
 	}
-	now, began := s.cfg.Clock.Now(), time.Now()
+	began := time.Now()
 	body, err := sp.Prove(ecu, provers)
 	if err := errors.Join(err, ctx.Err()); err != nil {
 		return err
 	}
 	took := time.Since(began)
-	s.metrics.proving.Observe(took.Seconds())
+	s.metrics.Proving.Observe(took.Seconds())
 	s.log.Info("proof made", "duration_ms", took.Milliseconds(), "claim_bytes", len(body), "tier_km", sp.Km())
-	id := wire.ID(body)
 	contents, cost := sp.Explain(s.cfg.Clock.Timing)
-	if err := s.cfg.Journal.Begin(id, now, wire.KindClaim, len(body), contents, cost); err != nil {
-		return err
-	}
-	due := now
-	if b, ok := s.plan().Last(sp.To.Snapshot.Day); ok {
-		due = s.plan().Due(b, wire.KindClaim)
-	}
-	_, dropped, err := s.cfg.Spool.Put(wire.KindClaim, body, now, due)
+	err = s.out.Put(outbox.Submission{
+		Kind: wire.KindClaim, Body: body, Contents: contents, Cost: cost, Due: s.plan().Due(sp.To.Snapshot.Day+1, wire.KindClaim),
+	})
 	if err != nil {
-		s.stranded = append(s.stranded, id)
 		return err
 	}
-	s.metrics.sealed.WithLabelValues(string(wire.KindClaim)).Inc()
+	s.metrics.Sealed.WithLabelValues(string(wire.KindClaim)).Inc()
 	s.setPhase(PhaseWaiting)
-	return s.end(dropped, droppedOutcome)
+	return nil
 }
 
 // next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a
@@ -104,20 +98,4 @@ func (s *Sealer) await(lacking []*terms.Policy) (waits bool, err error) {
 		err = s.archive.Commit(func(next *archive.State) { next.Awaited, next.AwaitedSince = st.Awaited, st.AwaitedSince })
 	}
 	return waits, err
-}
-
-// Outcomes of what never left.
-const (
-	droppedOutcome  = "dropped: the buffer was full and this was its oldest report"
-	strandedOutcome = "never left the car: there was no room to keep it"
-)
-
-// end writes one outcome for several submissions.
-func (s *Sealer) end(ids []wire.Hash, outcome string) error {
-	for _, id := range ids {
-		if err := s.cfg.Journal.End(id, s.cfg.Clock.Now(), outcome); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -19,23 +19,23 @@ func (s *Sealer) Deliver(ctx context.Context, b []byte) error {
 	}
 	m, err := snapshot.Open(s.pub, s.cfg.Program, b)
 	if err != nil {
-		s.metrics.refused.Inc()
+		s.metrics.Refused.Inc()
 		return fmt.Errorf("cannot accept snapshot: %w", err)
 	}
 	isNew, err := s.archive.Put(m)
 	salt := errors.Is(err, archive.ErrSalt)
 	if salt || errors.Is(err, archive.ErrConflict) {
-		s.metrics.refused.Inc()
+		s.metrics.Refused.Inc()
 	}
 	if salt {
-		s.metrics.salts.Inc()
+		s.metrics.Salts.Inc()
 		err = errors.Join(err, s.tellSalt())
 	}
 	if err != nil {
 		return fmt.Errorf("cannot accept snapshot: %w", err)
 	}
 	if isNew {
-		s.metrics.snapshots.Inc()
+		s.metrics.Snapshots.Inc()
 		s.log.Info("snapshot received", "day", m.Snapshot.Day)
 	}
 	answer := s.asker.Heard()
@@ -59,8 +59,15 @@ func (s *Sealer) tellSalt() error {
 
 // request asks the ECU for its last n snapshots.
 func (s *Sealer) request(ctx context.Context, n uint8) {
-	s.metrics.resends.Inc()
+	s.metrics.Resends.Inc()
 	if err := s.cfg.RequestResend(ctx, n); err != nil && ctx.Err() == nil {
 		s.log.Warn("cannot ask the ECU for its snapshots", "error", err)
 	}
+}
+
+// Withdraw takes back what waits to leave and tells of what the driver has turned off. It waits for a proof that is being made.
+func (s *Sealer) Withdraw() error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	return s.withdraw()
 }

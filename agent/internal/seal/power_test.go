@@ -56,7 +56,7 @@ func (w *world) live(days int) (cuts int) {
 
 func TestPowerCutsHarmNothing(t *testing.T) {
 	const days = 8
-	consent := func(c *Config) { c.EveryDays, c.Families = 2, wire.FamilyHours|wire.FamilySpeed }
+	consent := func(c *Config) { c.EveryDays, c.Families = each(2), allow(wire.FamilyHours|wire.FamilySpeed) }
 	var secret [32]byte
 	run := func(at int) (*world, int) {
 		w := newWorld(t, consent)
@@ -143,7 +143,7 @@ func TestSpoolFailureIsTriedAgain(t *testing.T) {
 	w.start()
 	w.drive(10_000)
 	broken := &brokenSpool{Spool: w.sealer.cfg.Spool, broken: true}
-	w.sealer.cfg.Spool = broken
+	w.sealer.out.Spool = broken
 	var err error
 	for range 10 {
 		wait, e := w.sealer.turn(t.Context())

@@ -73,7 +73,12 @@ func (s *Sealer) reportReceipt(r *wire.Receipt) error {
 	if err := s.archive.Commit(func(st *archive.State) { st.Left = today }); err != nil {
 		return err
 	}
-	if err := s.cfg.Spool.Postpone(wire.KindReport, r.Submission, s.cfg.Clock.DayStart(today+1)); err != nil {
+	if r.Reason == wire.ReasonBudget {
+		if err := s.reports.Refuse(); err != nil {
+			return err
+		}
+	}
+	if err := s.cfg.Spool.Postpone(wire.KindReport, r.Submission, s.plan().Due(today+1, wire.KindReport)); err != nil {
 		return err
 	}
 	return s.finish(r)
@@ -83,12 +88,9 @@ func (s *Sealer) reportReceipt(r *wire.Receipt) error {
 func (s *Sealer) finish(r *wire.Receipt) error {
 	now := s.cfg.Clock.Now()
 	if !r.Accepted {
-		s.metrics.refusals.WithLabelValues(string(r.Reason)).Inc()
+		s.metrics.Refusals.WithLabelValues(string(r.Reason)).Inc()
 	}
-	if err := s.cfg.Journal.End(r.Submission, now, verdict.Outcome(r, s.cfg.Clock.Timing)); err != nil {
-		return err
-	}
-	if err := s.cfg.Spool.Free(r.Submission); err != nil {
+	if err := s.out.Finish(r.Submission, verdict.Outcome(r, s.cfg.Clock.Timing)); err != nil {
 		return err
 	}
 	s.mu.Lock()

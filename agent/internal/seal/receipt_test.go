@@ -59,7 +59,7 @@ func TestForfeitWhereTheHeadCannotBeOpened(t *testing.T) {
 }
 
 func TestStopsAndTriesAgain(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.RetryAfter = 1, time.Hour })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.RetryAfter = each(1), time.Hour })
 	w.start()
 	w.col.unknown = true
 	w.drive(10_000)
@@ -109,7 +109,7 @@ func TestEndlessRebasesBackOff(t *testing.T) {
 	w.drive(km(3, 10)...)
 	for range 50 {
 		w.settle()
-		id, body, ok := w.spool.Next(wire.KindClaim, w.now)
+		id, body, ok := w.waiting(wire.KindClaim)
 		if !ok {
 			break
 		}
@@ -129,7 +129,7 @@ func TestHandleReceiptRefusesStrangers(t *testing.T) {
 	w.start()
 	w.drive(10_000)
 	w.settle()
-	_, body, _ := w.spool.Next(wire.KindClaim, w.now)
+	_, body, _ := w.waiting(wire.KindClaim)
 	for i, r := range []*wire.Receipt{
 		{Submission: wire.ID(nil), Vehicle: carID, Accepted: true},
 		{Submission: wire.ID(body), Vehicle: "CAR2", Accepted: true},

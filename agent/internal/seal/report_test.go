@@ -19,7 +19,7 @@ import (
 )
 
 func TestReportsEveryDispatchEvenWhenIdle(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 7, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(7), allow(wire.FamilyHours) })
 	w.start()
 	w.settle()
 	for range 30 {
@@ -53,7 +53,7 @@ func TestReportsEveryDispatchEvenWhenIdle(t *testing.T) {
 }
 
 func TestNoConsentNoReport(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Device, c.Budget, c.Usage = 1, nil, nil, nil })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Device, c.Budget, c.Usage = each(1), nil, nil, nil })
 	w.start()
 	w.settle()
 	w.drive(km(5, 10)...)
@@ -64,7 +64,7 @@ func TestNoConsentNoReport(t *testing.T) {
 }
 
 func TestBacklogLeavesOneReportAProgramDay(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(1), allow(wire.FamilyHours) })
 	w.start()
 	w.settle()
 	for range 6 { // never connected
@@ -86,7 +86,7 @@ func TestBacklogLeavesOneReportAProgramDay(t *testing.T) {
 }
 
 func TestYesterdaysReportHoldsTodaysBack(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(1), allow(wire.FamilyHours) })
 	w.start()
 	w.settle()
 	w.drive(1000)
@@ -104,7 +104,7 @@ func TestYesterdaysReportHoldsTodaysBack(t *testing.T) {
 }
 
 func TestExhaustedBudgetWithholds(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(1), allow(wire.FamilyHours) })
 	w.start()
 	w.settle()
 	for range 60 {
@@ -114,7 +114,7 @@ func TestExhaustedBudgetWithholds(t *testing.T) {
 	if len(w.col.reports) != 52 {
 		t.Errorf("%d reports in a year of 52", len(w.col.reports))
 	}
-	if n := testutil.ToFloat64(w.sealer.metrics.withheld); n != 8 {
+	if n := testutil.ToFloat64(w.sealer.metrics.Withheld); n != 8 {
 		t.Errorf("%v withheld, want 8", n)
 	}
 	if w.col.km != 60 {
@@ -138,7 +138,7 @@ func (k *failingSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts)
 func TestUsageIsConsumedOnlyWithAStoredReport(t *testing.T) {
 	chip := &failingSigner{broken: true}
 	w := newWorld(t, func(c *Config) {
-		c.EveryDays, c.Families = 1, wire.FamilyHours
+		c.EveryDays, c.Families = each(1), allow(wire.FamilyHours)
 		chip.Signer, c.Device = c.Device, chip
 	})
 	w.start()
@@ -164,12 +164,12 @@ func TestUsageIsConsumedOnlyWithAStoredReport(t *testing.T) {
 }
 
 func TestRetrySendsTheSameBytes(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(1), allow(wire.FamilyHours) })
 	w.start()
 	w.settle()
 	w.drive(1000)
 	w.settle()
-	_, first, ok := w.spool.Next(wire.KindReport, w.now)
+	_, first, ok := w.waiting(wire.KindReport)
 	if !ok {
 		t.Fatal("no report")
 	}
@@ -198,7 +198,7 @@ func TestRetrySendsTheSameBytes(t *testing.T) {
 }
 
 func TestDamagedStateHeals(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = 1, wire.FamilyHours })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Families = each(1), allow(wire.FamilyHours) })
 	w.start()
 	w.settle()
 	for range 3 {
@@ -207,7 +207,7 @@ func TestDamagedStateHeals(t *testing.T) {
 	}
 	w.setBytes([]byte(stateKey), func(b []byte) []byte { b[9] ^= 1; return b })
 	w.reopen()
-	if n := testutil.ToFloat64(w.sealer.metrics.damaged); n != 1 {
+	if n := testutil.ToFloat64(w.sealer.metrics.Damaged); n != 1 {
 		t.Errorf("%v damaged records counted", n)
 	}
 	for range 3 {
@@ -227,7 +227,7 @@ func TestReceiptAndOpeningsAreKept(t *testing.T) {
 	w.drive(10_000)
 	w.exchange()
 	c := w.col.claims[0]
-	b := must(c.Encode())
+	b := must(c.EncodeFor(3))
 	id := wire.ID(b)
 	want := []archive.Receipt{{ECU: w.ecu.pub.ID(), Seq: c.To.Seq, Claim: id, Signed: []byte("signed"), Came: w.now.Truncate(time.Second).UTC(), Kinds: []string{terms.KindMileage}}}
 	if d := cmp.Diff(want, must(w.sealer.Archive().Receipts())); d != "" {
@@ -243,7 +243,7 @@ func TestReceiptAndOpeningsAreKept(t *testing.T) {
 // TestRun lets the loop run on the real clock.
 func TestRun(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.EveryDays, c.ResendWait = 1, 100*time.Millisecond
+		c.EveryDays, c.ResendWait = each(1), 100*time.Millisecond
 		c.Clock.Now = time.Now
 	})
 	today := w.timing().Day(time.Now())

@@ -64,7 +64,7 @@ func TestSaltReuseIsRefused(t *testing.T) {
 	if d := cmp.Diff(before, w.archived()); d != "" {
 		t.Errorf("the archive changed: %s", d)
 	}
-	if n := testutil.ToFloat64(w.sealer.metrics.salts); n != 2 || w.notes() != 1 {
+	if n := testutil.ToFloat64(w.sealer.metrics.Salts); n != 2 || w.notes() != 1 {
 		t.Errorf("%v counted, %d notes for the driver, want 2 and 1", n, w.notes())
 	}
 	if err := w.deliver(w.ecu.kept[1]); err != nil {
@@ -141,7 +141,7 @@ func TestRulesThatChangeInFlightChangeNothing(t *testing.T) {
 	w.start()
 	w.drive(10_000)
 	w.settle()
-	_, body, ok := w.spool.Next(wire.KindClaim, w.now)
+	_, body, ok := w.waiting(wire.KindClaim)
 	if !ok {
 		t.Fatal("nothing to send")
 	}
@@ -152,7 +152,7 @@ func TestRulesThatChangeInFlightChangeNothing(t *testing.T) {
 	w.rule(old, next)
 	w.lacking = []uint16{1} // its key has gone with it
 	w.settle()
-	if _, now, _ := w.spool.Next(wire.KindClaim, w.now); !bytes.Equal(body, now) || len(w.spool.IDs(wire.KindClaim)) != 1 {
+	if _, now, _ := w.waiting(wire.KindClaim); !bytes.Equal(body, now) || len(w.spool.IDs(wire.KindClaim)) != 1 {
 		t.Error("the claim in flight changed")
 	}
 	w.exchange()
@@ -257,18 +257,18 @@ func TestKindTurnedOffIsWithdrawn(t *testing.T) {
 		w.start()
 		w.drive(10_000)
 		w.settle()
-		_, body, _ := w.spool.Next(wire.KindClaim, w.now)
+		_, body, _ := w.waiting(wire.KindClaim)
 		body = bytes.Clone(body)
 		if sent {
 			w.col.answer(wire.KindClaim, body) // whose receipt is lost
 		}
 		w.reopen()
-		if _, again, _ := w.spool.Next(wire.KindClaim, w.now); !bytes.Equal(again, body) {
+		if _, again, _ := w.waiting(wire.KindClaim); !bytes.Equal(again, body) {
 			t.Error("withdrawn although nothing was turned off")
 		}
 		w.change = func(c *Config) {
 			rules := c.Rules
-			c.EveryDays, c.Rules = 1, func() cut.Rules {
+			c.EveryDays, c.Rules = each(1), func() cut.Rules {
 				r := rules()
 				r.Kinds = nil
 				return r
@@ -278,7 +278,7 @@ func TestKindTurnedOffIsWithdrawn(t *testing.T) {
 		if w.spool.Has(wire.ID(body)) {
 			t.Error("the claim still waits to be sent")
 		}
-		if e := must(w.journal.List(1))[0]; !strings.Contains(e.Outcome, "may or may not have left") {
+		if e := must(w.journal.List(1))[0]; !strings.Contains(e.Outcome, "you turned off what it tells of") {
 			t.Errorf("the journal says %q", e.Outcome)
 		}
 		w.drive(10_000)
@@ -294,11 +294,11 @@ func TestKindTurnedOffIsWithdrawn(t *testing.T) {
 }
 
 func TestRefusedPolicyAsksForNewsAndTriesAgain(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.RetryAfter = 1, time.Hour })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.RetryAfter = each(1), time.Hour })
 	w.start()
 	w.drive(10_000)
 	w.settle()
-	id, body, _ := w.spool.Next(wire.KindClaim, w.now)
+	id, body, _ := w.waiting(wire.KindClaim)
 	w.receiveAs(id, body, wire.ReasonPolicy)
 	if s := w.sealer.Status(); w.news != 1 || s.Reason != wire.ReasonPolicy || s.Retry.IsZero() {
 		t.Fatalf("asked %d times, %+v", w.news, s)
@@ -329,7 +329,7 @@ func TestRevokedKeyStops(t *testing.T) {
 	w.start()
 	w.drive(10_000)
 	w.settle()
-	id, body, _ := w.spool.Next(wire.KindClaim, w.now)
+	id, body, _ := w.waiting(wire.KindClaim)
 	w.receiveAs(id, body, wire.ReasonRevoked)
 	w.settle()
 	s := w.sealer.Status()
@@ -346,7 +346,7 @@ func TestRevokedKeyStops(t *testing.T) {
 
 func TestUnfitPolicyIsToldOnceForEachChange(t *testing.T) {
 	var text bytes.Buffer
-	w := newWorld(t, func(c *Config) { c.EveryDays, c.Logger = 1, slog.New(slog.NewTextHandler(&text, nil)) })
+	w := newWorld(t, func(c *Config) { c.EveryDays, c.Logger = each(1), slog.New(slog.NewTextHandler(&text, nil)) })
 	why := "its setup is for development"
 	w.provable = func(p *terms.Policy) error {
 		if p.Serial == 2 && why != "" {

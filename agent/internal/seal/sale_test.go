@@ -13,7 +13,7 @@ func (w *world) hear(n int) bool {
 	idle := 0
 	for n > 0 && idle < 2 { // a turn may find that the next has more to do
 		w.settle()
-		_, body, ok := w.spool.Next(wire.KindClaim, w.now)
+		_, body, ok := w.waiting(wire.KindClaim)
 		if idle++; ok {
 			w.receive(wire.KindClaim, body)
 			idle, n = 0, n-1

@@ -3,8 +3,8 @@
 // On its inner side are the ECU's snapshots with their openings and the driver's usage; on its outer side are claims, whose
 // proofs tell that a threshold was passed and no more, and usage reports, one noised vector a dispatch under a durable budget.
 // The rooms behind it each know one thing: archive what the car remembers, resend how the ECU is asked again, dispatch when the car
-// speaks, cut what a claim is about, report how usage is noised, verdict what follows from an answer. Package seal does these in
-// the right order.
+// speaks, cut what a claim is about, report how usage is noised, backlog which dispatches are to be reported, verdict what follows from an
+// answer. Package seal does these in the right order.
 //
 // Invariants:
 //   - One claim is in flight: the next is cut when the receipt of the last has been acted upon.
@@ -15,6 +15,9 @@
 //     budget store, usage consumed, journal, spool, state. Of a receipt: state with head and receipt, journal, spool freed.
 //     Repeating any tail of these orders does no harm: submissions are put by identifier, the collector answers one it knows with
 //     the receipt it stored, and a report that was charged and not stored is lost, never drawn again.
+//   - What the driver turns off does not leave, also where it is sealed already. A report waits until the collector's record of the budget
+//     has been compared with the car's.
+//   - What is sealed on one program day of the ECU leaves on a later one, so that the instant tells nothing of a departure (see dispatch).
 //
 // The package refuses snapshots that the configured ECU did not sign, whose opening does not match or whose salt was used before,
 // policies that the charter does not cover, and reports without a budget that says yes. It never sends.
@@ -39,6 +42,8 @@ import (
 	"rawstone/agent/internal/dispatch"
 	"rawstone/agent/internal/report"
 	"rawstone/agent/internal/resend"
+	"rawstone/agent/internal/seal/internal/metrics"
+	"rawstone/agent/internal/seal/internal/outbox"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -54,26 +59,11 @@ const (
 	errorWait = time.Minute
 )
 
-// A Spool keeps sealed submissions until they are freed.
-type Spool interface {
-	// Put keeps b, synced, under its SHA-256; dropped names reports that went to make room.
-	Put(kind wire.Kind, b []byte, created, due time.Time) (id wire.Hash, dropped []wire.Hash, err error)
-	Has(id wire.Hash) bool
-	// Next returns the oldest of a kind that is due.
-	Next(kind wire.Kind, now time.Time) (id wire.Hash, b []byte, ok bool)
-	IDs(kind wire.Kind) []wire.Hash
-	// Postpone moves the due instant of a kind's submissions, except one, to due where it is earlier.
-	Postpone(kind wire.Kind, except wire.Hash, due time.Time) error
-	Free(id wire.Hash) error
-}
-
-// A Journal records for the driver what leaves the car, and what the car finds out.
-type Journal interface {
-	Note(at time.Time, contents string) error
-	Begin(id wire.Hash, at time.Time, kind wire.Kind, size int, contents, cost string) error
-	End(id wire.Hash, at time.Time, outcome string) error
-	Waiting() []wire.Hash
-}
+// A Spool keeps sealed submissions until they are freed, a Journal records them for the driver.
+type (
+	Spool   = outbox.Spool
+	Journal = outbox.Journal
+)
 
 // A Prover makes proofs under one circuit and key.
 type Prover = cut.Prover
@@ -101,16 +91,21 @@ type Config struct {
 	// nil means nobody is told.
 	News func()
 
-	// Families are what the driver consented to; 0 means no reports. With any, Device, Budget and Usage are required.
-	Families wire.Family
+	// Families returns what the driver consents to at this moment; nil means that there are no reports whatever the driver says. With it
+	// Device, Budget, Usage and Heard are required. It may not block or call the Sealer.
+	Families func() wire.Family
+	// Heard says whether the collector's record of this car's budget was compared (see report.Config). Wake tells that it was.
+	Heard func() error
 	// Device signs reports.
 	Device crypto.Signer
 	Budget *budget.Ledger
 	Usage  report.Usage
 
-	// EveryDays and MaxDelay are the cadence of dispatches (see dispatch.Config).
-	EveryDays int
-	MaxDelay  time.Duration
+	// EveryDays returns the driver's cadence in program days at this moment; nil means dispatch.DefaultEveryDays. Reports are made less
+	// often where the charter's budget is too small for it. It may not block or call the Sealer.
+	EveryDays func() int
+	// MaxDelay bounds the random delay of a dispatch (see dispatch.Config).
+	MaxDelay time.Duration
 	// RequestResend asks the ECU for its last n snapshots, 1 to attest.MaxLast.
 	RequestResend func(ctx context.Context, n uint8) error
 	// ResendWait bounds the wait for an answer to RequestResend; 0 means DefaultResendWait.
@@ -145,21 +140,24 @@ func (c *Config) complete() error {
 
 // Sealer is the privacy border at work. Its methods are safe for concurrent use.
 type Sealer struct {
-	cfg     Config
-	log     *slog.Logger
-	pub     *ecdsa.PublicKey
-	ecu     wire.KeyID
-	archive *archive.Archive
-	asker   *resend.Asker
-	cadence dispatch.Cadence
-	reports *report.Maker
-	metrics *metrics
-	wake    chan struct{}
-	askedOn uint32 // the program day on which todays asked; of Run's goroutine
+	cfg      Config
+	log      *slog.Logger
+	pub      *ecdsa.PublicKey
+	ecu      wire.KeyID
+	archive  *archive.Archive
+	asker    *resend.Asker
+	calendar dispatch.Calendar
+	reports  *report.Maker
+	metrics  *metrics.Metrics
+	wake     chan struct{}
+	askedOn  uint32 // the program day on which todays asked; of Run's goroutine
 
 	work     sync.Mutex // held while sealing or acting on a receipt
 	warnings cut.Warnings
-	stranded []wire.Hash // submissions with an entry in the journal that the spool had no room for; guarded by work
+	out      outbox.Outbox // guarded by work
+	// What withdraw last checked reports against, and whether reports wait; guarded by work.
+	checked, waiting bool
+	families         wire.Family
 
 	mu    sync.Mutex // guards what follows
 	phase Phase
@@ -184,15 +182,16 @@ func newSealer(cfg Config) (*Sealer, error) {
 		return nil, err
 	}
 	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting}
-	if s.metrics, err = newMetrics(cfg.Registerer); err != nil {
+	s.out = outbox.Outbox{Spool: cfg.Spool, Journal: cfg.Journal, Now: cfg.Clock.Now}
+	if s.metrics, err = metrics.New(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	if s.cadence, err = dispatch.New(dispatch.Config{EveryDays: cfg.EveryDays, MaxDelay: cfg.MaxDelay, Timing: cfg.Clock.Timing}); err != nil {
+	if s.calendar, err = dispatch.New(dispatch.Config{MaxDelay: cfg.MaxDelay, Timing: cfg.Clock.Timing}); err != nil {
 		return nil, err
 	}
 	if s.reports, err = report.New(report.Config{
 		Vehicle: cfg.Vehicle, Charter: cfg.Charter, CharterID: cfg.CharterID,
-		Families: cfg.Families, Device: cfg.Device, Budget: cfg.Budget, Usage: cfg.Usage,
+		Families: cfg.Families, Device: cfg.Device, Budget: cfg.Budget, Usage: cfg.Usage, Heard: cfg.Heard,
 	}); err != nil {
 		return nil, err
 	}
@@ -202,19 +201,11 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if s.archive, err = archive.Open(archive.Config{DB: cfg.DB, ECU: s.ecu, Max: cfg.MaxSnapshots, Damaged: s.damaged}); err != nil {
 		return nil, err
 	}
-	// The driver may have turned a kind off since a claim was made. Had it left the car, the collector's head tells the next one.
-	if id, body, ok := cfg.Spool.Next(wire.KindClaim, time.Unix(1<<40, 0)); ok && cfg.Rules().Withdrawn(body) {
-		if err := cfg.Spool.Free(id); err != nil {
-			return nil, err
-		}
+	if err := s.withdraw(); err != nil {
+		return nil, err
 	}
-	// An entry of the journal without a submission in the spool: it was withdrawn, or the power went between the two.
-	for _, id := range cfg.Journal.Waiting() {
-		if !cfg.Spool.Has(id) {
-			if err := cfg.Journal.End(id, cfg.Clock.Now(), "no longer held, after a kind was turned off or the power went: it may or may not have left the car"); err != nil {
-				return nil, err
-			}
-		}
+	if err := s.out.Sweep(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -223,12 +214,22 @@ func newSealer(cfg Config) (*Sealer, error) {
 func (s *Sealer) Archive() *archive.Archive { return s.archive }
 
 func (s *Sealer) damaged(err error) {
-	s.metrics.damaged.Inc()
+	s.metrics.Damaged.Inc()
 	s.log.Warn("archive record is damaged and passed over", "error", err)
 }
 
+// cadence returns the driver's choice in program days, 0 for none.
+func (s *Sealer) cadence() int {
+	if s.cfg.EveryDays == nil {
+		return 0
+	}
+	return s.cfg.EveryDays()
+}
+
 // plan returns the plan of this car's dispatches.
-func (s *Sealer) plan() dispatch.Plan { return s.cadence.Plan(s.archive.State().Secret) }
+func (s *Sealer) plan() dispatch.Plan {
+	return s.calendar.Plan(s.archive.State().Secret, s.cadence())
+}
 
 // Run asks the ECU for its last snapshots and seals what is due until ctx is done, which is no error.
 func (s *Sealer) Run(ctx context.Context) error {
@@ -247,7 +248,7 @@ func (s *Sealer) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			s.metrics.failures.Inc()
+			s.metrics.Failures.Inc()
 			s.log.Error("sealing failed and will be tried again", "error", err)
 			wait = errorWait
 		}
@@ -274,16 +275,17 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	}
 	s.work.Lock()
 	defer s.work.Unlock()
+	if err := s.withdraw(); err != nil {
+		return 0, err
+	}
 	reporting := s.report(ctx)
 	retry, claiming := s.claim(ctx)
 	if err := errors.Join(reporting, claiming); err != nil {
 		return 0, err
 	}
-	// A claim was made anew, under another identifier; a report that was not tried again gave way to a later dispatch's.
-	if err := s.end(s.stranded, strandedOutcome); err != nil {
+	if err := s.out.Abandon(); err != nil {
 		return 0, err
 	}
-	s.stranded = nil
 	// A snapshot or a receipt wakes the sealer earlier; a new day may make a snapshot of an ECU that runs ahead usable.
 	now, next := s.cfg.Clock.Now(), s.cfg.Clock.DayStart(s.cfg.Clock.Today()+1)
 	if retry.After(now) && retry.Before(next) {

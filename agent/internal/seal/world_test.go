@@ -63,8 +63,13 @@ func mileage(serial uint16, km ...uint32) *terms.Policy {
 
 func charter() *terms.Charter {
 	return &terms.Charter{Version: wire.Version, Program: program, Serial: 1, Kinds: []string{terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
-		Usage: terms.Usage{Families: wire.AllFamilies, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 10, 1, 1}, YearlyDispatches: 52}}
+		Usage: terms.Usage{Families: wire.AllFamilies, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 10, 1, 1}, YearlyDispatches: 366}}
 }
+
+// days and allow are drivers that do not change their minds.
+func each(n int) func() int { return func() int { return n } }
+
+func allow(f wire.Family) func() wire.Family { return func() wire.Family { return f } }
 
 // ecu plays the attestation ECU: one snapshot a day, the last 32 kept.
 type ecu struct {
@@ -295,6 +300,7 @@ type world struct {
 	prover   Prover
 	lacking  []uint16 // serials of the policies whose key is not here
 	news     int
+	unheard  error // why the collector's record of the budget was not compared
 
 	db, budgetDB *badger.DB
 	spool        *spool.Spool
@@ -345,7 +351,7 @@ func (w *world) config() Config {
 			return crashProver{w.prover, w.guard}, !slices.Contains(w.lacking, p.Serial)
 		},
 		News:   func() { w.news++ },
-		Device: crashSigner{w.device, w.guard}, Budget: w.ledger, MaxDelay: 1, Usage: crashUsage{w.use, w.guard},
+		Device: crashSigner{w.device, w.guard}, Budget: w.ledger, MaxDelay: 1, Usage: crashUsage{w.use, w.guard}, Heard: func() error { return w.unheard },
 		RequestResend: func(_ context.Context, n uint8) error {
 			w.asked = append(w.asked, n)
 			if !w.mute {
@@ -415,17 +421,33 @@ func (w *world) settle() {
 	w.t.Fatal("the sealer does not settle")
 }
 
-// exchange has the collector answer what is due, until nothing is.
+// waiting returns what leaves next: what is sealed on a day leaves on the next one.
+func (w *world) waiting(kind wire.Kind) (id wire.Hash, b []byte, ok bool) {
+	w.tomorrow(func() { id, b, ok = w.spool.Next(kind, w.now) })
+	return id, b, ok
+}
+
+// tomorrow does something a day later.
+func (w *world) tomorrow(f func()) {
+	today := w.now
+	w.now = today.Add(24 * time.Hour)
+	defer func() { w.now = today }()
+	f()
+}
+
+// exchange has the collector answer what leaves on the next day: claims as if it were this one, so that a refused one's wait is counted from it.
 func (w *world) exchange() {
 	w.t.Helper()
 	for range 200 {
 		w.settle()
 		idle := true
-		for _, kind := range []wire.Kind{wire.KindClaim, wire.KindReport} {
-			if _, body, ok := w.spool.Next(kind, w.now); ok {
-				idle = false
-				w.receive(kind, body)
-			}
+		if _, body, ok := w.waiting(wire.KindClaim); ok {
+			idle = false
+			w.receive(wire.KindClaim, body)
+		}
+		if _, body, ok := w.waiting(wire.KindReport); ok {
+			idle = false
+			w.tomorrow(func() { w.receive(wire.KindReport, body) })
 		}
 		if idle {
 			return

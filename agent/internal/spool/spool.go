@@ -243,6 +243,34 @@ func (s *Spool) Next(kind wire.Kind, now time.Time) (id wire.Hash, b []byte, ok 
 	return wire.Hash{}, nil, false
 }
 
+// Each calls f for every submission in the order in which they came. f must not call the spool.
+func (s *Spool) Each(f func(id wire.Hash, kind wire.Kind, due time.Time)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.entries {
+		if e.kind != "" {
+			f(e.id, e.kind, e.due)
+		}
+	}
+}
+
+// Bytes returns a submission, false where it is not held or damaged. A damaged record is passed over for good.
+func (s *Spool) Bytes(id wire.Hash) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.find(id)
+	if i < 0 {
+		return nil, false
+	}
+	item, err := s.read(s.entries[i])
+	if err != nil {
+		s.corrupt(err)
+		s.entries[i].kind = ""
+		return nil, false
+	}
+	return item.Bytes, true
+}
+
 // NextDue returns the earliest due instant of all submissions, false where there is none.
 func (s *Spool) NextDue() (due time.Time, ok bool) {
 	s.mu.Lock()

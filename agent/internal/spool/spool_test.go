@@ -402,3 +402,44 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestEachAndBytes: what waits is told in the order in which it came, and a record that has gone bad is passed over.
+func TestEachAndBytes(t *testing.T) {
+	db := openDB(t, t.TempDir())
+	s := open(t, db, DefaultMaxBytes)
+	due := time.Unix(1_800_000_000, 0)
+	var ids []wire.Hash
+	for i, kind := range []wire.Kind{wire.KindReport, wire.KindClaim, wire.KindReport} {
+		id, _, err := s.Put(kind, []byte{byte(i), 1}, due, due.Add(time.Duration(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	n := 0
+	s.Each(func(id wire.Hash, kind wire.Kind, at time.Time) {
+		if id != ids[n] || (kind == wire.KindClaim) != (n == 1) || !at.Equal(due.Add(time.Duration(n))) {
+			t.Errorf("submission %d is a %s, due %v", n, kind, at)
+		}
+		n++
+	})
+	if n != 3 {
+		t.Errorf("%d submissions", n)
+	}
+	if b, ok := s.Bytes(ids[1]); !ok || b[0] != 1 {
+		t.Errorf("read %v", b)
+	}
+	if _, ok := s.Bytes(wire.Hash{1}); ok {
+		t.Error("what was never put is read")
+	}
+	err := db.Update(func(txn *badger.Txn) error { return txn.Set([]byte(key(1)), []byte("damaged")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Bytes(ids[1]); ok {
+		t.Error("a damaged record is read")
+	}
+	if n, _ := s.Depth(); n != 2 {
+		t.Errorf("%d submissions are left", n)
+	}
+}

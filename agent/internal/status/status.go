@@ -60,6 +60,12 @@ type Snapshot struct {
 	// SpoolItems and SpoolBytes are what waits for a receipt.
 	SpoolItems int   `json:"spool_items"`
 	SpoolBytes int64 `json:"spool_bytes"`
+	// NextDue is when the first of what waits is to leave, absent where nothing waits: a car that can switch its agent on by itself does so
+	// then, and what leaves is bound to no drive at all.
+	NextDue *time.Time `json:"next_due,omitempty"`
+	// Consent lists the families and kinds that the driver has turned on, Cadence how often the car speaks.
+	Consent []string `json:"consent,omitempty"`
+	Cadence string   `json:"cadence"`
 	// Reports says whether usage reports are on, off, or why they are refused.
 	Reports string `json:"reports"`
 	// BudgetLeft is the part of the year's privacy budget that is left, 0 to 1000 thousandths.

@@ -8,8 +8,8 @@
 // Both are durable in one record: a power loss at any instant costs at most what was seen since the last write (Config.SaveEvery),
 // and no distance where the car has an odometer. A car whose samples tell nothing new writes nothing.
 //
-// Only the families that the driver has turned on are recorded, and from that moment on: a change of consent begins an empty summary,
-// and without consent no usage is kept at all. The odometer's own state is kept whatever the consent, because it guards the
+// Only the families that the driver has turned on are recorded, and from that moment on: what was kept of a family goes when it is turned
+// off, and without consent no usage is kept at all. The odometer's own state is kept whatever the consent, because it guards the
 // distance that claims are about. Neither ever leaves the car: package seal takes the summary through clip and noise, and nothing
 // takes the odometer's.
 //
@@ -42,7 +42,7 @@ type Config struct {
 	Now func() time.Time
 	// Signals are the reader's; samples refer to them by index. Of several with one role, usage takes the first that is not silent.
 	Signals []vss.Signal
-	// Families are what the driver has turned on; 0 records no usage.
+	// Families are what the driver has turned on when the recorder is opened, SetFamilies tells of later ones; 0 records no usage.
 	Families wire.Family
 	// SaveEvery is the least time between two writes while driving; 0 means 10 s.
 	SaveEvery time.Duration
@@ -94,8 +94,8 @@ type pick struct {
 	at     int64 // frame time of its last sample
 }
 
-// Open restores the record. Where the consent has changed the summary begins anew; so does everything where the record is damaged or
-// an older agent's, which is said.
+// Open restores the record, without the families that were turned off since. Everything begins anew where the record is damaged or an older
+// agent's, which is said.
 func Open(cfg Config) (*Recorder, error) {
 	if cfg.DB == nil || cfg.Logger == nil || cfg.Now == nil {
 		return nil, errors.New("cannot record trips: store, logger and clock are required")
@@ -128,13 +128,40 @@ func Open(cfg Config) (*Recorder, error) {
 	}
 	r.use, r.mark, r.base = rec.Use, rec.Mark, rec.Base
 	r.recovered, r.revision, r.baselines = r.odometer.Recovered(), r.odometer.Revision(), r.odometer.Baselines()
-	if !found || r.use.Families != cfg.Families {
+	if !found {
 		r.use, r.dirty = use{Families: cfg.Families}, true
-		if err := r.save(true); err != nil {
-			return nil, fmt.Errorf("cannot begin usage summary: %w", err)
-		}
+	}
+	if err := r.allow(cfg.Families); err != nil {
+		return nil, fmt.Errorf("cannot begin usage summary: %w", err)
 	}
 	return r, nil
+}
+
+// SetFamilies tells what the driver has turned on from now on. What was kept of the others is gone when it returns, from flash too unless
+// there is an error: then it goes with the next write, or when the recorder is opened again.
+func (r *Recorder) SetFamilies(f wire.Family) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.allow(f); err != nil {
+		return fmt.Errorf("cannot keep the change of consent: %w", err)
+	}
+	return nil
+}
+
+// allow drops what may no longer be kept and saves that. Nothing that was seen before counts for a family that comes on. The lock is held.
+func (r *Recorder) allow(f wire.Family) error {
+	changed := r.use.Families ^ f
+	if changed != 0 {
+		r.use.restrict(f)
+		if changed&wire.FamilyTrips != 0 || f&^wire.FamilyCharge == 0 {
+			r.use.OnTrip, r.use.Length, r.use.Moved = false, 0, 0
+		}
+		r.last, r.dirty = moment{}, true
+	}
+	if !r.dirty {
+		return nil
+	}
+	return r.save(true)
 }
 
 // Observe takes a sample. One of an unknown signal is ignored.
@@ -149,7 +176,7 @@ func (r *Recorder) Observe(s vss.Sample) {
 	}
 	role := r.cfg.Signals[s.Signal].Role
 	grown := r.odometer.Observe(s)
-	if r.cfg.Families != 0 {
+	if r.use.Families != 0 {
 		if role <= vss.Speed {
 			r.endTrip(s.Time)
 		}

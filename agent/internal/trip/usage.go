@@ -41,6 +41,19 @@ type use struct {
 	Families wire.Family `cbor:"4,keyasint"`
 }
 
+// restrict makes f the consent and forgets what was recorded of other families.
+func (u *use) restrict(f wire.Family) {
+	u.Families = f
+	s := &u.Usage
+	for family, values := range map[wire.Family][]int64{
+		wire.FamilyHours: s.Hours[:], wire.FamilySpeed: s.Speed[:], wire.FamilyTrips: s.Trips[:], wire.FamilyCharge: s.Charge[:], wire.FamilyFeature: s.Features[:],
+	} {
+		if f&family == 0 {
+			clear(values)
+		}
+	}
+}
+
 // moment is what the summary needs to know of the samples before; it is not kept.
 type moment struct {
 	speed    int64 // last sample
@@ -50,7 +63,7 @@ type moment struct {
 	assist   bool
 }
 
-func (r *Recorder) on(f wire.Family) bool { return r.cfg.Families&f != 0 }
+func (r *Recorder) on(f wire.Family) bool { return r.use.Families&f != 0 }
 
 // endTrip ends the trip under way where the car has stood for long enough. Distance that is recovered later is not of that trip.
 func (r *Recorder) endTrip(t int64) {
@@ -64,7 +77,7 @@ func (r *Recorder) endTrip(t int64) {
 }
 
 func (r *Recorder) observeSpeed(t, v int64) {
-	if r.cfg.Families&^wire.FamilyCharge == 0 {
+	if r.use.Families&^wire.FamilyCharge == 0 {
 		return // nobody asked when the car drives
 	}
 	m, s := &r.last, &r.use

@@ -15,7 +15,7 @@ import (
 )
 
 // maxPacket bounds an MQTT packet from the broker in bytes: a notice or a receipt with its topic and room to spare.
-const maxPacket = max(MaxNoticeLen, wire.MaxReceiptLen) + 1024
+const maxPacket = max(MaxNoticeLen, wire.ReceiptLen) + 1024
 
 // bounded is a connection that follows the fixed headers of the MQTT packets it reads (MQTT 3.1.1 §2.2) and fails at one that is
 // longer than maxPacket. The MQTT client allocates whatever length a header announces, up to 256 MiB.

@@ -234,7 +234,7 @@ func (unasked) Payload() []byte { return []byte("good") }
 func TestNewsWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r rulebook
-		u := &Uplink{cfg: Config{Ready: func() bool { return true }, Spool: &stubSpool{}, Now: time.Now, NewsDue: r.newsDue}, wake: make(chan struct{}, 1)}
+		u := &Uplink{cfg: Config{Ready: func() bool { return true }, Spool: &stubSpool{}, Hold: prompt{}, Now: time.Now, NewsDue: r.newsDue}, wake: make(chan struct{}, 1)}
 		began := time.Now()
 		ready := make(chan time.Duration, 1)
 		await := func() { u.await(t.Context()); ready <- time.Since(began) }

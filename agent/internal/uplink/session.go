@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,9 @@ type session struct {
 	inbox   chan []byte
 	notices chan []byte
 	flights [len(kinds)]*flight
+	// turn is the kind that is sent first. Of a kind that was answered, what follows is overdue and not held: the car has spoken.
+	turn     int
+	answered [len(kinds)]bool
 
 	// sent says that something was published, handed counts the notices that were handed over.
 	sent   bool
@@ -64,6 +68,7 @@ type session struct {
 func (u *Uplink) session(ctx context.Context) (progress bool, err error) {
 	s := &session{
 		Uplink: u, lost: make(chan error, 1), inbox: make(chan []byte, inboxLen), notices: make(chan []byte, noticesLen), wanted: u.newsDue(),
+		turn: newTurn(),
 	}
 	var shook atomic.Bool
 	s.client = mqtt.NewClient(s.options().SetCustomOpenConnectionFn(dial(ctx, s.cfg.Timeout, s.cfg.TLS, &shook)))
@@ -85,6 +90,9 @@ func (u *Uplink) session(ctx context.Context) (progress bool, err error) {
 	}
 	return progress, err
 }
+
+// newTurn returns the index of the kind that a session sends first.
+func newTurn() int { return rand.IntN(len(kinds)) }
 
 func (s *session) options() *mqtt.ClientOptions {
 	return mqtt.NewClientOptions().
@@ -119,7 +127,7 @@ func (s *session) receive(_ mqtt.Client, m mqtt.Message) {
 			return
 		}
 		inbox = s.notices
-	case m.Topic() != wire.Topic(s.cfg.Vehicle, wire.KindReceipt) || len(m.Payload()) > wire.MaxReceiptLen:
+	case m.Topic() != wire.Topic(s.cfg.Vehicle, wire.KindReceipt) || len(m.Payload()) > wire.ReceiptLen:
 		s.ignore("foreign")
 		return
 	}
@@ -217,11 +225,13 @@ func (s *session) deliver(ctx context.Context) (progress bool, err error) {
 
 // publish sends the next due submission of each kind that has none in flight.
 func (s *session) publish() (sent bool) {
-	for i, kind := range kinds {
+	for n := range kinds {
+		i := (s.turn + n) % len(kinds)
+		kind := kinds[i]
 		if s.flights[i] != nil {
 			continue
 		}
-		id, body, ok := s.cfg.Spool.Next(kind, s.cfg.Now())
+		id, body, ok := s.next(i)
 		if !ok {
 			continue
 		}
@@ -232,6 +242,22 @@ func (s *session) publish() (sent bool) {
 		sent, s.sent = true, true
 	}
 	return sent
+}
+
+// next returns the oldest submission of a kind that may leave.
+func (s *session) next(i int) (wire.Hash, []byte, bool) {
+	var list []wire.Hash
+	s.cfg.Spool.Each(func(id wire.Hash, kind wire.Kind, due time.Time) {
+		if kind == kinds[i] && (s.until(id, due) <= 0 || s.answered[i] && !due.After(s.cfg.Now())) {
+			list = append(list, id)
+		}
+	})
+	for _, id := range list {
+		if body, ok := s.cfg.Spool.Bytes(id); ok {
+			return id, body, true
+		}
+	}
+	return wire.Hash{}, nil, false
 }
 
 // notice hands a notice over and says whether it was the news that was due. It does not prolong the session.
@@ -277,11 +303,11 @@ func (s *session) untilNext(idle time.Time) time.Duration {
 		}
 	}
 	wait := time.Until(next)
-	if due, ok := s.cfg.Spool.NextDue(); ok {
-		if d := due.Sub(s.cfg.Now()); d > 0 {
+	s.cfg.Spool.Each(func(id wire.Hash, _ wire.Kind, due time.Time) {
+		if d := s.until(id, due); d > 0 {
 			wait = min(wait, d)
 		}
-	}
+	})
 	return max(wait, 0)
 }
 
@@ -319,7 +345,7 @@ func (s *session) receipt(ctx context.Context, signed []byte) (acted bool, err e
 		if err := s.cfg.OnReceipt(ctx, kinds[i], f.body, r, signed); err != nil {
 			return false, err
 		}
-		s.flights[i] = nil
+		s.flights[i], s.answered[i] = nil, true
 		s.note(r)
 		return true, nil
 	}

@@ -1,7 +1,9 @@
 // Package uplink carries sealed submissions from the spool to the collector over MQTT 3.1.1 and brings signed receipts back.
 //
-// It connects when something in the spool is due and disconnects when nothing is. A session subscribes to the vehicle's receipts
-// first and publishes nothing unless the broker grants that. One submission of each kind is in flight; it stays in flight until a
+// It connects when something in the spool is due and disconnects when nothing is. What was due while the car was off is held first
+// (Config.Hold), each submission for a time of its own. A session subscribes to the vehicle's receipts
+// first and publishes nothing unless the broker grants that. One submission of each kind is in flight, and which kind is first is
+// chance; it stays in flight until a
 // receipt signed by one of the program's receipt keys names this vehicle and that submission, and has been acted upon. A session
 // in which a receipt does not come in time, or anything else fails, ends, and the next one begins after a back-off with jitter
 // and sends the same bytes again: that covers cut and half-open links, brokers that acknowledge what they drop, and collectors
@@ -53,12 +55,18 @@ const (
 
 // A Spool holds what is to be sent until its owner frees it.
 type Spool interface {
-	// Next returns the oldest submission of a kind that is due.
-	Next(kind wire.Kind, now time.Time) (id wire.Hash, b []byte, ok bool)
-	// NextDue returns the earliest due instant of all submissions.
-	NextDue() (due time.Time, ok bool)
+	// Each calls f, which does not call the Spool, for every submission in the order in which they came.
+	Each(f func(id wire.Hash, kind wire.Kind, due time.Time))
+	// Bytes returns a submission, false where it cannot be had.
+	Bytes(id wire.Hash) ([]byte, bool)
 	// Changed receives after the contents have changed.
 	Changed() <-chan struct{}
+}
+
+// A Gate holds what is overdue (*hold.Gate).
+type Gate interface {
+	// Until returns the time until what has a name and was due at an instant may leave, not above 0 where it may now.
+	Until(name string, due time.Time) time.Duration
 }
 
 // Config says where to send and what to believe. Fields without a default are required.
@@ -86,6 +94,8 @@ type Config struct {
 	// NewsDue returns when the next notice is wanted, the zero time for never. Where it still returns an instant that has passed after
 	// OnNotice, the notice is taken for none. Only with OnNotice; nil means never.
 	NewsDue func() time.Time
+	// Hold keeps submissions and news that were due while the car was off from making it connect when it is switched on.
+	Hold Gate
 	// Now is the source of time that due instants are compared with.
 	Now func() time.Time
 
@@ -117,8 +127,8 @@ func (c *Config) complete() error {
 	switch {
 	case len(c.ReceiptKeys) == 0:
 		return errors.New("no receipt keys given")
-	case c.Spool == nil || c.OnReceipt == nil || c.Now == nil || c.Logger == nil:
-		return errors.New("no spool, receipt handler, clock or logger given")
+	case c.Spool == nil || c.OnReceipt == nil || c.Hold == nil || c.Now == nil || c.Logger == nil:
+		return errors.New("no spool, receipt handler, gate, clock or logger given")
 	case c.NewsDue != nil && c.OnNotice == nil:
 		return errors.New("nobody to take a notice given")
 	}
@@ -233,13 +243,16 @@ func (u *Uplink) await(ctx context.Context) bool {
 // untilDue returns the time until something or news is due, at most maxPoll, not above 0 where it is.
 func (u *Uplink) untilDue() time.Duration {
 	wait := maxPoll
-	if due, ok := u.cfg.Spool.NextDue(); ok {
-		wait = min(wait, due.Sub(u.cfg.Now()))
-	}
-	if until, ok := u.untilNews(); ok {
-		wait = min(wait, max(until, time.Until(u.retryNews)))
+	u.cfg.Spool.Each(func(id wire.Hash, _ wire.Kind, due time.Time) { wait = min(wait, u.until(id, due)) })
+	if _, ok := u.untilNews(); ok {
+		wait = min(wait, max(u.cfg.Hold.Until("news", u.cfg.NewsDue()), time.Until(u.retryNews)))
 	}
 	return wait
+}
+
+// until returns the time until a submission may leave.
+func (u *Uplink) until(id wire.Hash, due time.Time) time.Duration {
+	return u.cfg.Hold.Until(string(id[:]), due)
 }
 
 // untilNews returns the time until news is due, not above 0 where it is, false where it never is.

@@ -195,7 +195,7 @@ func newBench(t *testing.T, br *broker, change func(*Config)) *bench {
 	key, pub := newKey(t)
 	b := &bench{spool: sp, key: key, acted: make(chan string, 100)}
 	cfg := Config{
-		URL: br.url(), TLS: br.ca.client(vehicle), Vehicle: vehicle, ReceiptKeys: wire.KeySet{pub}, Spool: sp, Now: time.Now, Logger: log,
+		URL: br.url(), TLS: br.ca.client(vehicle), Vehicle: vehicle, ReceiptKeys: wire.KeySet{pub}, Spool: sp, Hold: prompt{}, Now: time.Now, Logger: log,
 		ReceiptWait: 10 * time.Second, Linger: 300 * time.Millisecond, BackoffMin: 20 * time.Millisecond, BackoffMax: 200 * time.Millisecond,
 		OnReceipt: func(_ context.Context, kind wire.Kind, body []byte, r *wire.Receipt, signed []byte) error {
 			if b.fail.Add(-1) >= 0 {
@@ -330,7 +330,7 @@ func TestForgedForeignAndUnknownReceiptsAreIgnored(t *testing.T) {
 			receipt(t, stranger, vehicle, body), damaged, []byte("nonsense"),
 			receipt(t, b.key, "CAR2", body),
 			receipt(t, b.key, vehicle, []byte("something else")),
-			make([]byte, wire.MaxReceiptLen+1),
+			make([]byte, wire.ReceiptLen+1),
 		}
 	})
 	b.put(t, wire.KindClaim, "claim", time.Now())
@@ -400,7 +400,7 @@ func TestBrokerRestart(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	good := Config{
-		URL: "ssl://127.0.0.1:8883", Vehicle: vehicle, ReceiptKeys: make(wire.KeySet, 1), Spool: &spool.Spool{}, Now: time.Now,
+		URL: "ssl://127.0.0.1:8883", Vehicle: vehicle, ReceiptKeys: make(wire.KeySet, 1), Spool: &spool.Spool{}, Hold: prompt{}, Now: time.Now,
 		OnReceipt: func(context.Context, wire.Kind, []byte, *wire.Receipt, []byte) error { return nil },
 		Logger:    slog.New(slog.DiscardHandler),
 	}
@@ -416,6 +416,7 @@ func TestNewRefuses(t *testing.T) {
 		"vehicle":   func(c *Config) { c.Vehicle = "a/b" },
 		"no keys":   func(c *Config) { c.ReceiptKeys = nil },
 		"no spool":  func(c *Config) { c.Spool = nil },
+		"no gate":   func(c *Config) { c.Hold = nil },
 		"no taker":  func(c *Config) { c.NewsDue = time.Now },
 		"negative":  func(c *Config) { c.Linger = -1 },
 		"back-offs": func(c *Config) { c.BackoffMin, c.BackoffMax = 2, 1 },
@@ -448,18 +449,25 @@ type stubSpool struct {
 	changed chan struct{}
 }
 
-func (s *stubSpool) Next(wire.Kind, time.Time) (wire.Hash, []byte, bool) {
-	return wire.Hash{}, nil, false
+func (s *stubSpool) Each(f func(wire.Hash, wire.Kind, time.Time)) {
+	if !s.due.IsZero() {
+		f(wire.Hash{}, wire.KindClaim, s.due)
+	}
 }
-func (s *stubSpool) NextDue() (time.Time, bool) { return s.due, !s.due.IsZero() }
-func (s *stubSpool) Changed() <-chan struct{}   { return s.changed }
+func (s *stubSpool) Bytes(wire.Hash) ([]byte, bool) { return nil, false }
+func (s *stubSpool) Changed() <-chan struct{}       { return s.changed }
+
+// prompt is a gate that holds nothing.
+type prompt struct{}
+
+func (prompt) Until(_ string, due time.Time) time.Duration { return time.Until(due) }
 
 func TestConnectsOnlyWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sp := &stubSpool{changed: make(chan struct{}, 1)}
 		var ready atomic.Bool
 		ready.Store(true)
-		u := &Uplink{wake: make(chan struct{}, 1), cfg: Config{Spool: sp, Now: time.Now, Ready: ready.Load}}
+		u := &Uplink{wake: make(chan struct{}, 1), cfg: Config{Spool: sp, Hold: prompt{}, Now: time.Now, Ready: ready.Load}}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		began := time.Now()

@@ -55,6 +55,7 @@ func TestEveryReasonHasItsAction(t *testing.T) {
 		wire.ReasonPolicy:         waits,
 		wire.ReasonCharter:        waits,
 		wire.ReasonEpoch:          waits,
+		wire.ReasonBudget:         waits,
 	}
 	all := reasons(t)
 	if len(all) != len(actions) {

@@ -161,6 +161,8 @@ func Remedy(r wire.Reason) string {
 		return "the data charter on this car is out of date; update it"
 	case wire.ReasonEpoch:
 		return "the vehicle has already reported for that time"
+	case wire.ReasonBudget:
+		return "the record of the privacy budget on this car is an older copy, so that what was spent is unknown: it makes no more reports; have the workshop enrol the vehicle anew"
 	case wire.ReasonMalformed, wire.ReasonSignature, wire.ReasonProof:
 		return "the agent made something the collector cannot accept; update the agent"
 	}

@@ -1,6 +1,6 @@
 // Package admission keeps, among the collector's records, which vehicles may connect and how: the token that is good for one enrolment, the
 // device key that came in exchange, the end of the last certificate, and whether the vehicle is revoked; and for whose account a vehicle is
-// registered, and what accounts there are.
+// registered, of what model it is, and what accounts there are.
 //
 // On PostgreSQL who takes enrolments has no right to write these columns: two functions of the owner's do it, which check everything again.
 // The table belongs to package store's schema, whose transactions embed a Book. Whether a request is granted is package enrolment's question.
@@ -34,7 +34,7 @@ type statement = firewall.Statement
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
 	return []firewall.Statement{enrolment(), allEnrolments(), setToken(), enrol(), renew(), revokeVehicle(), changedVehicles(),
-		owners(), owner(), ownedVehicles(), setOwner()}
+		owners(), owner(), ownedVehicles(), setOwner(), setModel()}
 }
 
 const selectEnrolment = `SELECT id, device, token_hash, token_expires_s, certificate_until_s, revoked FROM vehicles `

@@ -1,120 +1,93 @@
-// Package analytics turns stored usage reports into what the fleet's owner may read: means per vehicle and dispatch with 95 %
-// confidence intervals, each beside its clipping bias and its price in privacy, or the reason why it is suppressed.
+// Package analytics turns stored usage reports into what the fleet's owner may read: means, shares and totals of a window of program days,
+// of the whole fleet or of one model, with 95 % confidence intervals, each beside its clipping bias and its price in privacy, or the
+// reason why it is suppressed.
 //
-// Invariants: only reports under one charter are pooled, because they share noise, clip and scale; a family's estimate rests on
+// Invariants: only reports under one charter are pooled, because they share mechanism, noise, clip and scale; a family's estimate rests on
 // the reports whose driver turned that family on, and on nothing else; noised values are never clipped or rounded before they are
-// pooled; a report is counted once, on the program day it was made for, however late it came.
+// pooled; a report is counted once, on the program day it was made for, however late it came. A report that was erased with its person's data
+// is counted no more from the next program day on.
 //
-// Intervals take reports as independent. In a window longer than a dispatch a vehicle reports several times, so the part of the
-// variance that comes from differences between vehicles is then understated; the noise, by far the larger part at the default
-// budget, is drawn afresh each time.
+// Intervals allow for vehicles that report several times in a window: what differs between vehicles counts as often as one may report,
+// which is exact where a vehicle's weeks are alike and too wide otherwise (dp.Moments.Clustered).
 //
-// The package refuses to show numbers from fewer than 1,000 reports or with a relative standard error above 30 %. It does no
-// post-processing: a published mean is the mean of what the cars sent.
+// The package refuses to show numbers from fewer than 1,000 reports or with a relative standard error above 30 %. Of the models of one window
+// it shows only so many that what is left of the fleet's total without them is nothing or at least 1,000 reports: otherwise subtraction
+// would give what was suppressed. Windows that overlap may still differ by fewer. Suppression keeps readers from taking noise for knowledge;
+// what protects a driver is the noise that was added in the car, which no choice of windows takes away.
+//
+// Post-processing (package adjust) is done where it is asked for, and stands beside the estimates.
 package analytics
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"rawstone/pkg/dp"
+	"rawstone/collector/internal/analytics/clipping"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
 
-// Source reads stored usage reports.
-type Source interface {
-	// Reports calls fn with the reports under charter whose serial is above after, by ascending serial, and stops at fn's first
-	// error. A report must never appear under a serial below one that was already read. day is the program day of the
-	// dispatch, vector its wire.VectorLen noised values; fn does not keep vector.
-	Reports(ctx context.Context, charter wire.Hash, after int64,
-		fn func(serial int64, day uint32, families wire.Family, vector []int64) error) error
-}
-
-// DefaultRetain is how many program days of reports are kept in memory, a year and a month.
+// DefaultRetain is how many program days of reports are kept in memory, a year and a month: some 3.5 KB for each day and model.
 const DefaultRetain = 396
 
-// maxRetain bounds the days in memory to 3 MB.
-const maxRetain = 1500
+const (
+	maxRetain   = 1500 // tally.MaxDays
+	maxCharters = 16
+)
+
+// A Charter is one under which reports were made.
+type Charter struct {
+	// ID is its identifier, Serial its number.
+	ID     wire.Hash
+	Serial uint16
+	// Usage fixes how its reports were noised.
+	Usage terms.Usage
+}
 
 // Config says which reports are estimated from. The zero value is refused.
 type Config struct {
 	// Source has the reports. Required.
 	Source Source
-	// Charter is the identifier of the charter they were made under and Usage its parameters. Required.
-	Charter wire.Hash
-	Usage   terms.Usage
-	// Population is what the clipping bias is simulated on. The zero value means DefaultPopulation.
-	Population Population
+	// Charters are those that reports were made under, the one in force first: 1 to 16, of different identifiers.
+	Charters []Charter
+	// Population is what the clipping bias is simulated on. The zero value means clipping.DefaultPopulation.
+	Population clipping.Population
 	// Retain is the number of program days kept, today included, 1 to 1,500. 0 means DefaultRetain.
 	Retain uint32
+	// Dir is an existing directory for what has been pooled, one file for each charter; empty for none, so that each start reads all
+	// reports again.
+	Dir string
+	// Frozen reads the files in Dir and writes none: another process may.
+	Frozen bool
 	// Today returns the current program day. Required.
 	Today func() uint32
-	// Registerer receives the metrics. nil means none.
+	// Logger takes what is read again and why; nil discards it. Registerer receives the metrics; nil means none.
+	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Estimator keeps running moments of every program day and family. It is safe for concurrent use.
+// Estimator pools the reports of every charter, program day, model and family. It is safe for concurrent use.
 type Estimator struct {
-	source    Source
-	charter   wire.Hash
-	mechanism *dp.Gaussian
-	clipping  Clipping
-	privacy   Privacy
-	retain    uint32
-	today     func() uint32
-	metrics   *metrics
+	cfg     Config
+	metrics *metrics
 
-	refresh sync.Mutex // held while reading the source; guards cursor
-	cursor  int64
-
-	mu   sync.Mutex // guards days
-	days map[uint32]cells
+	refresh sync.Mutex // held while reading the source
+	books   []*book    // in the order of the charters
 }
-
-// cells are the moments of one day, one for each of wire.Layouts.
-type cells []*dp.Moments
-
-// Privacy is what a chart's reports cost each vehicle.
-type Privacy struct {
-	// Epsilon and Delta are the guarantee of one dispatch, under replacement of the whole vector.
-	Epsilon, Delta float64
-	// YearEpsilon is the ε of a year of Dispatches by exact Gaussian composition, at a total δ of YearDelta.
-	YearEpsilon, YearDelta float64
-	Dispatches             int
-}
-
-// Bin is the estimate of one value of the usage vector: minutes, or trips, per vehicle and dispatch.
-type Bin struct {
-	dp.Estimate
-	// Bias is what clipping changes the mean by on the simulated population with every family on, at most 0 and in the same
-	// unit. It is not subtracted.
-	Bias float64
-}
-
-// Family is the estimate of one family, its bins in the order of the usage vector.
-type Family struct {
-	wire.Layout
-	// N is the number of reports with the family on.
-	N       uint64
-	Bins    []Bin
-	Privacy Privacy
-}
-
-// Window is a range of program days, both ends included.
-type Window struct{ From, To uint32 }
 
 // New checks cfg, simulates the clipping bias (a fraction of a second) and returns an estimator that has read nothing yet.
 func New(cfg Config) (*Estimator, error) {
 	switch {
 	case cfg.Source == nil:
 		return nil, errors.New("cannot make estimator: no source given")
-	case cfg.Charter == wire.Hash{}:
-		return nil, errors.New("cannot make estimator: no charter given")
+	case len(cfg.Charters) == 0 || len(cfg.Charters) > maxCharters:
+		return nil, fmt.Errorf("cannot make estimator: %d charters given, want 1 to %d", len(cfg.Charters), maxCharters)
 	case cfg.Today == nil:
 		return nil, errors.New("cannot make estimator: no clock given")
 	case cfg.Retain > maxRetain:
@@ -123,201 +96,47 @@ func New(cfg Config) (*Estimator, error) {
 	if cfg.Retain == 0 {
 		cfg.Retain = DefaultRetain
 	}
-	if cfg.Population == (Population{}) {
-		cfg.Population = DefaultPopulation()
+	if cfg.Population == (clipping.Population{}) {
+		cfg.Population = clipping.DefaultPopulation()
 	}
-	g, err := Mechanism(cfg.Usage)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make estimator: %w", err)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	e := &Estimator{source: cfg.Source, charter: cfg.Charter, mechanism: g, retain: cfg.Retain, today: cfg.Today, days: map[uint32]cells{}}
-	if e.privacy, err = price(g, int(cfg.Usage.YearlyDispatches)); err != nil {
-		return nil, fmt.Errorf("cannot make estimator: %w", err)
+	e := &Estimator{cfg: cfg}
+	seen := make(map[wire.Hash]bool)
+	for _, c := range cfg.Charters {
+		if c.ID.IsZero() || seen[c.ID] {
+			return nil, errors.New("cannot make estimator: a charter without identifier, or one given twice")
+		}
+		seen[c.ID] = true
+		b, err := newBook(c, cfg.Population, cfg.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("cannot make estimator: charter %d: %w", c.Serial, err)
+		}
+		e.books = append(e.books, b)
 	}
-	if e.clipping, err = Bias(g, cfg.Population); err != nil {
-		return nil, fmt.Errorf("cannot make estimator: %w", err)
-	}
+	var err error
 	if e.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("cannot make estimator: %w", err)
 	}
 	return e, nil
 }
 
-// price composes a year of dispatches.
-func price(g *dp.Gaussian, dispatches int) (Privacy, error) {
-	if dispatches < 1 {
-		return Privacy{}, errors.New("the charter allows no dispatches in a year")
-	}
-	mus := make([]float64, dispatches)
-	for i := range mus {
-		mus[i] = g.Mu()
-	}
-	year, err := dp.Epsilon(g.Delta(), dp.Compose(mus...))
-	if err != nil {
-		return Privacy{}, fmt.Errorf("cannot compose %d dispatches: %w", dispatches, err)
-	}
-	return Privacy{Epsilon: g.Epsilon(), Delta: g.Delta(), YearEpsilon: year, YearDelta: g.Delta(), Dispatches: dispatches}, nil
-}
-
-// Clipping returns the simulated effect of clipping.
-func (e *Estimator) Clipping() Clipping { return e.clipping }
-
-// Refresh reads the reports that came since the last one and merges them in. When the source fails, nothing is merged and the
-// next call reads the same reports again.
-func (e *Estimator) Refresh(ctx context.Context) error {
-	e.refresh.Lock()
-	defer e.refresh.Unlock()
-	today := e.today()
-	fresh := map[uint32]cells{}
-	counts := counts{}
-	cursor := e.cursor
-	err := e.source.Reports(ctx, e.charter, cursor, func(serial int64, day uint32, families wire.Family, vector []int64) error {
-		if serial <= cursor {
-			return fmt.Errorf("the source gave serial %d after %d", serial, cursor)
+// Run refreshes the estimates at an interval until ctx ends, and then saves. What fails is said and tried again.
+func (e *Estimator) Run(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := e.Refresh(ctx); err != nil && ctx.Err() == nil {
+			e.cfg.Logger.Error("cannot refresh usage estimates", "error", err)
 		}
-		cursor = serial
-		why := e.reject(day, today, families, vector)
-		counts[why]++
-		if why != accepted {
-			return nil
-		}
-		return add(fresh, day, families, vector)
-	})
-	if err != nil {
-		return fmt.Errorf("cannot read usage reports: %w", err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.merge(fresh, today); err != nil {
-		return fmt.Errorf("cannot merge usage reports: %w", err)
-	}
-	e.cursor = cursor
-	e.metrics.count(counts)
-	return nil
-}
-
-// reject says why a report is not counted. Intake should have refused most of these; a bad one must not spoil the good.
-func (e *Estimator) reject(day, today uint32, families wire.Family, vector []int64) outcome {
-	switch {
-	case families == 0 || families&^wire.AllFamilies != 0:
-		return badFamilies
-	case len(vector) != wire.VectorLen:
-		return badLength
-	case day > today && day-today > 1:
-		return badDay
-	case day < today && today-day >= e.retain:
-		return oldDay
-	}
-	bound := e.mechanism.Bound()
-	for _, v := range vector {
-		if v > bound || v < -bound {
-			return badRange
-		}
-	}
-	return accepted
-}
-
-func add(days map[uint32]cells, day uint32, families wire.Family, vector []int64) error {
-	c, ok := days[day]
-	if !ok {
-		var err error
-		if c, err = newCells(); err != nil {
-			return err
-		}
-		days[day] = c
-	}
-	for i, l := range wire.Layouts() {
-		if families&l.Family == 0 {
-			continue
-		}
-		if err := c[i].Add(vector[l.Offset : l.Offset+l.Len]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func newCells() (cells, error) {
-	var c cells
-	for _, l := range wire.Layouts() {
-		m, err := dp.NewMoments(l.Len)
-		if err != nil {
-			return nil, err
-		}
-		c = append(c, m)
-	}
-	return c, nil
-}
-
-func (c cells) merge(o cells) error {
-	for i := range c {
-		if err := c[i].Merge(o[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// merge takes fresh in and forgets days that have left the retention.
-func (e *Estimator) merge(fresh map[uint32]cells, today uint32) error {
-	for day, c := range fresh {
-		if e.days[day] == nil {
-			e.days[day] = c
-		} else if err := e.days[day].merge(c); err != nil {
-			return err
-		}
-	}
-	for day := range e.days {
-		if day < today && today-day >= e.retain {
-			delete(e.days, day)
-		}
-	}
-	return nil
-}
-
-// Estimate refreshes and returns every family's estimate over the window, in the order of wire.Layouts. A window without reports
-// gives suppressed estimates, a reversed one an error.
-func (e *Estimator) Estimate(ctx context.Context, w Window) ([]Family, error) {
-	if w.From > w.To {
-		return nil, fmt.Errorf("cannot estimate: the window begins on day %d after its end on day %d", w.From, w.To)
-	}
-	if err := e.Refresh(ctx); err != nil {
-		return nil, fmt.Errorf("cannot estimate: %w", err)
-	}
-	pooled, err := e.pool(w)
-	if err != nil {
-		return nil, fmt.Errorf("cannot estimate: %w", err)
-	}
-	var families []Family
-	for i, l := range wire.Layouts() {
-		f := Family{Layout: l, N: pooled[i].N(), Privacy: e.privacy}
-		for j := range l.Len {
-			k := l.Offset + j
-			estimate, err := pooled[i].Estimate(j, e.mechanism.Sigma(), e.mechanism.Scale(k))
-			if err != nil {
-				return nil, err
+		select {
+		case <-ctx.Done():
+			if err := e.Save(); err != nil {
+				e.cfg.Logger.Error("cannot save usage estimates", "error", err)
 			}
-			f.Bins = append(f.Bins, Bin{Estimate: estimate, Bias: e.clipping.Bias[k]})
-		}
-		families = append(families, f)
-	}
-	return families, nil
-}
-
-func (e *Estimator) pool(w Window) (cells, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	pooled, err := newCells()
-	if err != nil {
-		return nil, err
-	}
-	for day, c := range e.days {
-		if day < w.From || day > w.To {
-			continue
-		}
-		if err := pooled.merge(c); err != nil {
-			return nil, err
+			return
+		case <-tick.C:
 		}
 	}
-	return pooled, nil
 }

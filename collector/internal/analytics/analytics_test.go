@@ -2,7 +2,9 @@ package analytics
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -10,9 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/analytics/clipping"
 	"rawstone/pkg/dp"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -24,7 +26,7 @@ var charter = wire.Hash{1}
 func usage(epsilon float64) terms.Usage {
 	return terms.Usage{
 		Families: wire.AllFamilies, EpsilonMicro: uint32(epsilon * 1e6), DeltaPico: 1_000_000,
-		Clip: DefaultClip, Scale: []uint16{1, 1, 30, 1, 1}, YearlyDispatches: 52,
+		Clip: clipping.DefaultClip, Scale: []uint16{1, 1, 30, 1, 1}, YearlyDispatches: 52,
 	}
 }
 
@@ -32,28 +34,41 @@ type stored struct {
 	day      uint32
 	families wire.Family
 	vector   []int64
+	model    string
 }
+
+// id is the identifier of the report at a place.
+func id(serial int64) wire.Hash { return wire.ID(binary.BigEndian.AppendUint64(nil, uint64(serial))) }
 
 // shelf is a Source over reports whose serial is their place, from 1.
 type shelf struct {
 	reports []stored
 	broken  error // returned after all but the last report
 	shift   int64 // added to every serial
+	read    int   // reports given
+	salt    int64 // of identifiers
+	gone    map[int]bool
+	erased  uint64
 }
 
-func (s *shelf) Reports(_ context.Context, c wire.Hash, after int64, fn func(int64, uint32, wire.Family, []int64) error) error {
+func (s *shelf) Reports(_ context.Context, c wire.Hash, after int64, limit int, fn func(Report) error) error {
 	if c != charter {
-		return errors.New("another charter")
+		return nil
 	}
 	for i, r := range s.reports {
-		if int64(i+1) <= after {
+		if int64(i+1) <= after || s.gone[i] {
 			continue
+		}
+		if limit--; limit < 0 {
+			return nil
 		}
 		if s.broken != nil && i == len(s.reports)-1 {
 			return s.broken
 		}
+		s.read++
 		lent := slices.Clone(r.vector)
-		if err := fn(int64(i+1)+s.shift, r.day, r.families, lent); err != nil {
+		serial := int64(i+1) + s.shift
+		if err := fn(Report{Serial: serial, ID: id(serial + s.salt<<32), Day: r.day, Families: r.families, Model: r.model, Values: lent}); err != nil {
 			return err
 		}
 		clear(lent) // fn must not have kept it
@@ -61,12 +76,23 @@ func (s *shelf) Reports(_ context.Context, c wire.Hash, after int64, fn func(int
 	return nil
 }
 
+func (s *shelf) Erasures(context.Context) (uint64, error) { return s.erased, nil }
+
+func (s shelves) Erasures(context.Context) (uint64, error) { return 0, nil }
+
+// shelves are a Source of several charters.
+type shelves map[wire.Hash]*shelf
+
+func (s shelves) Reports(ctx context.Context, c wire.Hash, after int64, limit int, fn func(Report) error) error {
+	return s[c].Reports(ctx, charter, after, limit, fn)
+}
+
 const today = 1000
 
 func config(s Source, u terms.Usage) Config {
-	p := DefaultPopulation()
+	p := clipping.DefaultPopulation()
 	p.Weeks = 500
-	return Config{Source: s, Charter: charter, Usage: u, Population: p, Today: func() uint32 { return today }}
+	return Config{Source: s, Charters: []Charter{{charter, 1, u}}, Population: p, Today: func() uint32 { return today }}
 }
 
 func estimator(t testing.TB, cfg Config) *Estimator {
@@ -78,34 +104,51 @@ func estimator(t testing.TB, cfg Config) *Estimator {
 	return e
 }
 
+// estimate refreshes and returns the families of the charter in force.
 func estimate(t testing.TB, e *Estimator, from, to uint32) []Family {
 	t.Helper()
-	f, err := e.Estimate(t.Context(), Window{from, to})
+	if err := e.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return ask(t, e, Query{Window: Window{from, to}})[0].Families
+}
+
+func ask(t testing.TB, e *Estimator, q Query) []Result {
+	t.Helper()
+	r, err := e.Estimate(q)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f
+	return r
 }
 
 // flat is a vector of one value everywhere.
 func flat(v int64) []int64 { return slices.Repeat([]int64{v}, wire.VectorLen) }
 
-// TestPopulationThroughNoise sends simulated weeks through the real mechanism: the intervals hold the clipped means, and means
-// plus bias are the raw ones.
+// TestPopulationThroughNoise sends simulated weeks through the mechanism's clipping and noise of its size, with a fixed seed: the intervals
+// hold the clipped means, and the bias beside them leads to the raw ones.
 func TestPopulationThroughNoise(t *testing.T) {
-	const n = 2500
-	u := usage(40)
+	const n = 20_000
+	u := usage(10)
 	u.YearlyDispatches = 1
-	g, err := Mechanism(u)
+	g, err := clipping.Mechanism(u)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := DefaultPopulation()
+	p := clipping.DefaultPopulation()
 	p.Weeks = n
+	truth, err := clipping.Bias(g, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
 	s := &shelf{}
-	err = p.simulate(func(week []int64) error {
-		noised, err := g.Release(week)
-		s.reports = append(s.reports, stored{today - 3, wire.AllFamilies, noised})
+	err = p.Simulate(func(week []int64) error {
+		noised, err := g.Clip(week)
+		for i := range noised {
+			noised[i] += int64(math.Round(rng.NormFloat64() * g.Sigma()))
+		}
+		s.reports = append(s.reports, stored{day: today - 3, families: wire.AllFamilies, vector: noised})
 		return err
 	})
 	if err != nil {
@@ -119,11 +162,12 @@ func TestPopulationThroughNoise(t *testing.T) {
 		if f.N != n || len(f.Bins) != f.Len {
 			t.Fatalf("%s: n %d, %d bins", f.Name, f.N, len(f.Bins))
 		}
-		for j, b := range f.Bins {
+		for j, bin := range f.Bins {
 			k := f.Offset + j
-			truth := e.Clipping().Mean[k] + e.Clipping().Bias[k]
-			if b.Bias != e.Clipping().Bias[k] {
-				t.Errorf("%s %d: bias %g, want %g", f.Name, j, b.Bias, e.Clipping().Bias[k])
+			b := bin.Mean
+			truth, bias := truth.Mean[k]+truth.Bias[k], truth.Bias[k]
+			if b.Bias != bias || bin.Sum.Bias != n*bias {
+				t.Errorf("%s %d: bias %g and %g, want %g and %g", f.Name, j, b.Bias, bin.Sum.Bias, bias, n*bias)
 			}
 			if b.Suppressed != "" {
 				if b.Suppressed != dp.WideError || b.Mean != 0 || b.Low != 0 || b.High != 0 || b.StdErr != 0 {
@@ -141,7 +185,7 @@ func TestPopulationThroughNoise(t *testing.T) {
 			}
 		}
 	}
-	if published < 6 {
+	if published < 12 {
 		t.Errorf("only %d bins published", published)
 	}
 }
@@ -150,7 +194,7 @@ func TestPopulationThroughNoise(t *testing.T) {
 func TestFamiliesApart(t *testing.T) {
 	s := &shelf{}
 	for i := range 3000 {
-		r := stored{today, wire.FamilyHours, flat(60)}
+		r := stored{today, wire.FamilyHours, flat(60), ""}
 		if i < 2000 {
 			r.families |= wire.FamilyTrips
 		}
@@ -180,7 +224,7 @@ func TestFamiliesApart(t *testing.T) {
 			t.Errorf("%s: n %d, want %d", f.Name, f.N, want.n)
 		}
 		for j, b := range f.Bins {
-			if b.N != want.n || b.Suppressed != want.suppressed || math.Abs(b.Mean-want.mean) > 1e-9 {
+			if b := b.Mean; b.N != want.n || b.Suppressed != want.suppressed || math.Abs(b.Mean-want.mean) > 1e-9 {
 				t.Errorf("%s %d: %+v, want mean %g, suppressed %q", f.Name, j, b.Estimate, want.mean, want.suppressed)
 			}
 		}
@@ -201,17 +245,16 @@ func TestIncremental(t *testing.T) {
 			for i := range v {
 				v[i] = 100 + rng.Int64N(200)
 			}
-			s.reports = append(s.reports, stored{today - rng.Uint32N(40), wire.AllFamilies, v})
+			s.reports = append(s.reports, stored{today - rng.Uint32N(40), wire.AllFamilies, v, []string{"", "A", "B"}[rng.IntN(3)]})
 		}
 		if err := pieces.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	whole := estimator(t, config(s, usage(1)))
-	near := cmpopts.EquateApprox(1e-9, 0)
 	for _, w := range []Window{{0, math.MaxUint32}, {today - 20, today - 10}, {today - 39, today}} {
 		a, b := estimate(t, pieces, w.From, w.To), estimate(t, whole, w.From, w.To)
-		if d := cmp.Diff(a, b, near); d != "" {
+		if d := cmp.Diff(a, b); d != "" {
 			t.Fatalf("%+v: %s", w, d)
 		}
 		want := uint64(0)
@@ -220,7 +263,7 @@ func TestIncremental(t *testing.T) {
 				want++
 			}
 		}
-		if a[0].N != want || a[0].Bins[0].Suppressed != "" {
+		if a[0].N != want || a[0].Bins[0].Mean.Suppressed != "" {
 			t.Errorf("%+v: %+v, want n %d", w, a[0].Bins[0], want)
 		}
 	}
@@ -230,13 +273,16 @@ func TestIncremental(t *testing.T) {
 func TestBrokenSourceCountsNothingTwice(t *testing.T) {
 	s := &shelf{}
 	for range 1500 {
-		s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10)})
+		s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10), ""})
 	}
 	e := estimator(t, config(s, usage(1)))
 	s.broken = errors.New("cable pulled")
 	for range 3 {
-		if _, err := e.Estimate(t.Context(), Window{0, today}); !errors.Is(err, s.broken) {
+		if err := e.Refresh(t.Context()); !errors.Is(err, s.broken) {
 			t.Fatalf("got error %v", err)
+		}
+		if n := ask(t, e, Query{Window: Window{0, today}})[0].Families[0].N; n != 0 {
+			t.Fatalf("%d reports of a read that failed", n)
 		}
 	}
 	s.broken = nil
@@ -246,15 +292,15 @@ func TestBrokenSourceCountsNothingTwice(t *testing.T) {
 	if got := estimate(t, e, 0, today)[0].N; got != 1500 {
 		t.Errorf("read again: n = %d, want 1500", got)
 	}
-	s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10)})
+	s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10), ""})
 	s.shift = -5
-	if _, err := e.Estimate(t.Context(), Window{0, today}); err == nil || !strings.Contains(err.Error(), "gave serial 1496 after 1500") {
+	if err := e.Refresh(t.Context()); err == nil || !strings.Contains(err.Error(), "gave serial 1496 after 1500") {
 		t.Errorf("a serial out of order: %v", err)
 	}
 }
 
 func TestBadReportsAreCountedApart(t *testing.T) {
-	g, err := Mechanism(usage(1))
+	g, err := clipping.Mechanism(usage(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,30 +311,30 @@ func TestBadReportsAreCountedApart(t *testing.T) {
 	}
 	s := &shelf{}
 	for range 1000 {
-		s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10)})
+		s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10), ""})
 	}
 	s.reports = append(s.reports,
-		stored{today, 0, flat(10)},
-		stored{today, wire.AllFamilies + 1, flat(10)},
-		stored{today, wire.AllFamilies, flat(10)[:63]},
-		stored{today, wire.AllFamilies, nil},
-		stored{today, wire.AllFamilies, append(flat(10), 10)},
-		stored{today + 2, wire.AllFamilies, flat(10)},
-		stored{math.MaxUint32, wire.AllFamilies, flat(10)},
-		stored{today - DefaultRetain, wire.AllFamilies, flat(10)},
-		stored{today, wire.AllFamilies, with(g.Bound() + 1)},
-		stored{today, wire.AllFamilies, with(-g.Bound() - 1)},
-		stored{today, wire.AllFamilies, with(math.MinInt64)},
+		stored{today, 0, flat(10), ""},
+		stored{today, wire.AllFamilies + 1, flat(10), ""},
+		stored{today, wire.AllFamilies, flat(10)[:63], ""},
+		stored{today, wire.AllFamilies, nil, ""},
+		stored{today, wire.AllFamilies, append(flat(10), 10), ""},
+		stored{today + 2, wire.AllFamilies, flat(10), ""},
+		stored{math.MaxUint32, wire.AllFamilies, flat(10), ""},
+		stored{today - DefaultRetain, wire.AllFamilies, flat(10), ""},
+		stored{today, wire.AllFamilies, with(g.Bound() + 1), ""},
+		stored{today, wire.AllFamilies, with(-g.Bound() - 1), ""},
+		stored{today, wire.AllFamilies, with(math.MinInt64), ""},
 		// At the edges, and good.
-		stored{today + 1, wire.AllFamilies, with(g.Bound())},
-		stored{today - DefaultRetain + 1, wire.AllFamilies, with(-g.Bound())},
+		stored{today + 1, wire.AllFamilies, with(g.Bound()), ""},
+		stored{today - DefaultRetain + 1, wire.AllFamilies, with(-g.Bound()), ""},
 	)
 	r := prometheus.NewRegistry()
 	cfg := config(s, usage(1))
 	cfg.Registerer = r
 	e := estimator(t, cfg)
-	if f := estimate(t, e, 0, math.MaxUint32); f[0].N != 1002 || f[0].Bins[0].Mean != 10 {
-		t.Errorf("n %d, mean %g", f[0].N, f[0].Bins[0].Mean)
+	if f := estimate(t, e, 0, math.MaxUint32); f[0].N != 1002 || f[0].Bins[0].Mean.Mean != 10 {
+		t.Errorf("n %d, mean %g", f[0].N, f[0].Bins[0].Mean.Mean)
 	}
 	families, err := r.Gather()
 	if err != nil {
@@ -297,7 +343,9 @@ func TestBadReportsAreCountedApart(t *testing.T) {
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			got[f.GetName()+" "+m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			if len(m.GetLabel()) > 0 {
+				got[f.GetName()+" "+m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
 		}
 	}
 	const name = "rawstone_analytics_reports_total "
@@ -311,7 +359,7 @@ func TestBadReportsAreCountedApart(t *testing.T) {
 func TestRetentionForgets(t *testing.T) {
 	s := &shelf{}
 	for range 1200 {
-		s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10)})
+		s.reports = append(s.reports, stored{today, wire.AllFamilies, flat(10), ""})
 	}
 	now := uint32(today)
 	cfg := config(s, usage(1))
@@ -324,36 +372,26 @@ func TestRetentionForgets(t *testing.T) {
 		}
 	}
 	now = today + 10
-	if got := estimate(t, e, 0, math.MaxUint32)[0].N; got != 0 || len(e.days) != 0 {
-		t.Errorf("n = %d on %d days after the retention", got, len(e.days))
-	}
-}
-
-func TestPrivacyBesideEveryChart(t *testing.T) {
-	for _, f := range estimate(t, estimator(t, config(&shelf{}, usage(1))), 0, today) {
-		p := f.Privacy
-		if math.Round(p.YearEpsilon*10) != 91 {
-			t.Errorf("%s: a year is ε = %g, want 9.1", f.Name, p.YearEpsilon)
-		}
-		p.YearEpsilon = 0
-		if want := (Privacy{Epsilon: 1, Delta: 1e-6, YearDelta: 1e-6, Dispatches: 52}); p != want {
-			t.Errorf("%s: %+v, want %+v", f.Name, p, want)
-		}
+	if got := estimate(t, e, 0, math.MaxUint32)[0].N; got != 0 || e.books[0].tally.Days() != 0 {
+		t.Errorf("n = %d on %d days after the retention", got, e.books[0].tally.Days())
 	}
 }
 
 func TestNewRefuses(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"no source given":             func(c *Config) { c.Source = nil },
-		"no charter given":            func(c *Config) { c.Charter = wire.Hash{} },
+		"without identifier":          func(c *Config) { c.Charters[0].ID = wire.Hash{} },
+		"0 charters given":            func(c *Config) { c.Charters = nil },
+		"given twice":                 func(c *Config) { c.Charters = append(c.Charters, c.Charters[0]) },
+		"older than the charter":      func(c *Config) { c.Charters[0].Usage.Mechanism = 9 },
 		"no clock given":              func(c *Config) { c.Today = nil },
 		"retaining 1501 days":         func(c *Config) { c.Retain = 1501 },
-		"epsilon 0 is outside":        func(c *Config) { c.Usage.EpsilonMicro = 0 },
-		"4 scales for 5 families":     func(c *Config) { c.Usage.Scale = c.Usage.Scale[:4] },
-		"family trips has scale 0":    func(c *Config) { c.Usage.Scale = []uint16{1, 1, 0, 1, 1} },
-		"clip 4294967295 is outside":  func(c *Config) { c.Usage.Clip = math.MaxUint32 },
-		"allows no dispatches":        func(c *Config) { c.Usage.YearlyDispatches = 0 },
-		"0 weeks is outside":          func(c *Config) { c.Population = Population{Seed: 1} },
+		"epsilon 0 is outside":        func(c *Config) { c.Charters[0].Usage.EpsilonMicro = 0 },
+		"4 scales for 5 families":     func(c *Config) { c.Charters[0].Usage.Scale = c.Charters[0].Usage.Scale[:4] },
+		"family trips has scale 0":    func(c *Config) { c.Charters[0].Usage.Scale = []uint16{1, 1, 0, 1, 1} },
+		"clip 4294967295 is outside":  func(c *Config) { c.Charters[0].Usage.Clip = math.MaxUint32 },
+		"allows no dispatches":        func(c *Config) { c.Charters[0].Usage.YearlyDispatches = 0 },
+		"0 weeks is outside":          func(c *Config) { c.Population = clipping.Population{Seed: 1} },
 		"cannot register metric: dup": func(c *Config) { c.Registerer = twice(t) },
 	} {
 		cfg := config(&shelf{}, usage(1))
@@ -363,7 +401,7 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 	e := estimator(t, config(&shelf{}, usage(1)))
-	if _, err := e.Estimate(t.Context(), Window{2, 1}); err == nil || !strings.Contains(err.Error(), "begins on day 2 after its end on day 1") {
+	if _, err := e.Estimate(Query{Window: Window{2, 1}}); err == nil || !strings.Contains(err.Error(), "begins on day 2 after its end on day 1") {
 		t.Errorf("a reversed window: %v", err)
 	}
 }
@@ -376,11 +414,11 @@ func twice(t testing.TB) prometheus.Registerer {
 	return r
 }
 
-// BenchmarkRefresh merges 10,000 reports a turn.
+// BenchmarkRefresh merges 20,000 reports of all families and 8 models a turn; a core is to do 200,000 a second.
 func BenchmarkRefresh(b *testing.B) {
 	s := &shelf{}
-	for i := range 10_000 {
-		s.reports = append(s.reports, stored{today - uint32(i%28), wire.AllFamilies, flat(int64(i))})
+	for i := range batch {
+		s.reports = append(s.reports, stored{today - uint32(i%28), wire.AllFamilies, flat(int64(i % 5000)), fmt.Sprint("M", i%8)})
 	}
 	cfg := config(s, usage(1))
 	for b.Loop() {
@@ -391,5 +429,22 @@ func BenchmarkRefresh(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(b.N)*10_000/b.Elapsed().Seconds(), "reports/s")
+	b.ReportMetric(float64(b.N)*batch/b.Elapsed().Seconds(), "reports/s")
+}
+
+// BenchmarkEstimate makes the charts of 28 days of 32 models.
+func BenchmarkEstimate(b *testing.B) {
+	s := &shelf{}
+	for i := range 28 * 32 * 10 {
+		s.reports = append(s.reports, stored{today - 1 - uint32(i%28), wire.AllFamilies, flat(500 + int64(i%50)), fmt.Sprint("M", i/28%32)})
+	}
+	e := estimator(b, config(s, usage(1)))
+	if err := e.Refresh(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if f := ask(b, e, Query{Window: Ending(today-1, FourWeeks), Adjusted: true})[0].Families[0]; f.Bins[0].Mean.Suppressed != "" {
+			b.Fatal(f.Bins[0].Mean)
+		}
+	}
 }

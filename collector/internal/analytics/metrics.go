@@ -20,17 +20,24 @@ const (
 
 type counts map[outcome]int
 
-type metrics struct{ reports *prometheus.CounterVec }
+type metrics struct {
+	reports  *prometheus.CounterVec
+	rebuilds prometheus.Counter
+}
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "rawstone_analytics_reports_total", Help: "Usage reports read for estimates, by outcome.",
-	}, []string{"outcome"})}
+	}, []string{"outcome"}), rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "rawstone_analytics_rebuilds_total", Help: "Times that what was pooled of a charter was of no use and its reports were read again.",
+	})}
 	if r == nil {
 		return m, nil
 	}
-	if err := r.Register(m.reports); err != nil {
-		return nil, fmt.Errorf("cannot register metric: %w", err)
+	for _, c := range []prometheus.Collector{m.reports, m.rebuilds} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("cannot register metric: %w", err)
+		}
 	}
 	return m, nil
 }

@@ -8,6 +8,7 @@ package balance
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 
 	"rawstone/collector/internal/database"
 	"rawstone/collector/internal/firewall"
@@ -17,7 +18,7 @@ type statement = firewall.Statement
 
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
-	return []firewall.Statement{addAccount(), hasAccount(), weights(), settled(), settleDrops(), addGain(), balance()}
+	return []firewall.Statement{addAccount(), hasAccount(), weights(), settled(), settleDrops(), addGain(), hasErased(), balance()}
 }
 
 // A Book is the balances within one transaction.
@@ -82,17 +83,38 @@ func settled() statement {
 	return statement{Name: "read settled drop", Roles: firewall.Settle | firewall.Statements, SQL: `SELECT next_drop FROM settled`}
 }
 
-// Settle adds milli-stones to balances and moves the settled drop; it fails when the balances do not stand at the drop from.
+// Settle adds milli-stones to balances and moves the settled drop; it fails when the balances do not stand at the drop from. What an account
+// gained that was erased meanwhile is nobody's.
 func (b Book) Settle(ctx context.Context, from, next uint64, gains map[string]uint64) error {
 	if err := b.tx.ExecOne(ctx, settleDrops(), int64(next), int64(from)); err != nil {
 		return err
 	}
 	for account, milli := range gains {
-		if err := b.tx.ExecOne(ctx, addGain(), account, int64(milli)); err != nil {
+		n, err := b.tx.Exec(ctx, addGain(), account, int64(milli))
+		if err == nil && n == 0 {
+			err = b.wasErased(ctx, account)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wasErased refuses stones for an account that is not there, unless one was erased.
+func (b Book) wasErased(ctx context.Context, account string) error {
+	var any bool
+	if err := b.tx.Get(ctx, hasErased(), nil, database.Flag(&any)); err != nil {
+		return err
+	}
+	if !any {
+		return fmt.Errorf("cannot add gain: there is no account %q", account)
+	}
+	return nil
+}
+
+func hasErased() statement {
+	return statement{Name: "look for erasures", Roles: firewall.Settle, SQL: `SELECT EXISTS (SELECT 1 FROM erased_entries)`}
 }
 
 func settleDrops() statement {
@@ -101,7 +123,7 @@ func settleDrops() statement {
 
 func addGain() statement {
 	return statement{Name: "add gain", Roles: firewall.Settle,
-		SQL: `INSERT INTO balances (account, milli) VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET milli = balances.milli + excluded.milli`}
+		SQL: `INSERT INTO balances (account, milli) SELECT id, $2 FROM accounts WHERE id = $1 ON CONFLICT (account) DO UPDATE SET milli = balances.milli + excluded.milli`}
 }
 
 // Balance returns an account's settled milli-stones, 0 when it never had any.

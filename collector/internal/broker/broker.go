@@ -34,6 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/broker/internal/serverlog"
+	"rawstone/collector/internal/broker/internal/state"
 	"rawstone/collector/internal/cluster"
 	"rawstone/collector/internal/deadletter"
 	"rawstone/collector/internal/peer"
@@ -147,7 +148,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		MaxPending:         maxPending,
 		JetStream:          true,
 		StoreDir:           cfg.Dir,
-		JetStreamMaxStore:  2*cfg.StreamBytes + deadletter.StreamBytes + stateBytes,
+		JetStreamMaxStore:  2*cfg.StreamBytes + deadletter.StreamBytes + state.Bytes,
 		JetStreamMaxMemory: memoryBytes,
 
 		CustomClientAuthentication: auth,
@@ -156,7 +157,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if listen.Port() == 0 {
 		opts.MQTT.Port = server.RANDOM_PORT
 	}
-	opts.MQTT.ConsumerInactiveThreshold = consumerIdle
+	opts.MQTT.ConsumerInactiveThreshold = state.ConsumerIdle
 	opts.MQTT.TLSConfig = serverTLS(cfg, own.Leaf)
 	opts.MQTT.TLSTimeout, opts.MQTT.AuthTimeout = cfg.Handshake.Seconds(), cfg.Handshake.Seconds()
 	if err := cfg.Place.Join(opts, cfg.Peer); err != nil {
@@ -183,7 +184,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}
-	streams := append(queue.Streams(cfg.StreamBytes, MaxPayload), stateStreams()...)
+	streams := append(queue.Streams(cfg.StreamBytes, MaxPayload), state.Streams()...)
 	if err := queue.Make(ctx, b.conn, cfg.Place.Replicas(), readyTimeout, cfg.Logger, streams); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot start broker: %w", err), b.Close())
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/broker/internal/state"
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/cluster"
 	"rawstone/collector/internal/deadletter"
@@ -103,7 +104,7 @@ func TestProcessesKeepToTheirRoles(t *testing.T) {
 	var wait sync.WaitGroup
 	for _, a := range []attempt{
 		{worker, "$JS.API.STREAM.DELETE." + StreamClaims}, {worker, "$JS.API.STREAM.PURGE." + StreamClaims}, {worker, "$JS.API.STREAM.LIST"},
-		{worker, "$JS.API.CONSUMER.CREATE." + StreamClaims + ".spy"}, {worker, "$JS.API.STREAM.MSG.GET." + retainedStream},
+		{worker, "$JS.API.CONSUMER.CREATE." + StreamClaims + ".spy"}, {worker, "$JS.API.STREAM.MSG.GET." + state.RetainedStream},
 		{web, "$JS.API.CONSUMER.MSG.NEXT." + StreamClaims + "." + queue.Consumer}, {web, "$JS.API.STREAM.MSG.GET." + deadletter.Stream},
 		{web, "$JS.API.STREAM.INFO." + StreamClaims},
 	} {

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rawstone/collector/internal/broker/internal/state"
 	"rawstone/pkg/wire"
 )
 
@@ -169,7 +170,7 @@ func (b *Broker) Retained(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read published policies: %w", err)
 	}
-	m, err := s.GetLastMsgForSubject(ctx, retainedSubjects+policySubject())
+	m, err := s.GetLastMsgForSubject(ctx, state.RetainedSubjects+policySubject())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
@@ -185,7 +186,7 @@ func (b *Broker) kept(ctx context.Context) (jetstream.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return js.Stream(ctx, retainedStream)
+	return js.Stream(ctx, state.RetainedStream)
 }
 
 // makeRoom removes what vehicles have retained. Nobody may read it, and the policy must find room beside it.
@@ -194,7 +195,7 @@ func (b *Broker) makeRoom(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Purge(ctx, jetstream.WithPurgeSubject(retainedSubjects+wire.Subject("*", ">")))
+	return s.Purge(ctx, jetstream.WithPurgeSubject(state.RetainedSubjects+wire.Subject("*", ">")))
 }
 
 // retained returns what a new subscription to the policy topic gets, nil when it gets nothing for the moment given.

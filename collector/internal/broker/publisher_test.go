@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/broker/internal/state"
 	"rawstone/pkg/wire"
 )
 
@@ -209,8 +210,8 @@ func TestThePoliciesFindRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := false
-	for i := 0; !full && i < 2*retainedBytes/MaxPayload; i++ { // what the server writes for a vehicle's retained claim
-		subject := retainedSubjects + wire.Subject(fmt.Sprintf("V%d", i), wire.KindClaim)
+	for i := 0; !full && i < 2*state.RetainedBytes/MaxPayload; i++ { // what the server writes for a vehicle's retained claim
+		subject := state.RetainedSubjects + wire.Subject(fmt.Sprintf("V%d", i), wire.KindClaim)
 		_, err := js.Publish(t.Context(), subject, make([]byte, MaxPayload-headerBytes))
 		full = err != nil
 	}
@@ -250,8 +251,8 @@ func TestRetainSaysWhatIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := false
-	for i := 0; !full && i < 2*retainedBytes/MaxPayload; i++ { // what no vehicle can write, and Retain does not remove
-		_, err := js.Publish(t.Context(), fmt.Sprintf("%sx%d", retainedSubjects, i), make([]byte, MaxPayload-headerBytes))
+	for i := 0; !full && i < 2*state.RetainedBytes/MaxPayload; i++ { // what no vehicle can write, and Retain does not remove
+		_, err := js.Publish(t.Context(), fmt.Sprintf("%sx%d", state.RetainedSubjects, i), make([]byte, MaxPayload-headerBytes))
 		full = err != nil
 	}
 	if !full {

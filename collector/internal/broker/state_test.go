@@ -8,6 +8,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rawstone/collector/internal/broker/internal/state"
 	"rawstone/collector/internal/deadletter"
 	"rawstone/pkg/wire"
 )
@@ -28,7 +29,7 @@ func TestRetainedMessagesTakeNothingFromTheQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := 0
-	for i := range 2 * stateBytes / MaxPayload {
+	for i := range 2 * state.Bytes / MaxPayload {
 		if _, err := js.Publish(t.Context(), fmt.Sprintf("$MQTT.rmsgs.x%d", i), make([]byte, MaxPayload-128)); err != nil {
 			if refused++; refused == 10 {
 				break
@@ -80,8 +81,8 @@ func TestStateIsBounded(t *testing.T) {
 			t.Errorf("stream %s has no bound", s.Config.Name)
 		}
 	}
-	if err := list.Err(); err != nil || n != 8 || sum != 2<<20+deadletter.StreamBytes+stateBytes {
-		t.Errorf("%d streams with %d bytes (%v), want 8 with %d", n, sum, err, 2<<20+deadletter.StreamBytes+stateBytes)
+	if err := list.Err(); err != nil || n != 8 || sum != 2<<20+deadletter.StreamBytes+state.Bytes {
+		t.Errorf("%d streams with %d bytes (%v), want 8 with %d", n, sum, err, 2<<20+deadletter.StreamBytes+state.Bytes)
 	}
 }
 
@@ -92,7 +93,7 @@ func TestPersistentSessionsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = sessionBytes/MaxPayload + 1000
+	const n = state.SessionBytes/MaxPayload + 1000
 	for i := range n {
 		size := MaxPayload - 128
 		if i >= n-200 {

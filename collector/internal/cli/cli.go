@@ -22,6 +22,7 @@ import (
 	"rawstone/collector/internal/cli/publish"
 	"rawstone/collector/internal/cli/rite"
 	"rawstone/collector/internal/cli/simulate"
+	"rawstone/collector/internal/cli/statistics"
 	"rawstone/collector/internal/cli/validator"
 	"rawstone/collector/internal/registry"
 	"rawstone/collector/internal/role"
@@ -39,9 +40,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	root.AddCommand(newServe(), newInit(), newMigrate(), newBackup(), newRestore(), newOpenings(), newAudit(), rite.Command(), simulate.Command(), newCheckConfig())
 	root.AddCommand(fleet.Commands(administer)...)
-	root.AddCommand(newPolicy(), newClaim(), newRegistry(), letters.Command(socket), validator.Command())
+	root.AddCommand(newPolicy(), newClaim(), newRegistry(), statistics.Command(estimator), letters.Command(socket), validator.Command())
 	root.AddCommand(publish.Commands()...)
-	root.AddCommand(owner.Statement(writeStatement))
+	root.AddCommand(owner.Command(writeStatement, records))
 	return command.Main(root, args, stdout, stderr)
 }
 
@@ -49,6 +50,15 @@ func newAudit() *cobra.Command {
 	cmd := audit.Command()
 	cmd.AddCommand(owner.Audit())
 	return cmd
+}
+
+// records says where the records of the configuration are that the command names.
+func records(cmd *cobra.Command, role store.Role) (store.Config, error) {
+	cfg, err := load(cmd)
+	if err != nil {
+		return store.Config{}, err
+	}
+	return cfg.Store(role)
 }
 
 // writeStatement writes an account's statement from the records and the log of the configuration that the command names.

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"collector": func() { os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr)) },
 		"car":       func() { exit(car(os.Args[1])) },
+		"reports":   func() { exit(reports(os.Args[1])) },
 		"final":     func() { exit(final(os.Args[1:])) },
 		"drive":     func() { exit(drive(os.Args[1:])) },
 		"judge":     func() { exit(judge(os.Args[1:])) },

@@ -33,6 +33,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/collector/internal/credit/internal/usage"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/claim"
@@ -77,6 +78,7 @@ type Config struct {
 type Judge struct {
 	cfg      Config
 	policies map[uint16]*terms.Policy
+	usage    *usage.Rule
 	batches  prometheus.Histogram
 	block    atomic.Pointer[block] // the one that was read last
 }
@@ -99,7 +101,13 @@ func New(cfg Config) (*Judge, error) {
 		return nil, errors.New("cannot judge submissions: number of workers or of kept submissions is negative")
 	}
 	cfg.KeptPerDay, cfg.Workers = cmp.Or(cfg.KeptPerDay, defaultKept), cmp.Or(cfg.Workers, runtime.GOMAXPROCS(0))
-	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies))}
+	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies)), usage: new(usage.Rule)}
+	if cfg.Charter != nil {
+		var err error
+		if j.usage, err = usage.New(cfg.Charter, cfg.CharterID); err != nil {
+			return nil, err
+		}
+	}
 	for _, p := range cfg.Policies {
 		if err := p.Validate(); err != nil {
 			return nil, fmt.Errorf("cannot judge by policy %d: %w", p.Serial, err)
@@ -112,6 +120,11 @@ func New(cfg Config) (*Judge, error) {
 		}
 		if cfg.Verifiers[p.VerifyingKey] == nil {
 			return nil, fmt.Errorf("cannot judge by policy %d: no verifying key %s loaded", p.Serial, p.VerifyingKey)
+		}
+		if cfg.Charter != nil {
+			if err := cfg.Charter.Covers(p); err != nil {
+				return nil, fmt.Errorf("cannot judge by policy %d: %w", p.Serial, err)
+			}
 		}
 		j.policies[p.Serial] = p
 	}
@@ -154,8 +167,8 @@ type state struct {
 	cut      wire.Head // where the claim is to be divided: it begins under an earlier binding; zero where it is not
 	spanned  bool      // a span of the key ends where the claim ends
 	span     store.Span
-	credited string // the kinds that the span was credited for, each with a line feed after it
-	reported bool   // the vehicle has reported for the epoch
+	credited string        // the kinds that the span was credited for, each with a line feed after it
+	charges  store.Charges // of a report
 }
 
 // vehicleState reads the part that all kinds need.

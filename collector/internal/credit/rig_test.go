@@ -135,8 +135,10 @@ func newRig(t testing.TB) *rig {
 	signer, pub := newKey(t)
 	r.receipts = wire.KeySet{pub}
 	charter := &terms.Charter{
-		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
-		Usage: terms.Usage{Families: wire.FamilyHours | wire.FamilySpeed},
+		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{"feature/night", "feature/slow", terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
+		Usage: terms.Usage{
+			Families: wire.FamilyHours | wire.FamilySpeed, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 2600, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 53,
+		},
 	}
 	r.cfg = Config{
 		DB: db, Program: testProgram, Receipt: signer,
@@ -173,6 +175,15 @@ func (r *rig) register(vehicle string, device wire.PublicKey) {
 	r.update(func(ctx context.Context, tx *store.Tx) error {
 		return errors.Join(tx.AddAccount(ctx, "account of "+vehicle),
 			tx.AddVehicle(ctx, store.Vehicle{ID: vehicle, Account: "account of " + vehicle, Device: device, AddedDay: r.cfg.Clock.Today()}))
+	})
+}
+
+// enrol gives a vehicle another device key.
+func (r *rig) enrol(vehicle string, device wire.PublicKey) {
+	r.t.Helper()
+	now := r.cfg.Clock.Now()
+	r.update(func(ctx context.Context, tx *store.Tx) error {
+		return errors.Join(tx.SetToken(ctx, vehicle, wire.Hash{1}, now.Add(time.Hour)), tx.Enrol(ctx, vehicle, wire.Hash{1}, device, now.Add(time.Hour)))
 	})
 }
 

@@ -45,6 +45,7 @@ func (j *Judge) write(ctx context.Context, tx *store.Tx, x *candidate, s state, 
 		p := v.report
 		if err := tx.AddReport(ctx, store.Report{
 			Vehicle: sub.Vehicle, Epoch: p.Epoch, Families: p.Families, Vector: p.Vector, Charter: p.Charter, Submission: sub.ID,
+			Charge: p.Charge, Device: s.device.ID(),
 		}); err != nil {
 			return sub, err
 		}

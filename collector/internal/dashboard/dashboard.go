@@ -54,42 +54,14 @@ type Stones struct {
 	LogRoot wire.Hash
 }
 
-// A Bin is one estimate: a mean per vehicle and dispatch with its 95 % confidence interval, or why there is none.
-type Bin struct {
-	Mean, Low, High float64
-	// Bias is what clipping changes the mean by in simulation; it is shown beside, never subtracted.
-	Bias       float64
-	Suppressed string
-}
-
-// A Family is a chart of usage estimates.
-type Family struct {
-	Family wire.Family
-	// Reports counts the reports behind it.
-	Reports uint64
-	// Bins are in the order of the usage vector.
-	Bins []Bin
-	// Suppressed says why the whole chart is, or is empty.
-	Suppressed string
-}
-
-// Usage is all charts and what they cost the driver.
-type Usage struct {
-	Families []Family
-	// Privacy is the cost of one report and of a year of them, in words.
-	Privacy string
-	// Clipping is the measured bias of clipping, in words.
-	Clipping string
-}
-
 // Config says where the data comes from. All fields are required.
 type Config struct {
 	Program *terms.Program
 	Clock   terms.Clock
 	Store   *store.DB
-	// Stones, Usage and DeadLetters return what is current.
+	// Stones, Usage and DeadLetters return what is current, Usage of what the reader has chosen.
 	Stones      func(context.Context) (Stones, error)
-	Usage       func(context.Context) (Usage, error)
+	Usage       func(context.Context, Selection) (Usage, error)
 	DeadLetters func(context.Context) (deadletter.Summary, error)
 	Logger      *slog.Logger
 }
@@ -136,6 +108,7 @@ type overviewData struct {
 	Refused     int64
 	Stones      Stones
 	Usage       Usage
+	Choices     []Choice
 	UsageError  bool
 	StonesError bool
 	Letters     deadletter.Summary
@@ -143,10 +116,15 @@ type overviewData struct {
 }
 
 func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
+	chosen, err := choose(r.URL.Query())
+	if err != nil {
+		http.Error(w, "There is no such page: "+err.Error()+".", http.StatusBadRequest)
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), renderTimeout)
 	defer cancel()
 	data := overviewData{Program: d.cfg.Program, Day: d.cfg.Clock.Today(), Now: d.cfg.Clock.Now().UTC()}
-	err := d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
+	err = d.cfg.Store.View(ctx, func(tx *store.Tx) (err error) {
 		if data.Summary, err = tx.Summary(ctx); err != nil {
 			return err
 		}
@@ -164,10 +142,11 @@ func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
 		d.report(r, "dashboard cannot read stones", err)
 		data.StonesError = true
 	}
-	if data.Usage, err = d.cfg.Usage(ctx); err != nil {
+	if data.Usage, err = d.cfg.Usage(ctx, chosen); err != nil {
 		d.report(r, "dashboard cannot read usage estimates", err)
 		data.UsageError = true
 	}
+	data.Choices = choices(chosen, data.Usage.Models)
 	if data.Letters, err = d.cfg.DeadLetters(ctx); err != nil {
 		d.report(r, "dashboard cannot count dead letters", err)
 		data.LetterError = true

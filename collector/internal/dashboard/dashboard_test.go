@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"math"
@@ -30,6 +31,7 @@ type rig struct {
 	name   string
 	stones Stones
 	usage  Usage
+	chosen Selection // by the last page
 	dead   deadletter.Summary
 	fail   error // of all three
 	log    bytes.Buffer
@@ -48,11 +50,14 @@ func newRig(t *testing.T) *rig {
 func (r *rig) config() Config {
 	timing := terms.Timing{GenesisS: 1_800_000_000, DayS: 86400, DropS: 600}
 	return Config{
-		Program:     &terms.Program{Name: r.name, Environment: wire.Development, Timing: timing},
-		Clock:       terms.Clock{Timing: timing, Now: func() time.Time { return time.Unix(1_800_000_600, 0) }},
-		Store:       r.db,
-		Stones:      func(context.Context) (Stones, error) { return r.stones, r.fail },
-		Usage:       func(context.Context) (Usage, error) { return r.usage, r.fail },
+		Program: &terms.Program{Name: r.name, Environment: wire.Development, Timing: timing},
+		Clock:   terms.Clock{Timing: timing, Now: func() time.Time { return time.Unix(1_800_000_600, 0) }},
+		Store:   r.db,
+		Stones:  func(context.Context) (Stones, error) { return r.stones, r.fail },
+		Usage: func(_ context.Context, s Selection) (Usage, error) {
+			r.chosen = s
+			return r.usage, r.fail
+		},
 		DeadLetters: func(context.Context) (deadletter.Summary, error) { return r.dead, r.fail },
 		Logger:      slog.New(slog.NewTextHandler(&r.log, nil)),
 	}
@@ -204,31 +209,99 @@ func TestPageWithPlenty(t *testing.T) {
 
 func TestCharts(t *testing.T) {
 	r := newRig(t)
-	hours := Family{Family: wire.FamilyHours, Reports: 1200, Bins: make([]Bin, 24)}
+	hours := Family{Family: wire.FamilyHours, Reports: 1200, Measure: Mean, Bins: make([]Bin, 24), Privacy: "cost: ε = 1 a report."}
 	for i := range hours.Bins {
 		hours.Bins[i] = Bin{Mean: float64(i), Low: float64(i) - 1, High: float64(i) + 1, Bias: -0.25}
 	}
 	hours.Bins[3] = Bin{Suppressed: "relative standard error > 30 %"}
-	trips := Family{Family: wire.FamilyTrips, Reports: 12, Bins: []Bin{{Suppressed: "n < 1,000"}}, Suppressed: "n < 1,000"}
-	r.usage = Usage{Families: []Family{hours, trips}, Privacy: "(1, 1e-06)-differentially private.", Clipping: "Clipping changes 1 %."}
+	trips := Family{Family: wire.FamilyTrips, Reports: 12, Bins: []Bin{{Suppressed: "n < 1,000"}}, Suppressed: "n < 1,000", Privacy: "cost of trips"}
+	speed := Family{Family: wire.FamilySpeed, Reports: 5000, Measure: Share, Categorical: true, Bins: make([]Bin, 11)}
+	speed.Bins[10] = Bin{Mean: 0.25, Low: 0.2, High: 0.3}
+	r.usage = Usage{Window: "program day 7", Models: []string{"A 1", "B"}, Charters: []Charter{
+		{Name: "Under charter 2, in force", Families: []Family{hours, trips}, Privacy: "(1, 1e-06)-differentially private.", Clipping: "Clipping changes 1 %."},
+		{Name: "Under charter 1, an earlier one", Families: []Family{speed}, Privacy: "2-differentially private."},
+	}}
 	text := r.page(t)
-	contains(t, text, "(1, 1e-06)-differentially private. Clipping changes 1 %.", "In use by hour of the day",
-		"minutes per vehicle and dispatch, mean with 95 % interval, 1\u202f200 reports",
+	contains(t, text, "(1, 1e-06)-differentially private. Clipping changes 1 %.", "In use by hour of the day", "program day 7",
+		"minutes per vehicle and dispatch, mean, with 95 % interval, 1\u202f200 reports",
 		`<th scope="row">23:00</th><td class="draw">`, `width="95.83"`, "23.00 <span class=\"muted\">[22.00, 24.00], clipping bias -0.25</span>",
 		`<th scope="row">03:00</th><td class="muted" colspan="2">suppressed: relative standard error &gt; 30 %</td>`,
-		"<h3>Trips by length</h3>", `<p class="suppressed">suppressed: n &lt; 1,000</p>`, "12 reports in this window")
+		"<h3>Trips by length</h3>", `<p class="suppressed">suppressed: n &lt; 1,000</p>`, "12 reports in this window",
+		`<p class="muted cost">cost: ε = 1 a report.</p>`, `<p class="muted cost">cost of trips</p>`,
+		"<h3>Under charter 2, in force</h3>", "<h3>Under charter 1, an earlier one</h3>", "share of dispatches in which this was the most, with 95 % interval, 5\u202f000 reports",
+		`<th scope="row">none at all</th>`, "25.0 % <span class=\"muted\">[20.0 %, 30.0 %]</span>",
+		`<a href="./" aria-current="true">28 days</a>`, `<a href="?window=week">week</a>`, `<a href="?show=share">shares</a>`, `<a href="?model=A&#43;1">A 1</a>`)
 	lacks(t, text, "under 1 km", "NaN", "trips per vehicle")
 	// Noise may lie below zero; a bar may not.
 	contains(t, text, `<th scope="row">00:00</th><td class="draw"><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">`+
 		`<rect class="mean" x="0" y="2" width="0.00" height="6"/><rect class="interval" x="0.00" y="4.4" width="4.17" height="1.2"/>`)
 }
 
+// TestChoices: a page shows what its address says, and its links lead to what they say, whatever was chosen before.
+func TestChoices(t *testing.T) {
+	r := newRig(t)
+	r.usage.Models = []string{"A 1", "B"}
+	href := regexp.MustCompile(`<a href="([^"]*)"( aria-current="true")?>([^<]*)</a>`)
+	for _, from := range []Selection{{FourWeeks, Mean, ""}, {Week, Total, "A 1"}, {Week, Share, "gone"}} {
+		w := r.get(t, "/"+strings.TrimPrefix(from.link(), "./"))
+		if w.Code != http.StatusOK || r.chosen != from {
+			t.Fatalf("%d: %+v was shown, want %+v", w.Code, r.chosen, from)
+		}
+		links := href.FindAllStringSubmatch(w.Body.String(), -1)
+		current := 0
+		for _, l := range links {
+			to := from
+			switch l[3] {
+			case "week":
+				to.Span = Week
+			case "28 days":
+				to.Span = FourWeeks
+			case "means":
+				to.Measure = Mean
+			case "shares":
+				to.Measure = Share
+			case "totals":
+				to.Measure = Total
+			case "whole fleet":
+				to.Model = ""
+			default:
+				to.Model = l[3]
+			}
+			if r.get(t, "/"+strings.TrimPrefix(html.UnescapeString(l[1]), "./")); r.chosen != to {
+				t.Errorf("%s leads to %+v, want %+v", l[3], r.chosen, to)
+			}
+			if (l[2] != "") != (to == from) {
+				t.Errorf("%s is marked: %v", l[3], l[2] != "")
+			}
+			if l[2] != "" {
+				current++
+			}
+		}
+		want := 8
+		if from.Model == "gone" {
+			want++ // what is shown is among the choices
+		}
+		if len(links) != want || current != 3 {
+			t.Errorf("%d links, want %d; %d marked", len(links), want, current)
+		}
+	}
+	for query, says := range map[string]string{
+		"window=year": "window is neither week nor 28d", "show=all": "show is none of mean, share and sum", "model=%3Cb%3E": "model", "x=1": "none of window, show and model",
+		"window=week&window=week": "2 times", "model=" + strings.Repeat("a", 33): "not 1 to 32",
+	} {
+		w := r.get(t, "/?"+query)
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), says) || strings.Contains(w.Header().Get("Content-Type"), "html") {
+			t.Errorf("%s: %d %s", query, w.Code, w.Body)
+		}
+	}
+}
+
 func TestNothingInNamesBecomesMarkup(t *testing.T) {
 	r := newRig(t)
 	r.name = `</title><script>alert(1)</script><img src=x onerror="alert(2)">`
-	r.usage = Usage{Privacy: "<b>p", Families: []Family{{Suppressed: "<i>s"}}}
+	r.usage = Usage{Charters: []Charter{{Privacy: "<b>p", Families: []Family{{Suppressed: "<i>s"}}}}, Models: []string{"<u>m"}}
 	text := r.page(t)
-	lacks(t, text, "<script>", "<img", "<b>", "<i>")
+	lacks(t, text, "<script>", "<img", "<b>", "<i>", "<u>")
 	contains(t, text, "&lt;script&gt;alert(1)", "&lt;b&gt;p", "&lt;i&gt;s")
 }
 
@@ -323,9 +396,12 @@ func TestFormats(t *testing.T) {
 		{stones(300_000_000_000), "300\u202f000\u202f000"},
 		{share(0, 0), "0 %"}, {share(1, 0), "0 %"}, {share(0, 5), "0.0 %"}, {share(1, 3), "33.3 %"}, {share(5, 5), "100.0 %"},
 		{share(1, 1000), "0.1 %"}, {share(1, 2000), "0.050 %"}, {share(1, 210_000_000), "0.00000048 %"},
-		{label(wire.FamilyHours, 7), "07:00"}, {label(wire.FamilyCharge, 9), "90–100 %"}, {label(wire.FamilySpeed, 9), "above 160"},
-		{label(wire.FamilyFeature, 0), "driver assistance"}, {label(wire.FamilyFeature, 1), "reserved 1"}, {unit(wire.FamilyTrips), "trips"}, {unit(wire.FamilySpeed), "minutes"},
-		{title(0), "Unknown"},
+		{Label(wire.FamilyHours, 7), "07:00"}, {Label(wire.FamilyCharge, 9), "90–100 %"}, {Label(wire.FamilySpeed, 9), "above 160"},
+		{Label(wire.FamilyFeature, 0), "driver assistance"}, {Label(wire.FamilyFeature, 1), "reserved 1"}, {Label(wire.FamilyHours, 24), "none at all"},
+		{Unit(wire.FamilyTrips), "trips"}, {Unit(wire.FamilySpeed), "minutes"}, {unit(Family{Family: wire.FamilyTrips, Measure: Share}), "share of all trips"},
+		{unit(Family{Family: wire.FamilyHours, Measure: Total}), "minutes of all vehicles that reported, in the whole window"},
+		{value(Mean, 1.239), "1.24"}, {value(Share, 0.1239), "12.4 %"}, {value(Total, 1234567.8), "1\u202f234\u202f568"}, {value(Total, -12.2), "−12"},
+		{Title(0), "Unknown"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
@@ -344,13 +420,13 @@ func TestFormats(t *testing.T) {
 func TestEverythingHasAName(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, l := range wire.Layouts() {
-		if name := title(l.Family); name == "Unknown" || seen[name] {
+		if name := Title(l.Family); name == "Unknown" || seen[name] {
 			t.Errorf("family %s is called %s", l.Name, name)
 		} else {
 			seen[name] = true
 		}
 		for i := range l.Len {
-			name := fmt.Sprint(l.Name, label(l.Family, i))
+			name := fmt.Sprint(l.Name, Label(l.Family, i))
 			if seen[name] || l.Family != wire.FamilyFeature && strings.Contains(name, "reserved") {
 				t.Errorf("bin %d of %s is called %s", i, l.Name, name)
 			}
@@ -359,7 +435,7 @@ func TestEverythingHasAName(t *testing.T) {
 	}
 	for _, r := range []wire.Reason{
 		wire.ReasonMalformed, wire.ReasonUnknownVehicle, wire.ReasonUnknownKey, wire.ReasonRevoked, wire.ReasonSignature, wire.ReasonProof,
-		wire.ReasonGap, wire.ReasonStale, wire.ReasonFuture, wire.ReasonPolicy, wire.ReasonCharter, wire.ReasonEpoch,
+		wire.ReasonGap, wire.ReasonStale, wire.ReasonFuture, wire.ReasonPolicy, wire.ReasonCharter, wire.ReasonEpoch, wire.ReasonBudget,
 	} {
 		if reason(r) == string(r) {
 			t.Errorf("reason %s has no words", r)

@@ -20,9 +20,10 @@ func functions() template.FuncMap {
 		"bar":    bar,
 		"reason": reason,
 		"letter": letter,
-		"title":  title,
+		"title":  Title,
 		"unit":   unit,
-		"label":  label,
+		"value":  value,
+		"label":  Label,
 		"short":  func(h wire.Hash) string { return h.String()[:12] },
 		"clock":  func(t time.Time) string { return t.UTC().Format("15:04:05") },
 		"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
@@ -111,6 +112,8 @@ func reason(r wire.Reason) string {
 		return "report is not under the charter in force"
 	case wire.ReasonEpoch:
 		return "vehicle has already reported for that day"
+	case wire.ReasonBudget:
+		return "vehicle's privacy budget was rolled back"
 	}
 	return string(r)
 }
@@ -130,8 +133,8 @@ func letter(r deadletter.Reason) string {
 	return string(r)
 }
 
-// title names a chart.
-func title(f wire.Family) string {
+// Title names a chart.
+func Title(f wire.Family) string {
 	switch f {
 	case wire.FamilyHours:
 		return "In use by hour of the day"
@@ -147,16 +150,46 @@ func title(f wire.Family) string {
 	return "Unknown"
 }
 
-// unit is what a chart's bins count.
-func unit(f wire.Family) string {
+// Unit is what a family's values count.
+func Unit(f wire.Family) string {
 	if f == wire.FamilyTrips {
 		return "trips"
 	}
 	return "minutes"
 }
 
-// label names bin i of a family as the agent cuts its bins.
-func label(f wire.Family, i int) string {
+// unit is what a chart's bins are.
+func unit(f Family) string {
+	counted := Unit(f.Family)
+	switch {
+	case f.Categorical:
+		return "share of dispatches in which this was the most"
+	case f.Measure == Share:
+		return "share of all " + counted
+	case f.Measure == Total:
+		return counted + " of all vehicles that reported, in the whole window"
+	}
+	return counted + " per vehicle and dispatch, mean"
+}
+
+// value writes an estimate of a measure.
+func value(m Measure, v float64) string {
+	switch m {
+	case Share:
+		return strconv.FormatFloat(100*v, 'f', 1, 64) + " %"
+	case Total:
+		return count(int64(math.Round(v)))
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+// Label names bin i of a family as the agent cuts its bins; the one behind the last is for none.
+func Label(f wire.Family, i int) string {
+	for _, l := range wire.Layouts() {
+		if l.Family == f && i >= l.Len {
+			return "none at all"
+		}
+	}
 	names := []string{}
 	switch f {
 	case wire.FamilyHours:

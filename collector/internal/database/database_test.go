@@ -355,7 +355,7 @@ func testRefusals(t *testing.T, r rig) {
 		t.Errorf("notes %v", got)
 	}
 	for name, bad := range map[string][]firewall.Statement{
-		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: firewall.Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 7}},
+		"twice": {add(), add()}, "no role": {{Name: "a", SQL: "SELECT 1"}}, "no name": {{SQL: "SELECT 1", Roles: firewall.Web}}, "unknown role": {{Name: "a", SQL: "SELECT 1", Roles: 1 << 15}},
 	} {
 		r.config.Statements, r.config.Role = bad, firewall.Web
 		if d, err := Open(t.Context(), r.config); err == nil {

@@ -6,12 +6,14 @@
 package disclosure
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"rawstone/pkg/account"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 	"rawstone/pkg/wire"
 )
 
@@ -19,10 +21,16 @@ const (
 	// MaxBatch is how many entries go together, and MaxBatchLen bounds their encoding in bytes.
 	MaxBatch    = 256
 	MaxBatchLen = 4 << 20
+	// MaxLeaves bounds the leaves of erased accounts on one day.
+	MaxLeaves = 1 << 16
 
 	maxOpeningLen = 1 << 10
-	maxLen        = ledger.MaxBodyLen + maxOpeningLen + wire.MaxClaimLen + 1<<10
+	leafLen       = 40
+	maxLen        = ledger.MaxBodyLen + maxOpeningLen + wire.MaxClaimLen + MaxLeaves*leafLen + 1<<10
 )
+
+// ErrStale is for who follows the ledger and has to begin anew with what it keeps, because an account was erased that it knows otherwise.
+var ErrStale = errors.New("an account was erased of which this validator had seen only a part, or another has its name: it goes on when it is started again")
 
 // An Entry is an entry with what is behind it. What there is depends on the type of the entry; documents and blocks have nothing.
 type Entry struct {
@@ -36,6 +44,60 @@ type Entry struct {
 	Secret  []byte `cbor:"5,keyasint,omitempty"`
 	// Claim is what the vehicle sent, with a credit.
 	Claim []byte `cbor:"6,keyasint,omitempty"`
+	// Erased says that what is behind the entry was destroyed because a person asked for it: then there is nothing else. Seen says that
+	// whoever keeps it had seen and checked it before; it is not told to others.
+	Erased bool `cbor:"7,keyasint,omitempty"`
+	Seen   bool `cbor:"8,keyasint,omitempty"`
+	// Leaves are those of erased accounts, with a day's leaves: 32 bytes of the pseudonym and 8 of the weight each, big-endian.
+	Leaves []byte `cbor:"9,keyasint,omitempty"`
+}
+
+// AddLeaf adds what a day's tree holds of an erased account.
+func (e *Entry) AddLeaf(l reward.Leaf) {
+	e.Leaves = binary.BigEndian.AppendUint64(append(e.Leaves, l.Pseudonym[:]...), l.Weight)
+}
+
+// ErasedLeaves calls fn with each leaf of erased accounts.
+func (e *Entry) ErasedLeaves(fn func(reward.Leaf)) {
+	for b := e.Leaves; len(b) >= leafLen; b = b[leafLen:] {
+		fn(reward.Leaf{Pseudonym: wire.Hash(b[:32]), Weight: binary.BigEndian.Uint64(b[32:])})
+	}
+}
+
+// Erase returns the entry without what is behind it, which was seen before.
+func (e *Entry) Erase() Entry {
+	return Entry{Number: e.Number, Type: e.Type, Body: e.Body, Erased: true, Seen: true}
+}
+
+// Hides reports whether entries of a type have something behind them.
+func Hides(t ledger.Type) bool {
+	switch t {
+	case ledger.TypeBinding, ledger.TypeHandover, ledger.TypeCredit, ledger.TypeAccount, ledger.TypeGrant, ledger.TypeBox, ledger.TypeRedemption:
+		return true
+	}
+	return false
+}
+
+// Named returns the account that an entry's opening names; a hand-over's names none.
+func (e *Entry) Named() (id string, ok bool) {
+	switch e.Type {
+	case ledger.TypeBinding:
+		o, ok := Opened[ledger.BindingOpening](e, e.Type)
+		return o.Account, ok
+	case ledger.TypeCredit:
+		o, ok := Opened[ledger.CreditOpening](e, e.Type)
+		return o.Account, ok
+	case ledger.TypeAccount:
+		o, ok := Opened[account.ChangeOpening](e, e.Type)
+		return o.Account, ok
+	case ledger.TypeGrant:
+		o, ok := Opened[account.GrantOpening](e, e.Type)
+		return o.Account, ok
+	case ledger.TypeBox, ledger.TypeRedemption:
+		o, ok := e.Request()
+		return o.Account, ok
+	}
+	return "", false
 }
 
 // Public returns an entry without what is behind it.
@@ -76,6 +138,10 @@ func (e *Entry) Validate() error {
 		return fmt.Errorf("cannot accept entry %d: its body, opening, account or claim is longer than allowed", e.Number)
 	case (e.Account == "") != (len(e.Secret) == 0) || len(e.Secret) != 0 && len(e.Secret) != 32:
 		return fmt.Errorf("cannot accept entry %d: an account and a secret of 32 bytes go together", e.Number)
+	case e.Erased && (!Hides(e.Type) || len(e.Opening)+len(e.Account)+len(e.Claim) > 0), e.Seen && !e.Erased:
+		return fmt.Errorf("cannot accept entry %d: it is called erased and hides nothing, or something of what it hides is there", e.Number)
+	case len(e.Leaves) > MaxLeaves*leafLen || len(e.Leaves)%leafLen != 0 || len(e.Leaves) > 0 && e.Type != ledger.TypeLeaves:
+		return fmt.Errorf("cannot accept entry %d: it comes with %d bytes of erased accounts' leaves, should be a day's leaves with at most %d of %d bytes", e.Number, len(e.Leaves), MaxLeaves, leafLen)
 	}
 	return nil
 }
@@ -104,6 +170,9 @@ func DecodeBatch(text []byte) ([]Entry, error) {
 		if i > 0 && b.Entries[i].Number != b.Entries[i-1].Number+1 {
 			return nil, errors.New("cannot accept batch: its entries are not consecutive")
 		}
+		if b.Entries[i].Seen {
+			return nil, fmt.Errorf("cannot accept batch: what was seen of entry %d is for who keeps it to say", b.Entries[i].Number)
+		}
 	}
 	return b.Entries, nil
 }
@@ -114,7 +183,7 @@ func Split(entries []Entry) (out [][]Entry) {
 		n, size := 0, 0
 		for n < min(len(entries), MaxBatch) {
 			e := &entries[n]
-			size += len(e.Body) + len(e.Opening) + len(e.Account) + len(e.Secret) + len(e.Claim) + 64
+			size += len(e.Body) + len(e.Opening) + len(e.Account) + len(e.Secret) + len(e.Claim) + len(e.Leaves) + 64
 			if size > MaxBatchLen-64 && n > 0 {
 				break
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 )
 
 func FuzzDecodeBatch(f *testing.F) {
@@ -51,6 +52,16 @@ func TestDecodeBatch(t *testing.T) {
 		"secret":       {func(e *Entry) { e.Account, e.Secret = "a", make([]byte, 31) }, false},
 		"no secret":    {func(e *Entry) { e.Account = "a" }, false},
 		"whose secret": {func(e *Entry) { e.Secret = make([]byte, 32) }, false},
+		"erased":       {func(e *Entry) { *e = e.Erase(); e.Seen = false }, true},
+		"seen":         {func(e *Entry) { *e = e.Erase() }, false},
+		"half erased":  {func(e *Entry) { e.Erased = true }, false},
+		"erased block": {func(e *Entry) { *e = Entry{Number: 7, Type: ledger.TypeBlock, Erased: true} }, false},
+		"leaf":         {func(e *Entry) { *e = Entry{Number: 7, Type: ledger.TypeLeaves}; e.AddLeaf(reward.Leaf{Weight: 3}) }, true},
+		"half a leaf":  {func(e *Entry) { *e = Entry{Number: 7, Type: ledger.TypeLeaves, Leaves: make([]byte, 41)} }, false},
+		"many leaves": {func(e *Entry) {
+			*e = Entry{Number: 7, Type: ledger.TypeLeaves, Leaves: make([]byte, leafLen*(MaxLeaves+1))}
+		}, false},
+		"credit's": {func(e *Entry) { e.AddLeaf(reward.Leaf{Weight: 3}) }, false},
 	} {
 		e := good
 		c.change(&e)

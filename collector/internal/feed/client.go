@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,9 @@ type ClientConfig struct {
 	Source Source
 	// Entries returns some of the ledger's final entries from a number on, for Run.
 	Entries func(ctx context.Context, from uint64) ([]ledger.Entry, error)
+	// Erasure returns the numbers of the entries of an erasure, none when there was none; the first is 1. The validator is told each before it
+	// follows more. Nil tells none.
+	Erasure func(ctx context.Context, erasure uint64) ([]uint64, error)
 	// Checkpoint returns the ledger's newest checkpoint, which the validator is shown before it gives anything, so that it can hold the
 	// operator to it. Nil shows none.
 	Checkpoint func() ([]byte, error)
@@ -58,6 +62,7 @@ type Client struct {
 
 	following chan struct{} // is full while somebody uses followed
 	followed  uint64        // the entry that the validator wants next, as far as this client knows
+	erased    uint64        // the last erasure that it was told, likewise
 }
 
 // CheckURL refuses an address that no validator is reached by.
@@ -179,6 +184,30 @@ func (c *Client) Follow(ctx context.Context, entries ...ledger.Entry) error {
 	return err
 }
 
+// Erase tells it the entries of an erasure, ascending.
+func (c *Client) Erase(ctx context.Context, numbers []uint64) error {
+	var m erasure
+	for _, n := range numbers {
+		m.Numbers = binary.BigEndian.AppendUint64(m.Numbers, n)
+	}
+	return c.send(ctx, pathErase, m, nil)
+}
+
+// erase tells it the erasures that it was not told yet.
+func (c *Client) erase(ctx context.Context) error {
+	for c.c.Erasure != nil {
+		numbers, err := c.c.Erasure(ctx, c.erased+1)
+		if err != nil || len(numbers) == 0 {
+			return err
+		}
+		if err := c.Erase(ctx, numbers); err != nil {
+			return err
+		}
+		c.erased++
+	}
+	return nil
+}
+
 // follow is Follow; it returns how many entries went there.
 func (c *Client) follow(ctx context.Context, entries []ledger.Entry) (int, error) {
 	if c.c.Source == nil {
@@ -188,6 +217,9 @@ func (c *Client) follow(ctx context.Context, entries []ledger.Entry) (int, error
 		return 0, err
 	}
 	defer c.release()
+	if err := c.erase(ctx); err != nil {
+		return 0, err
+	}
 	for len(entries) > 0 && entries[0].Number < c.followed { // Run was faster
 		entries = entries[1:]
 	}
@@ -240,6 +272,9 @@ func (c *Client) keepUp(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	if len(entries) == 0 {
+		if _, err := c.follow(ctx, nil); err != nil { // tells what was erased
+			return 0, err
+		}
 		return 0, c.show(ctx)
 	}
 	entries = entries[:min(len(entries), disclosure.MaxBatch)]

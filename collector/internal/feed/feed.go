@@ -4,13 +4,14 @@
 //
 //	GET  /v1/next        the number of the entry that the validator wants next
 //	POST /v1/follow      a disclosure.Batch, at most 4 MiB
+//	POST /v1/erase       the numbers of entries whose account a person had erased: the validator destroys what it holds of it
 //	POST /v1/prove       an audit.Due; the answer is a ledger.Proof
 //	POST /v1/cosign      type and payload of an entry; the answer is a ledger.Cosignature
 //	GET  /v1/checkpoint  the newest checkpoint of the ledger that the validator knows, and its own
 //	POST /v1/checkpoint  a checkpoint of the ledger that somebody was shown; the answer is the validator's cosignature of it, if it gives one
 //	POST /v1/receipt     a signed receipt whose credits the ledger lacks
 //
-// The first four are for processes with the role settle alone: entries come with secrets, and who follows whom is final. A refusal is
+// The first five are for processes with the role settle alone: entries come with secrets, and who follows whom is final. A refusal is
 // answered with 422 and one sentence, which the other end passes on. The package decides nothing, and its bounds are those of its messages.
 package feed
 
@@ -25,11 +26,13 @@ import (
 const (
 	maxPayload    = ledger.MaxBodyLen + 64
 	maxSmall      = 4 << 10
+	maxErasure    = 2 << 20
 	maxAnswer     = 16 << 10
 	maxRefusal    = 4 << 10
 	contentType   = "application/cbor"
 	pathNext      = "/v1/next"
 	pathFollow    = "/v1/follow"
+	pathErase     = "/v1/erase"
 	pathProve     = "/v1/prove"
 	pathCosign    = "/v1/cosign"
 	pathSeen      = "/v1/checkpoint"
@@ -42,6 +45,8 @@ type Validator interface {
 	Next(ctx context.Context) (uint64, error)
 	// Follow checks and keeps entries, in order.
 	Follow(ctx context.Context, entries ...disclosure.Entry) error
+	// Erase destroys what is behind entries whose numbers ascend, and all of which a person had erased.
+	Erase(ctx context.Context, numbers []uint64) error
 	// Prove returns its proof for the seed that is due.
 	Prove(ctx context.Context, due audit.Due) (ledger.Proof, error)
 	// Cosign checks a payload as the next entry and signs it.
@@ -62,10 +67,13 @@ type Gossip struct {
 	Own    string `cbor:"1,keyasint"`
 }
 
-// next, cosigned, due and draft are messages.
+// next, cosigned, erasure, due and draft are messages.
 type (
 	cosigned struct {
 		Line []byte `cbor:"0,keyasint"`
+	}
+	erasure struct {
+		Numbers []byte `cbor:"0,keyasint"` // 8 bytes each, big-endian
 	}
 	next struct {
 		Next uint64 `cbor:"0,keyasint"`

@@ -28,6 +28,7 @@ import (
 type noted struct {
 	next     uint64
 	followed []disclosure.Entry
+	erased   [][]uint64
 	seen     []string
 	line     []byte
 	refuse   error
@@ -36,6 +37,10 @@ type noted struct {
 func (n *noted) Next(context.Context) (uint64, error) { return n.next, n.refuse }
 func (n *noted) Follow(_ context.Context, e ...disclosure.Entry) error {
 	n.followed = append(n.followed, e...)
+	return n.refuse
+}
+func (n *noted) Erase(_ context.Context, numbers []uint64) error {
+	n.erased = append(n.erased, numbers)
 	return n.refuse
 }
 func (n *noted) Prove(_ context.Context, d audit.Due) (ledger.Proof, error) {
@@ -380,4 +385,42 @@ func (public) Batches(_ context.Context, list []ledger.Entry) ([][]byte, error) 
 		out = append(out, disclosure.Public(e))
 	}
 	return Batches(out)
+}
+
+// TestErasures tells a validator each erasure once, before it follows more, and again what it did not take.
+func TestErasures(t *testing.T) {
+	b := newBench(t)
+	entries := source{{Number: 0, Type: ledger.TypePolicy, Body: []byte{1}}}
+	many := make([]uint64, 100_000)
+	for i := range many {
+		many[i] = uint64(i)
+	}
+	list := [][]uint64{{3, 1 << 40}, many}
+	c := b.dial(ClientConfig{TLS: b.identity("ca", "s1", role.Settle).Client(role.Validator), Source: entries, Erasure: func(_ context.Context, n uint64) ([]uint64, error) {
+		if n > uint64(len(list)) {
+			return nil, nil
+		}
+		return list[n-1], nil
+	}})
+	b.v.refuse = errors.New("not now")
+	if err := c.Follow(t.Context(), entries[0].Ledger()); err == nil || !strings.Contains(err.Error(), "not now") || len(b.v.followed) != 0 {
+		t.Errorf("%v, followed %d", err, len(b.v.followed))
+	}
+	b.v.refuse, b.v.erased = nil, nil
+	b.must(c.Follow(t.Context(), entries[0].Ledger()))
+	if d := cmp.Diff(list, b.v.erased); d != "" || len(b.v.followed) != 1 {
+		t.Errorf("followed %d, erased %s", len(b.v.followed), d)
+	}
+	list = append(list, []uint64{7})
+	b.must(c.Follow(t.Context()))
+	if len(b.v.erased) != 3 {
+		t.Errorf("%d erasures were told", len(b.v.erased))
+	}
+	w := b.dial(ClientConfig{TLS: b.identity("ca", "w1", role.Web).Client(role.Validator)})
+	if err := w.Erase(t.Context(), []uint64{1}); err == nil || !strings.Contains(err.Error(), "role settle") || len(b.v.erased) != 3 {
+		t.Errorf("a web server erases: %v", err)
+	}
+	if err := c.ask(t.Context(), pathErase, []byte{0xa1, 0, 0x41, 1}, nil); err == nil || !strings.Contains(err.Error(), "cut off") {
+		t.Error(err)
+	}
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +51,7 @@ func Listen(c ServerConfig) (*Server, error) {
 	s := &Server{v: c.Validator}
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(*http.Request) (any, error){
-		"GET " + pathNext: s.settler(s.next), "POST " + pathFollow: s.settler(s.follow), "POST " + pathProve: s.settler(s.prove), "POST " + pathCosign: s.settler(s.cosign),
+		"GET " + pathNext: s.settler(s.next), "POST " + pathFollow: s.settler(s.follow), "POST " + pathErase: s.settler(s.erase), "POST " + pathProve: s.settler(s.prove), "POST " + pathCosign: s.settler(s.cosign),
 		"GET " + pathSeen: s.gossip, "POST " + pathSeen: s.seen, "POST " + pathComplaint: s.complain,
 	} {
 		mux.Handle(pattern, answer(h))
@@ -168,6 +169,21 @@ func (s *Server) follow(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nil, s.v.Follow(r.Context(), entries...)
+}
+
+func (s *Server) erase(r *http.Request) (any, error) {
+	var e erasure
+	if err := message(r, maxErasure, &e); err != nil {
+		return nil, err
+	}
+	if len(e.Numbers)%8 != 0 {
+		return nil, errors.New("cannot accept erasure: a number is cut off")
+	}
+	numbers := make([]uint64, 0, len(e.Numbers)/8)
+	for b := e.Numbers; len(b) > 0; b = b[8:] {
+		numbers = append(numbers, binary.BigEndian.Uint64(b))
+	}
+	return nil, s.v.Erase(r.Context(), numbers)
 }
 
 func (s *Server) prove(r *http.Request) (any, error) {

@@ -20,7 +20,7 @@ func TestRoles(t *testing.T) {
 	for _, r := range every.Each() {
 		logins = append(logins, r.Login())
 	}
-	if got := strings.Join(logins, " "); got != "rawstone_ingest rawstone_settle rawstone_web rawstone_audit rawstone_admin rawstone_account rawstone_statement" {
+	if got := strings.Join(logins, " "); got != "rawstone_ingest rawstone_settle rawstone_web rawstone_audit rawstone_admin rawstone_account rawstone_statement rawstone_person" {
 		t.Error(got)
 	}
 	if got := (Web | Admin).String(); got != "web_admin" {

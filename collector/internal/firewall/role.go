@@ -6,7 +6,7 @@ import (
 )
 
 // A Role is a set of the parts that a program may play towards the database; a set of several may do what each of them may.
-type Role uint8
+type Role uint16
 
 // The roles.
 const (
@@ -24,8 +24,10 @@ const (
 	Account
 	// Statements reads what owners' statements are made of, of any account; it writes nothing, and reads neither claims and reports nor vehicles.
 	Statements
+	// Person reads all that is kept of a person who asks for it, of any account; it writes nothing, and no process runs with it.
+	Person
 
-	every Role = Statements<<1 - 1
+	every Role = Person<<1 - 1
 )
 
 // Roles returns every single role.
@@ -33,7 +35,7 @@ func Roles() []Role { return every.Each() }
 
 // Each returns the single roles in r.
 func (r Role) Each() (out []Role) {
-	for one := Ingest; one <= Statements; one <<= 1 {
+	for one := Ingest; one <= Person; one <<= 1 {
 		if r&one != 0 {
 			out = append(out, one)
 		}
@@ -45,7 +47,7 @@ func (r Role) Each() (out []Role) {
 func (r Role) String() string {
 	var names []string
 	for _, one := range r.Each() {
-		names = append(names, [...]string{"ingest", "settle", "web", "audit", "admin", "account", "statement"}[bits.TrailingZeros8(uint8(one))])
+		names = append(names, [...]string{"ingest", "settle", "web", "audit", "admin", "account", "statement", "person"}[bits.TrailingZeros16(uint16(one))])
 	}
 	return strings.Join(names, "_")
 }

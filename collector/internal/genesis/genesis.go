@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"rawstone/collector/internal/charter"
 	"rawstone/collector/internal/offering"
 	"rawstone/collector/internal/policy"
 	"rawstone/pkg/claim"
@@ -63,8 +64,8 @@ func Init(cfg Config) (wire.Hash, error) {
 	}
 	// Every source is read before anything is written, so that a fault leaves no half of a program.
 	config.Resolve(cfg.Source, &src.Charter)
-	var charter charterSource
-	if err := config.LoadAs("charter source", src.Charter, &charter); err != nil {
+	var charters charter.Source
+	if err := config.LoadAs("charter source", src.Charter, &charters); err != nil {
 		return wire.Hash{}, err
 	}
 	policies := make([]policy.Source, len(src.Policies))
@@ -98,7 +99,7 @@ func Init(cfg Config) (wire.Hash, error) {
 	}
 	m := &maker{dir: cfg.Dir}
 	m.program(src, cfg.Now().Unix())
-	m.charter(charter, src.BoardQuorum)
+	m.charter(charters, src.BoardQuorum)
 	m.policies(policies)
 	m.offers(offers)
 	return m.id, m.err
@@ -194,17 +195,15 @@ func (m *maker) log(name string) string {
 	return public
 }
 
-func (m *maker) charter(c charterSource, signers uint8) {
+func (m *maker) charter(c charter.Source, signers uint8) {
 	if m.err != nil {
 		return
 	}
-	doc := c.charter()
-	doc.Program = m.id
 	var quorum []crypto.Signer
 	for _, k := range m.board[:signers] {
 		quorum = append(quorum, k)
 	}
-	signed, err := terms.SealCharter(quorum, doc)
+	signed, err := terms.SealCharter(quorum, c.Charter(m.id))
 	m.write(CharterFile, signed, err)
 }
 

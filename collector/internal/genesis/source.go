@@ -2,15 +2,11 @@ package genesis
 
 import (
 	"cmp"
-	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
 
 	"rawstone/pkg/config"
-	"rawstone/pkg/terms"
-	"rawstone/pkg/wire"
 )
 
 const maxValidators = 16
@@ -68,60 +64,4 @@ func (s *Source) Validate(f *config.Faults) {
 			f.Add("$.validators["+strconv.Itoa(i)+"]", "%q is not 1 to 32 letters, digits and hyphens, or is there twice", name)
 		}
 	}
-}
-
-// charterSource is configs/charter.yaml.
-type charterSource struct {
-	Serial    uint16   `yaml:"serial"`
-	Kinds     []string `yaml:"kinds"`
-	TierRatio float64  `yaml:"tier_ratio"`
-	Usage     struct {
-		Families         []string          `yaml:"families"`
-		Epsilon          float64           `yaml:"epsilon"`
-		Delta            float64           `yaml:"delta"`
-		Clip             uint32            `yaml:"clip"`
-		Scale            map[string]uint16 `yaml:"scale"`
-		YearlyDispatches uint16            `yaml:"yearly_dispatches"`
-	} `yaml:"usage"`
-}
-
-// Validate implements config.Config.
-func (s *charterSource) Validate(f *config.Faults) {
-	for i, name := range s.Usage.Families {
-		if _, err := wire.ParseFamily(name); err != nil {
-			f.Add("$.usage.families["+strconv.Itoa(i)+"]", "%v", err)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Usage.Scale)) {
-		if _, err := wire.ParseFamily(name); err != nil {
-			f.Add("$.usage.scale", "%v", err)
-		}
-	}
-	for path, v := range map[string]float64{"$.tier_ratio": s.TierRatio / 1000, "$.usage.epsilon": s.Usage.Epsilon / 10, "$.usage.delta": s.Usage.Delta} {
-		if !(v > 0 && v <= 1) {
-			f.Add(path, "is out of range")
-		}
-	}
-	if err := s.charter().Validate(); err != nil {
-		f.Add("$", "%v", err)
-	}
-}
-
-// charter returns the document without its program.
-func (s *charterSource) charter() *terms.Charter {
-	c := &terms.Charter{
-		Version: wire.Version, Serial: s.Serial, Kinds: slices.Sorted(slices.Values(s.Kinds)),
-		TierRatioMilli: uint16(math.Round(min(s.TierRatio, 65) * 1000)),
-		Usage: terms.Usage{
-			EpsilonMicro: uint32(math.Round(s.Usage.Epsilon * 1e6)), DeltaPico: uint32(math.Round(min(s.Usage.Delta, 1e-4) * 1e12)),
-			Clip: s.Usage.Clip, YearlyDispatches: s.Usage.YearlyDispatches,
-		},
-	}
-	for _, l := range wire.Layouts() {
-		c.Usage.Scale = append(c.Usage.Scale, s.Usage.Scale[l.Name])
-		if slices.Contains(s.Usage.Families, l.Name) {
-			c.Usage.Families |= l.Family
-		}
-	}
-	return c
 }

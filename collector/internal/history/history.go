@@ -102,7 +102,7 @@ func scanChange(e *Event, scan database.Scanner) error {
 }
 
 func changeEvents() statement {
-	return statement{Name: "read changes of account", Roles: firewall.Account | firewall.Statements,
+	return statement{Name: "read changes of account", Roles: firewall.Account | firewall.Statements | firewall.Person,
 		SQL: `SELECT c.outbox_id, coalesce(o.number, -1), c.day, c.key, c.activated, c.salt FROM account_changes c JOIN outbox o ON o.id = c.outbox_id
 			WHERE c.account = $1 AND c.outbox_id < $2 ORDER BY c.outbox_id DESC LIMIT $3`}
 }
@@ -113,7 +113,7 @@ func scanCredit(e *Event, scan database.Scanner) error {
 }
 
 func creditEvents() statement {
-	return statement{Name: "read credits of account", Roles: firewall.Account | firewall.Statements,
+	return statement{Name: "read credits of account", Roles: firewall.Account | firewall.Statements | firewall.Person,
 		SQL: `SELECT c.outbox_id, coalesce(o.number, -1), c.kind, c.effective, c.km, c.salt, c.ecu, c.to_seq FROM credits c JOIN outbox o ON o.id = c.outbox_id
 			WHERE c.account = $1 AND c.outbox_id < $2 ORDER BY c.outbox_id DESC LIMIT $3`}
 }
@@ -124,7 +124,7 @@ func scanGrant(e *Event, scan database.Scanner) error {
 }
 
 func grantEvents() statement {
-	return statement{Name: "read grants of account", Roles: firewall.Account | firewall.Statements,
+	return statement{Name: "read grants of account", Roles: firewall.Account | firewall.Statements | firewall.Person,
 		SQL: `SELECT g.outbox_id, coalesce(o.number, -1), g.task, g.day, g.crystals, g.salt, g.reference FROM grants g JOIN outbox o ON o.id = g.outbox_id
 			WHERE g.account = $1 AND g.outbox_id < $2 ORDER BY g.outbox_id DESC LIMIT $3`}
 }
@@ -140,7 +140,7 @@ const selectBox = `SELECT b.outbox_id, coalesce(o.number, -1), b.box, b.day, b.c
 	WHERE b.account = $1 AND `
 
 func boxEvents() statement {
-	return statement{Name: "read boxes of account", Roles: firewall.Account | firewall.Statements, SQL: selectBox + `b.outbox_id < $2 ORDER BY b.outbox_id DESC LIMIT $3`}
+	return statement{Name: "read boxes of account", Roles: firewall.Account | firewall.Statements | firewall.Person, SQL: selectBox + `b.outbox_id < $2 ORDER BY b.outbox_id DESC LIMIT $3`}
 }
 
 func scanRedemption(e *Event, scan database.Scanner) error {
@@ -152,7 +152,7 @@ const selectRedemption = `SELECT r.outbox_id, coalesce(o.number, -1), r.item, r.
 	FROM redemptions r JOIN outbox o ON o.id = r.outbox_id WHERE r.account = $1 AND `
 
 func redemptionEvents() statement {
-	return statement{Name: "read redemptions of account", Roles: firewall.Account | firewall.Statements, SQL: selectRedemption + `r.outbox_id < $2 ORDER BY r.outbox_id DESC LIMIT $3`}
+	return statement{Name: "read redemptions of account", Roles: firewall.Account | firewall.Statements | firewall.Person, SQL: selectRedemption + `r.outbox_id < $2 ORDER BY r.outbox_id DESC LIMIT $3`}
 }
 
 // Box returns an account's box by the identifier that estate.Book.OpenBox gave, or database.ErrNotFound.

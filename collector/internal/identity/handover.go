@@ -106,6 +106,16 @@ func (r *Registry) checkFinal(final *attest.Identity) error {
 	return r.checkIdentity(*final)
 }
 
+// belowErased refuses an identity from before the cut of a binding that was erased: what it covers has earned already.
+func belowErased(ctx context.Context, tx *store.Tx, i attest.Identity) error {
+	id := i.Key.ID()
+	cut, err := tx.ErasedCut(ctx, id[:])
+	if err != nil || i.Snapshot.Seq >= cut {
+		return err
+	}
+	return fmt.Errorf("its ECU's identity is snapshot %d, and its key was handed over at snapshot %d: make its identity again", i.Snapshot.Seq, cut)
+}
+
 func registered(ctx context.Context, tx *store.Tx, vehicle string) (store.Vehicle, error) {
 	v, err := tx.Vehicle(ctx, vehicle)
 	if errors.Is(err, store.ErrNotFound) {

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"time"
 
+	"rawstone/collector/internal/admission"
 	"rawstone/collector/internal/ca"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/attest"
@@ -71,6 +72,8 @@ type Vehicle struct {
 	Certificate []byte
 	// Account names an existing account; when empty, the vehicle gets one of its own.
 	Account string
+	// Model is by which usage statistics are told apart: admission.CheckModel.
+	Model string
 }
 
 // Add registers a vehicle and returns its account and the token with which it may enrol. Refusals say what stands in the way.
@@ -98,7 +101,7 @@ func (r *Registry) add(ctx context.Context, tx *store.Tx, v Vehicle) (account, t
 	if account, err = open(ctx, tx, v.Account); err != nil {
 		return "", "", err
 	}
-	added := store.Vehicle{ID: v.ID, Account: account, AddedDay: r.cfg.Clock.Today()}
+	added := store.Vehicle{ID: v.ID, Account: account, AddedDay: r.cfg.Clock.Today(), Model: v.Model}
 	if err := tx.AddVehicle(ctx, added); err != nil {
 		return "", "", err
 	}
@@ -114,6 +117,9 @@ func (r *Registry) check(v Vehicle) error {
 		return err
 	}
 	if err := r.checkECU(ECU{v.Identity, v.Certificate}); err != nil {
+		return err
+	}
+	if err := admission.CheckModel(v.Model); err != nil {
 		return err
 	}
 	return CheckAccount(v.Account)
@@ -159,6 +165,9 @@ func bind(ctx context.Context, tx *store.Tx, v store.Vehicle, e ECU) error {
 	}
 	all, err := tx.KeyBindings(ctx, key.ID())
 	if err != nil {
+		return err
+	}
+	if err := belowErased(ctx, tx, e.Identity); err != nil {
 		return err
 	}
 	if len(all) > 0 {

@@ -21,7 +21,7 @@ type statement = firewall.Statement
 func Statements() []firewall.Statement {
 	return []firewall.Statement{
 		addSubmission(), submission(), pending(), setPublished(), countRefusal(), refusals(), unearned(), deleteRefusals(),
-		hasReport(), addReport(), eachReport(), addClaim(), claim(), eachClaim(),
+		charges(), lastCharge(), addReport(), eachReport(), eachUsage(), lastErasure(), addClaim(), claim(), eachClaim(),
 	}
 }
 

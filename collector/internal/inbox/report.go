@@ -20,30 +20,22 @@ type Report struct {
 	Vector     []byte
 	Charter    wire.Hash
 	Submission wire.Hash
-}
-
-// HasReport reports whether a vehicle has reported for an epoch.
-func (b Inbox) HasReport(ctx context.Context, vehicle string, epoch uint32) (has bool, err error) {
-	err = b.tx.Get(ctx, hasReport(), []any{vehicle, int64(epoch)}, database.Flag(&has))
-	return has, err
-}
-
-func hasReport() statement {
-	return statement{Name: "read report", Roles: firewall.Ingest,
-		SQL: `SELECT count(*) FROM reports WHERE vehicle = $1 AND epoch = $2`}
+	// Charge is the report's in the vehicle's privacy budget, and Device the key that signed it; EachReport leaves both out.
+	Charge wire.Charge
+	Device wire.KeyID
 }
 
 // AddReport keeps a report; a second one of the same vehicle and epoch fails.
 func (b Inbox) AddReport(ctx context.Context, r Report) error {
-	return b.tx.ExecOne(ctx, addReport(), r.Vehicle, int64(r.Epoch), int64(r.Families), r.Vector, r.Charter[:], r.Submission[:])
+	return b.tx.ExecOne(ctx, addReport(), r.Vehicle, int64(r.Epoch), int64(r.Families), r.Vector, r.Charter[:], r.Submission[:], r.Charge[:], r.Device[:])
 }
 
 func addReport() statement {
 	return statement{Name: "add report", Roles: firewall.Ingest,
-		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission) VALUES ($1, $2, $3, $4, $5, $6)`,
-		Many: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission)
-			SELECT a, b, c, d, e, f FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[])
-				WITH ORDINALITY AS v (a, b, c, d, e, f, n) ORDER BY n`}
+		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission, charge, device) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		Many: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission, charge, device)
+			SELECT a, b, c, d, e, f, g, h FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[])
+				WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, n) ORDER BY n`}
 }
 
 // EachReport calls fn with the reports made under a charter whose serial is above after, by ascending serial. fn must not use the

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"rawstone/collector/internal/listener"
 	"rawstone/pkg/inclusion"
 	"rawstone/pkg/wire"
 )
@@ -62,7 +63,7 @@ func (d *Desk) answer(r *http.Request) ([]byte, inclusion.Reason) {
 	if !ok {
 		return nil, inclusion.ReasonMalformed
 	}
-	vehicle, key, ok := shown(r)
+	vehicle, key, ok := listener.Vehicle(r)
 	if !ok {
 		return nil, inclusion.ReasonCertificate
 	}
@@ -97,16 +98,6 @@ func parsePath(r *http.Request) (id wire.Hash, ok bool) {
 	}
 	_, err := hex.Decode(id[:], []byte(text))
 	return id, err == nil
-}
-
-// shown returns what the certificate says that the client has shown and TLS has verified.
-func shown(r *http.Request) (vehicle string, key wire.PublicKey, ok bool) {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
-		return "", key, false
-	}
-	leaf := r.TLS.PeerCertificates[0]
-	key, err := wire.NewPublicKey(leaf.PublicKey)
-	return leaf.Subject.CommonName, key, err == nil && wire.CheckVehicle(leaf.Subject.CommonName) == nil
 }
 
 // say logs that no answer could be made, at most once a minute.

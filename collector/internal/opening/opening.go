@@ -177,5 +177,5 @@ func (r Reader) AccountSecret(ctx context.Context, id string) ([32]byte, error) 
 }
 
 func accountSecret() statement {
-	return statement{Name: "read account's secret", Roles: firewall.Settle | firewall.Statements, SQL: selectAccount + `WHERE id = $1`}
+	return statement{Name: "read account's secret", Roles: firewall.Settle | firewall.Statements | firewall.Person, SQL: selectAccount + `WHERE id = $1`}
 }

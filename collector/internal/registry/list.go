@@ -24,6 +24,7 @@ const (
 type Registered struct {
 	ID       string     `json:"id"`
 	Account  string     `json:"account"`
+	Model    string     `json:"model,omitempty"`
 	AddedDay uint32     `json:"added_day"`
 	LastSeen time.Time  `json:"last_seen,omitzero"`
 	State    Connection `json:"state"`
@@ -49,7 +50,7 @@ func (d *Desk) Vehicles(ctx context.Context) ([]Registered, error) {
 	out := make([]Registered, 0, len(all)) // an empty list in JSON too
 	for _, v := range all {
 		e := by[v.ID]
-		r := Registered{ID: v.ID, Account: v.Account, AddedDay: v.AddedDay, LastSeen: v.LastSeen, State: Expired, Certificate: e.Until}
+		r := Registered{ID: v.ID, Account: v.Account, Model: v.Model, AddedDay: v.AddedDay, LastSeen: v.LastSeen, State: Expired, Certificate: e.Until}
 		if d.now().Before(e.Expires) {
 			r.State, r.Token = Waiting, e.Expires
 		}

@@ -27,14 +27,17 @@ const (
 	maxTokensLen = 1 << 30
 )
 
-// columns are a list's first line; the last one may be left out.
-func columns() []string { return []string{"id", "ecu_key", "ecu_cert", "account"} }
+// columns are a list's first line; the last one or two may be left out.
+func columns() []string { return []string{"id", "ecu_key", "ecu_cert", "account", "model"} }
+
+// required is how many of them a list has at least.
+const required = 3
 
 // AddList registers the vehicles of a list and appends a line `VEHICLE TOKEN` for each to the file tokens, which nobody else may read and
 // which is made when missing. added are registered now, passed were before.
 //
-// The list is CSV (RFC 4180) whose first line is `id,ecu_key,ecu_cert` and may go on with `,account`; ecu_key and ecu_cert are names of
-// files, relative to the list, or their PEM text itself. Vehicles are registered 256 at a time: what was before a line that is refused stays
+// The list is CSV (RFC 4180) whose first line is `id,ecu_key,ecu_cert` and may go on with `,account` and then `,model`; ecu_key and ecu_cert
+// are names of files, relative to the list, or their PEM text itself. Vehicles are registered 256 at a time: what was before a line that is refused stays
 // registered, and the list may be used again. A token is on disk before its vehicle is registered. Where a vehicle has several, the last
 // is good.
 func (d *Desk) AddList(ctx context.Context, list, tokens string) (added, passed int, err error) {
@@ -80,9 +83,9 @@ type list struct {
 func newList(r io.Reader, name string) (*list, error) {
 	l := &list{csv: csv.NewReader(r), name: name}
 	head, err := l.csv.Read()
-	if all := columns(); err != nil || len(head) < len(all)-1 || !slices.Equal(head, all[:min(len(head), len(all))]) {
+	if all := columns(); err != nil || len(head) < required || !slices.Equal(head, all[:min(len(head), len(all))]) {
 		return nil, errors.Join(fmt.Errorf("cannot read list of vehicles %s: its first line is not %s, with or without %s", name,
-			strings.Join(all[:len(all)-1], ","), all[len(all)-1]), err)
+			strings.Join(all[:required], ","), strings.Join(all[required:], " and then ")), err)
 	}
 	return l, nil
 }
@@ -113,6 +116,9 @@ func (l *list) vehicle(row []string) (v identity.Vehicle, err error) {
 	v.ID = row[0]
 	if len(row) > 3 {
 		v.Account = row[3]
+	}
+	if len(row) > 4 {
+		v.Model = row[4]
 	}
 	var ecu identity.ECU
 	key, certificate := strings.HasPrefix(row[1], begin), strings.HasPrefix(row[2], begin)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"rawstone/collector/internal/admission"
 	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/store"
@@ -76,6 +77,8 @@ type Vehicle struct {
 	ECUKey, ECUCert string
 	// Account names an existing account; empty for a new one.
 	Account string
+	// Model is the vehicle's model; empty for unknown.
+	Model string
 }
 
 // AddVehicle registers a vehicle and returns its account and the token with which it may enrol.
@@ -84,7 +87,22 @@ func (d *Desk) AddVehicle(ctx context.Context, v Vehicle) (account, token string
 	if err != nil {
 		return "", "", err
 	}
-	return d.r.Add(ctx, identity.Vehicle{ID: v.ID, Identity: ecu.Identity, Certificate: ecu.Certificate, Account: v.Account})
+	return d.r.Add(ctx, identity.Vehicle{ID: v.ID, Identity: ecu.Identity, Certificate: ecu.Certificate, Account: v.Account, Model: v.Model})
+}
+
+// SetModel says of what model a registered vehicle is.
+func (d *Desk) SetModel(ctx context.Context, vehicle, model string) error {
+	err := admission.CheckModel(model)
+	if err == nil {
+		err = d.db.Update(ctx, func(tx *store.Tx) error { return tx.SetModel(ctx, vehicle, model) })
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = errors.New("it is not registered: add it first")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot set model of vehicle %s: %w", vehicle, err)
+	}
+	return nil
 }
 
 // Token returns a new token with which a vehicle may enrol until the returned time.

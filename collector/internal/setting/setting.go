@@ -24,6 +24,7 @@ import (
 const (
 	recordsFile = "records.db"
 	ledgerDir   = "ledger"
+	usageDir    = "usage"
 )
 
 // Config is the collector's configuration file. Relative paths are relative to the file.
@@ -201,6 +202,9 @@ func (c *Config) AdminSocket() string { return c.Path(admin.SocketFile) }
 
 // RecordsFile is where SQLite's records are.
 func (c *Config) RecordsFile() string { return c.Path(recordsFile) }
+
+// UsageDir is where the process with the role web keeps what it has pooled of usage reports; it may be removed, and is made anew.
+func (c *Config) UsageDir() string { return c.Path(usageDir) }
 
 // Store returns how the records are opened for a role. Where a restore was cut short nobody may open them.
 func (c *Config) Store(role store.Role) (store.Config, error) {

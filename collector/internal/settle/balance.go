@@ -17,12 +17,14 @@ func (s *Settler) weights(ctx context.Context, day uint32, below uint64) (accoun
 	if !ok {
 		return nil, nil, nil
 	}
-	var weights []store.Weight
+	weights, erased := []store.Weight(nil), []reward.Leaf(nil)
 	err = s.view(ctx, func(tx *store.Tx) error {
-		weights, err = tx.Weights(ctx, from, to, below)
+		if weights, err = tx.Weights(ctx, from, to, below); err == nil {
+			erased, err = tx.ErasedLeaves(ctx, day)
+		}
 		return err
 	})
-	accounts, leaves = share.Leaves(day, weights)
+	accounts, leaves = share.Leaves(day, weights, s.gate.Hold(day, erased))
 	return accounts, leaves, err
 }
 

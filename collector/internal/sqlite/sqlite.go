@@ -62,6 +62,7 @@ func Open(path string, busy time.Duration, lock, pragma string) (*sql.DB, error)
 func dsn(path string, busy time.Duration, lock, pragma string) string {
 	q := url.Values{"_txlock": {lock}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()), pragma, "synchronous(FULL)", "foreign_keys(1)",
+		"secure_delete(1)", // what is erased is overwritten in the file
 	}}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }

@@ -37,10 +37,15 @@ func (d *Desk) place(ctx context.Context, pseudonym wire.Hash, b *ledger.Block, 
 		from, to, _ := reward.Window(b.Day)
 		err = d.cfg.Records.View(ctx, func(tx *store.Tx) error {
 			weights, err := tx.Weights(ctx, from, to, b.CreditTo)
-			leaves = make([]reward.Leaf, 0, len(weights))
+			if err != nil {
+				return err
+			}
+			erased, err := tx.ErasedLeaves(ctx, b.Day)
+			leaves = make([]reward.Leaf, 0, len(weights)+len(erased))
 			for _, w := range weights {
 				leaves = append(leaves, reward.Leaf{Pseudonym: reward.Pseudonym(w.Secret, b.Day), Weight: w.Km})
 			}
+			leaves = append(leaves, erased...)
 			return err
 		})
 		return leaves, err

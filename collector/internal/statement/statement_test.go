@@ -151,13 +151,13 @@ func (w *world) files() {
 		return out.String(), err
 	}
 	write := func(args ...string) error {
-		_, err := run(owner.Statement(func(cmd *cobra.Command, out io.Writer, account string, since uint64) error {
+		_, err := run(owner.Command(func(cmd *cobra.Command, out io.Writer, account string, since uint64) error {
 			d, err := Open(cmd.Context(), store.Config{Path: w.recordsPath()}, w.config())
 			if err != nil {
 				return err
 			}
 			return errors.Join(d.Write(cmd.Context(), out, account, since), d.Close())
-		}), append([]string{"statement", "--config", "c.yaml"}, args...)...)
+		}, nil), append([]string{"statement", "--config", "c.yaml"}, args...)...)
 		return err
 	}
 	check := func(args ...string) (string, error) {

@@ -110,7 +110,7 @@ func newWorld(t *testing.T) *world {
 			Others: []cultivation.Odds{{Parts: 1_000_000, Prize: cultivation.Prize{Crystals: 1}}}}},
 		Catalogue: []cultivation.Item{{ID: "mug", Title: "Mug", Milli: 2500, Fen: 100}}})
 	w.must(err)
-	w.db, err = store.Open(t.Context(), store.Config{Path: w.recordsPath(), Role: store.Ingest | store.Settle | store.Audit | store.Admin | store.Account})
+	w.db, err = store.Open(t.Context(), store.Config{Path: w.recordsPath(), Role: store.Ingest | store.Settle | store.Audit | store.Admin | store.Account | store.Person})
 	w.must(err)
 	t.Cleanup(func() { w.db.Close() })
 	signer, err := note.NewSigner(secret)
@@ -121,7 +121,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { w.log.Close() })
 	validators := make(map[string]settle.Validator)
 	for i, k := range keys {
-		v, err := validator.Open(validator.Config{Key: k, Root: w.root, State: filepath.Join(w.dir, fmt.Sprintf("validator%d.json", i)), Openings: stones.Opener{DB: w.db}, Now: func() time.Time { return w.now }, Logger: logger})
+		v, err := validator.Open(validator.Config{Key: k, Root: w.root, State: filepath.Join(w.dir, fmt.Sprintf("validator%d.json", i)), Openings: remembering{stones.Opener{DB: w.db}, make(map[string][32]byte)}, Now: func() time.Time { return w.now }, Logger: logger})
 		w.must(err)
 		validators[k.Public().Name] = v
 	}

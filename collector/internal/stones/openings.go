@@ -5,25 +5,42 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 
+	"rawstone/collector/internal/erasure"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/account"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/opening"
+	"rawstone/pkg/reward"
 )
 
 // Openings returns what the auditor is given.
 func Openings(ctx context.Context, db *store.DB) (*opening.Set, error) {
 	var from store.Openings
+	var gone []erasure.Entry
+	var leaves []erasure.Leaf
 	err := db.View(ctx, func(tx *store.Tx) (err error) {
-		from, err = tx.Openings(ctx)
+		if from, err = tx.Openings(ctx); err != nil {
+			return err
+		}
+		if gone, err = tx.ErasedEntries(ctx, 0, math.MaxInt64); err != nil {
+			return err
+		}
+		leaves, err = tx.AllErasedLeaves(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	o := new(opening.Set)
+	for _, e := range gone {
+		o.AddErased(e.Number)
+	}
+	for _, l := range leaves {
+		o.AddErasedLeaf(l.Day, l.Leaf)
+	}
 	for _, a := range from.Accounts {
 		o.AddAccount(a.ID, a.Secret)
 	}
@@ -127,4 +144,18 @@ func (o Opener) Request(number uint64) (account.RequestOpening, bool) {
 // Secret returns an account's secret, and whether there is such an account.
 func (o Opener) Secret(account string) ([32]byte, bool) {
 	return opened(o, func(ctx context.Context, tx *store.Tx) ([32]byte, error) { return tx.AccountSecret(ctx, account) })
+}
+
+// Erased reports whether the opening of the entry of that number was destroyed because a person asked for it.
+func (o Opener) Erased(number uint64) bool {
+	gone, ok := opened(o, func(ctx context.Context, tx *store.Tx) ([]erasure.Entry, error) {
+		return tx.ErasedEntries(ctx, number, number)
+	})
+	return ok && len(gone) == 1
+}
+
+// ErasedLeaves returns what the tree of a day holds of erased accounts.
+func (o Opener) ErasedLeaves(day uint32) []reward.Leaf {
+	leaves, _ := opened(o, func(ctx context.Context, tx *store.Tx) ([]reward.Leaf, error) { return tx.ErasedLeaves(ctx, day) })
+	return leaves
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // every is a role that may do everything.
-const every = Ingest | Settle | Web | Audit | Admin | Account | Statements
+const every = Ingest | Settle | Web | Audit | Admin | Account | Statements | Person
 
 var server postgrestest.Server
 

@@ -1,6 +1,6 @@
 // Package store keeps the collector's records: accounts, vehicles, ECU keys, their bindings and heads, spans and credits. Packages inbox,
 // outbox, opening, balance, handover, admission and summary, whose tables are in this package's schema, keep what vehicles sent, what the ledger is
-// to get, what its blinded entries hide, what accounts earned, what keys are bound to no more and how vehicles may connect, and count. So do estate, unboxing, history and answer
+// to get, what its blinded entries hide, what accounts earned, what keys are bound to no more and how vehicles may connect, and count; package erasure destroys what a person asks it to. So do estate, unboxing, history and answer
 // with what owners ask for, get and were answered. These are the only ones with SQL in them.
 //
 // The records are the truth; queues and the ledger follow from them. Methods take and return typed values; a row that was written is
@@ -26,6 +26,7 @@ import (
 	"rawstone/collector/internal/answer"
 	"rawstone/collector/internal/balance"
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/erasure"
 	"rawstone/collector/internal/estate"
 	"rawstone/collector/internal/firewall"
 	"rawstone/collector/internal/handover"
@@ -61,12 +62,16 @@ const (
 	Account = firewall.Account
 	// Statements reads what owners' statements are made of.
 	Statements = firewall.Statements
+	// Person reads all that is kept of a person who asks for it.
+	Person = firewall.Person
 )
 
 // What vehicles have sent is kept by package inbox.
 type (
 	Submission = inbox.Submission
 	Report     = inbox.Report
+	Charges    = inbox.Charges
+	Usage      = inbox.Usage
 	Refusals   = inbox.Refusals
 )
 
@@ -80,6 +85,7 @@ type (
 	Admissions = admission.Book
 	Estates    = estate.Book
 	Answers    = answer.Book
+	Erasures   = erasure.Book
 )
 
 type statement = firewall.Statement
@@ -87,7 +93,7 @@ type statement = firewall.Statement
 // statements returns every statement that a collector ever runs.
 func statements() []firewall.Statement {
 	return append(slices.Concat(outbox.Statements(), inbox.Statements(), opening.Statements(), balance.Statements(), admission.Statements(),
-		summary.Statements(), estate.Statements(), unboxing.Statements(), history.Statements(), answer.Statements(), handover.Statements()),
+		summary.Statements(), estate.Statements(), unboxing.Statements(), history.Statements(), answer.Statements(), handover.Statements(), erasure.Statements()),
 		addVehicle(), vehicle(), hasVehicle(), vehicleOfDevice(), vehicles(), setSeen(),
 		bindings(), keyBindings(), openBinding(), addECU(), ecuKey(), addBinding(),
 		moveHead(), addSpan(), addCredit(), readSpan(), spanCredits(),
@@ -114,9 +120,9 @@ type Config struct {
 type DB struct{ db *database.DB }
 
 // Open opens the records. It brings SQLite's schema up to date and wants PostgreSQL's to be. It refuses those that a newer program has
-// written. Who is Audit or Statements only wants to see records that there are: it makes none.
+// written. Who is Audit, Statements or Person only wants to see records that there are: it makes none.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	if cfg.Path != "" && cfg.Role&^(Audit|Statements) == 0 {
+	if cfg.Path != "" && cfg.Role&^(Audit|Statements|Person) == 0 {
 		if _, err := os.Stat(cfg.Path); err != nil {
 			return nil, fmt.Errorf("there are no records: %w; correct state_dir in the configuration", err)
 		}
@@ -166,6 +172,7 @@ type Tx struct {
 	summary.Counter
 	unboxing.Hand
 	handover.Desk
+	Erasures
 	tx    *database.Tx
 	seen  map[string]bool // vehicles of which SetSeen was called
 	ahead ahead
@@ -173,7 +180,7 @@ type Tx struct {
 
 func in(tx *database.Tx) *Tx {
 	box := outbox.In(tx)
-	return &Tx{box, inbox.In(tx), opening.In(tx), balance.In(tx), admission.In(tx), summary.In(tx), unboxing.In(tx, box), handover.In(tx, box), tx, make(map[string]bool), ahead{}}
+	return &Tx{box, inbox.In(tx), opening.In(tx), balance.In(tx), admission.In(tx), summary.In(tx), unboxing.In(tx, box), handover.In(tx, box), erasure.In(tx), tx, make(map[string]bool), ahead{}}
 }
 
 // An Estate is what accounts hold beside their mileage, what happened to it, and what clients were answered.
@@ -187,6 +194,9 @@ type Estate struct {
 func (t *Tx) Estate(r estate.Rules) Estate {
 	return Estate{estate.In(t.tx, t.Box, r), history.In(t.tx), answer.In(t.tx)}
 }
+
+// History reads what the ledger says of accounts, for who has no need of their rules.
+func (t *Tx) History() history.Reader { return history.In(t.tx) }
 
 // Flush reports what failed of that which was written, as far as it has not been reported: a method that writes may leave that to the next
 // one that reads, to Flush and to Update.

@@ -19,6 +19,8 @@ type Vehicle struct {
 	AddedDay uint32
 	// LastSeen is when its last submission was accepted, in whole seconds; zero for never.
 	LastSeen time.Time
+	// Model is by which usage statistics are told apart: admission.CheckModel; empty for unknown.
+	Model string
 }
 
 // AddVehicle adds a vehicle; its account must be there.
@@ -27,19 +29,19 @@ func (t *Tx) AddVehicle(ctx context.Context, v Vehicle) error {
 	if v.Device != (wire.PublicKey{}) {
 		device = v.Device[:]
 	}
-	return t.tx.ExecOne(ctx, addVehicle(), v.ID, v.Account, device, int64(v.AddedDay))
+	return t.tx.ExecOne(ctx, addVehicle(), v.ID, v.Account, device, int64(v.AddedDay), v.Model)
 }
 
 func addVehicle() statement {
 	return statement{Name: "add vehicle", Roles: Admin,
-		SQL: `INSERT INTO vehicles (id, account, device, added_day) VALUES ($1, $2, $3, $4)`}
+		SQL: `INSERT INTO vehicles (id, account, device, added_day, model) VALUES ($1, $2, $3, $4, $5)`}
 }
 
-const selectVehicle = `SELECT id, account, device, added_day, last_seen_s FROM vehicles `
+const selectVehicle = `SELECT id, account, device, added_day, last_seen_s, model FROM vehicles `
 
 func scanVehicle(v *Vehicle, scan database.Scanner) error {
 	var seen int64
-	if err := scan(&v.ID, &v.Account, database.Optional(v.Device[:]), &v.AddedDay, &seen); err != nil {
+	if err := scan(&v.ID, &v.Account, database.Optional(v.Device[:]), &v.AddedDay, &seen, &v.Model); err != nil {
 		return err
 	}
 	if seen != 0 {

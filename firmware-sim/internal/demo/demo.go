@@ -54,6 +54,10 @@ type Car struct {
 	// Sim and Agent are their configurations for a synthesised drive.
 	Sim   string `yaml:"sim"`
 	Agent string `yaml:"agent"`
+	// Consent are the families and kinds that the demo turns on as the driver, and Cadence how often the car speaks; empty for the agent's own,
+	// everything off and weekly.
+	Consent []string `yaml:"consent"`
+	Cadence string   `yaml:"cadence"`
 	// Replay, when set, is what the car plays instead while its capture exists.
 	Replay *Replay `yaml:"replay"`
 }
@@ -215,27 +219,6 @@ func (d *demo) prepare(ctx context.Context) error {
 func (d *demo) account(ctx context.Context, name string) error {
 	_, err := run(ctx, d.bin("collector"), "account", "add", "--config", d.plan.Collector, "--id", name)
 	return err
-}
-
-// token names the file of a vehicle's enrolment token.
-func (d *demo) token(vehicle string) string { return filepath.Join(d.plan.State, vehicle+".token") }
-
-// enroll gives every car its device key and certificate, once the collector takes connections.
-func (d *demo) enroll(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case err := <-d.ended:
-		return err
-	case <-d.journey.ready:
-	}
-	for _, c := range d.plan.Cars {
-		if _, err := run(ctx, d.bin("agent"), "enroll", "--config", c.Agent, "--token-file", d.token(c.Vehicle)); err != nil {
-			return err
-		}
-		d.journey.say(c.Vehicle, "enrolled: it made its device key and holds a client certificate")
-	}
-	return nil
 }
 
 // wipe makes an empty state directory, refusing one that holds anything but an earlier run.

@@ -13,7 +13,7 @@
 // need not where the head is the one of the key's binding before, which was verified.
 //
 // A batch is taken whole or refused whole. Memory grows with the spans that were credited, by some 100 bytes for each, and with a batch,
-// which MaxItems bounds. The package has no clock: that no claim ends in the future is what the collector's judge sees to.
+// which MaxItems bounds. What an entry hid whose opening was destroyed at a person's request is not checked. The package has no clock: that no claim ends in the future is what the collector's judge sees to.
 package proof
 
 import (
@@ -40,6 +40,8 @@ type Opener interface {
 	Credit(number uint64) (ledger.CreditOpening, bool)
 	Binding(number uint64) (ledger.BindingOpening, bool)
 	Handover(number uint64) (ledger.HandoverOpening, bool)
+	// Erased reports whether the opening of that number was destroyed because a person asked for it: then nothing is left to check.
+	Erased(number uint64) bool
 }
 
 // A Verifier checks proofs under one verifying key, and is safe for concurrent use. *claim.Verifier is one.

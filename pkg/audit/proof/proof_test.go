@@ -214,7 +214,7 @@ func TestLies(t *testing.T) {
 		{"a policy not logged", func(l *life) { l.second.Proofs[0].Policy = 9 }, nil, atSecond, `it proves nothing of kind "mileage" under a policy that was logged before`},
 		{"no claim", nil, func(w *world) { w.items[atLate].Claims = nil }, atLate, "no claim stands behind it"},
 		{"too many claims", nil, func(w *world) { w.items[atLate].Claims = make([][]byte, MaxClaims+1) }, atLate, "17 given, want 1 to 16"},
-		{"no bytes of a claim", nil, func(w *world) { w.items[atLate].Claims = [][]byte{{0x17}} }, atLate, "cannot decode"},
+		{"no bytes of a claim", nil, func(w *world) { w.items[atLate].Claims = [][]byte{{0x17}} }, atLate, "no claim's size"},
 		{"another opening", nil, func(w *world) {
 			o, _ := w.openings.Credit(atLate)
 			o.Salt[0]++

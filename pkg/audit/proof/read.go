@@ -41,11 +41,29 @@ func (r *reader) apply(i *Item) error {
 	if e.Type != ledger.TypeCredit && len(i.Claims) > 0 {
 		return fmt.Errorf("it is of type %v and comes with a claim", e.Type)
 	}
-	if err := r.entry(i); err != nil {
+	if r.gone(e) {
+		if len(i.Claims) > 0 {
+			return errors.New("what it hides was destroyed, and it comes with a claim")
+		}
+	} else if err := r.entry(i); err != nil {
 		return err
 	}
 	s.next++
 	return nil
+}
+
+// gone reports whether what an entry hides is not known because it was destroyed.
+func (r *reader) gone(e *ledger.Entry) (is bool) {
+	known := true
+	switch e.Type {
+	case ledger.TypeBinding:
+		_, known = r.cfg.Openings.Binding(e.Number)
+	case ledger.TypeHandover:
+		_, known = r.cfg.Openings.Handover(e.Number)
+	case ledger.TypeCredit:
+		_, known = r.cfg.Openings.Credit(e.Number)
+	}
+	return !known && r.cfg.Openings.Erased(e.Number)
 }
 
 func (r *reader) entry(i *Item) (err error) {

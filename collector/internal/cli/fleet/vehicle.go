@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 func newVehicle(administer Administer) *cobra.Command {
 	cmd := &cobra.Command{Use: "vehicle", Short: "Register vehicles, let them enrol, transfer, revoke and list them"}
-	cmd.AddCommand(newVehicleAdd(administer), newVehicleToken(administer), newVehicleTransfer(administer), newVehicleRevoke(administer), newVehicleList(administer))
+	cmd.AddCommand(newVehicleAdd(administer), newVehicleToken(administer), newVehicleModel(administer), newVehicleTransfer(administer), newVehicleRevoke(administer), newVehicleList(administer))
 	return cmd
 }
 
@@ -25,8 +26,8 @@ func newVehicleAdd(administer Administer) *cobra.Command {
 		Short: "Bind an attestation ECU to a vehicle, log its first head, and print the token for its enrolment",
 		Long: "Bind an attestation ECU to a vehicle; its first head is logged. Standard output is the token with which the vehicle enrols, once:\n" +
 			"nothing else shows it again. Give it to the vehicle's `agent enroll` over a way that nobody else reads.\n\n" +
-			"With --list, many vehicles at once: a CSV file whose first line is id,ecu_key,ecu_cert and may go on with ,account. ecu_key and\n" +
-			"ecu_cert are names of files, relative to the list's, or their PEM text itself. A line VEHICLE TOKEN for each goes to the end of the\n" +
+			"With --list, many vehicles at once: a CSV file whose first line is id,ecu_key,ecu_cert and may go on with ,account and then ,model.\n" +
+			"ecu_key and ecu_cert are names of files, relative to the list's, or their PEM text itself. A line VEHICLE TOKEN for each goes to the end of the\n" +
 			"file --tokens, which nobody else may read; where a vehicle has several, the last is good. Vehicles that are registered already are\n" +
 			"passed over, so that the same list may be given again after an interruption.",
 		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem > CAR1.token\n" +
@@ -38,11 +39,13 @@ func newVehicleAdd(administer Administer) *cobra.Command {
 	cmd.Flags().StringVar(&v.ECUKey, "ecu-key", "", "file with the ECU's identity")
 	cmd.Flags().StringVar(&v.ECUCert, "ecu-cert", "", "file with the manufacturer's certificate of the ECU's key, in PEM")
 	cmd.Flags().StringVar(&v.Account, "account", "", "an existing account; a new one by default")
+	cmd.Flags().StringVar(&v.Model, "model", "", "the vehicle's model, by which usage statistics are told apart; unknown by default")
 	list := cmd.Flags().String("list", "", "file with many vehicles, instead")
 	tokens := cmd.Flags().String("tokens", "", "file that gets the tokens of those in the list")
 	cmd.MarkFlagsOneRequired("id", "list")
 	cmd.MarkFlagsMutuallyExclusive("id", "list")
 	cmd.MarkFlagsMutuallyExclusive("account", "list")
+	cmd.MarkFlagsMutuallyExclusive("model", "list")
 	cmd.MarkFlagsRequiredTogether("id", "ecu-key", "ecu-cert")
 	cmd.MarkFlagsRequiredTogether("list", "tokens")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -102,6 +105,27 @@ func newVehicleToken(administer Administer) *cobra.Command {
 	return command.WithConfig(command.Require(cmd, "vehicle"))
 }
 
+func newVehicleModel(administer Administer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "model --config FILE --vehicle ID --model NAME",
+		Short: "Say of what model a registered vehicle is",
+		Long: "Say of what model a registered vehicle is, for one that was added without or with a wrong one. Usage statistics count its further reports\n" +
+			"under that model; what they have counted stays where it is.",
+		Example: "  collector vehicle model --config collector.yaml --vehicle CAR1 --model \"Granite 2\"",
+		Args:    cobra.NoArgs,
+	}
+	vehicle := vehicleFlag(cmd)
+	model := cmd.Flags().String("model", "", "the model's name; empty for unknown (required)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := administer(cmd, func(d *registry.Desk) error { return d.SetModel(cmd.Context(), *vehicle, *model) }); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "vehicle %s is of model %s\n", *vehicle, cmp.Or(*model, "unknown"))
+		return err
+	}
+	return command.WithConfig(command.Require(cmd, "vehicle", "model"))
+}
+
 func newVehicleRevoke(administer Administer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke --config FILE --vehicle ID",
@@ -138,9 +162,9 @@ func newVehicleList(administer Administer) *cobra.Command {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
 		}
 		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "VEHICLE\tACCOUNT\tADDED ON DAY\tLAST SEEN\tSTATE\tCERTIFICATE UNTIL")
+		fmt.Fprintln(w, "VEHICLE\tACCOUNT\tMODEL\tADDED ON DAY\tLAST SEEN\tSTATE\tCERTIFICATE UNTIL")
 		for _, v := range all {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", v.ID, v.Account, v.AddedDay, at(v.LastSeen, "never"), v.State, at(v.Certificate, "none"))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", v.ID, v.Account, cmp.Or(v.Model, "unknown"), v.AddedDay, at(v.LastSeen, "never"), v.State, at(v.Certificate, "none"))
 		}
 		return w.Flush()
 	}

@@ -1,6 +1,7 @@
-// Package owner is the commands with which an owner's own part of the ledger is checked: the operator writes a statement, the owner verifies it.
+// Package owner is the commands about one owner: the operator writes a statement, the owner verifies it; and what is kept of a person is handed over
+// or destroyed when they ask for it.
 //
-// They parse, call packages statement and review, and say what came of it; they decide nothing.
+// They parse, call packages statement, review and person, and say what came of it; they decide nothing.
 package owner
 
 import (
@@ -20,9 +21,14 @@ import (
 // A Write writes the statement of an account from the records of the configuration that a command names, beginning with the drop since.
 type Write func(cmd *cobra.Command, w io.Writer, account string, since uint64) error
 
-// Statement returns the command `owner`, with its one errand `statement`.
-func Statement(write Write) *cobra.Command {
-	group := &cobra.Command{Use: "owner", Short: "Write what owners check their part of the ledger with"}
+// Command returns the command `owner` with its errands `statement`, `export` and `erase`.
+func Command(write Write, records Records) *cobra.Command {
+	group := &cobra.Command{Use: "owner", Short: "Write what owners check their part of the ledger with; hand over or erase what is kept of a person"}
+	group.AddCommand(newStatement(write), newExport(records), newErase(records))
+	return group
+}
+
+func newStatement(write Write) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "statement --config FILE --account NAME --out FILE [--since STATE]",
 		Short: "Write the statement of one account, which only its owner may have",
@@ -49,19 +55,18 @@ blocks in between. It holds the account's secret. With the state that the owner 
 			}
 			drop = state.Next()
 		}
-		return create(*out, func(w io.Writer) error { return write(cmd, w, *account, drop) })
+		return create("statement", *out, func(w io.Writer) error { return write(cmd, w, *account, drop) })
 	}
-	group.AddCommand(command.WithConfig(command.Require(cmd, "account", "out")))
-	return group
+	return command.WithConfig(command.Require(cmd, "account", "out"))
 }
 
 // create writes a file that must not exist, and leaves none behind after an error.
-func create(path string, write func(io.Writer) error) error {
+func create(what, path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("cannot write statement: %s exists; choose another name or remove it", path)
+		return fmt.Errorf("cannot write %s: %s exists; choose another name or remove it", what, path)
 	} else if err != nil {
-		return fmt.Errorf("cannot write statement: %w", err)
+		return fmt.Errorf("cannot write %s: %w", what, err)
 	}
 	if err := errors.Join(write(f), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))

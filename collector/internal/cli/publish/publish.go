@@ -1,5 +1,5 @@
-// Package publish is the commands that make what a program publishes beside its policies: offers, changes of its validators, and the
-// yearly announcement. They read and write files and decide nothing: packages offering, witness and announce do.
+// Package publish is the commands that make what a program publishes beside its policies: its data charter, offers, changes of its
+// validators, and the yearly announcement. They read and write files and decide nothing: packages charter, offering, witness and announce do.
 package publish
 
 import (
@@ -14,9 +14,9 @@ import (
 	"rawstone/pkg/command"
 )
 
-// Commands returns the commands offers, witness, announce and equity.
+// Commands returns the commands charter, offers, witness, announce and equity.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{newOffers(), newWitness(), newAnnounce(), newEquity()}
+	return []*cobra.Command{newCharter(), newOffers(), newWitness(), newAnnounce(), newEquity()}
 }
 
 // withProgram gives cmd the flags that name a program and returns how to open it.

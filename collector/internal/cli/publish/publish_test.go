@@ -75,7 +75,9 @@ func begin(dir string) (err error) {
 	root, rootPublic := key("root.key")
 	sign, policyPublic := key("policy.key")
 	_, receipt := key("receipt.key")
-	board, boardPublic := key("board.key")
+	one, first := key("board-1.key")
+	two, next := key("board-2.key")
+	_, third := key("board-3.key")
 	validator, e := ledger.GenerateValidatorKey("test/operator")
 	second, e3 := ledger.GenerateValidatorKey("test/auditor")
 	secret, verifier, e2 := tlog.GenerateKey("test/ledger")
@@ -85,14 +87,14 @@ func begin(dir string) (err error) {
 	p := &terms.Program{
 		Version: wire.Version, Name: "test", Environment: wire.Development,
 		Timing:  terms.Timing{GenesisS: time.Date(2026, 11, 30, 4, 0, 0, 0, time.UTC).Unix(), DayS: 86400, DropS: 600},
-		Receipt: wire.KeySet{receipt}, Policy: wire.KeySet{policyPublic}, Board: wire.KeySet{boardPublic}, BoardQuorum: 1,
+		Receipt: wire.KeySet{receipt}, Policy: wire.KeySet{policyPublic}, Board: wire.KeySet{first, next, third}, BoardQuorum: 2,
 		Validators: []terms.Validator{validator.Public(), second.Public()}, Quorum: 2, LogKey: verifier,
 	}
 	signed, e := terms.SealProgram(root, p)
 	write("program.cose", signed, e)
 	write("root.pub", []byte(hex.EncodeToString(rootPublic[:])+"\n"), nil)
 	id := wire.ID(signed)
-	signed, e = terms.SealCharter([]crypto.Signer{board}, &terms.Charter{
+	signed, e = terms.SealCharter([]crypto.Signer{one, two}, &terms.Charter{
 		Version: wire.Version, Program: id, Serial: 1, Kinds: []string{"feature/assist", terms.KindMileage}, TierRatioMilli: 1200,
 		Usage: terms.Usage{EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 52},
 	})

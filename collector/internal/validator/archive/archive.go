@@ -78,7 +78,7 @@ func Open(ctx context.Context, c Config) (_ *Archive, err error) {
 	// Small tables: a validator is one of many processes, and reads what it keeps only when it starts.
 	db, err := badger.Open(badger.DefaultOptions(filepath.Join(c.Dir, openingsDir)).WithSyncWrites(true).WithLogger(nil).
 		WithMemTableSize(16 << 20).WithNumMemtables(2).WithBlockCacheSize(4 << 20).WithIndexCacheSize(8 << 20).WithValueThreshold(64 << 10).
-		WithValueLogFileSize(16 << 20).WithNumCompactors(2).WithMetricsEnabled(false))
+		WithValueLogFileSize(16 << 20).WithCompactL0OnClose(true).WithNumCompactors(2).WithMetricsEnabled(false))
 	if err != nil {
 		return nil, fmt.Errorf("cannot open disclosures in %s: %w", c.Dir, err)
 	}

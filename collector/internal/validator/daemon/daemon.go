@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	"rawstone/collector/internal/disclosure"
 	"rawstone/collector/internal/feed"
 	"rawstone/collector/internal/listener"
 	"rawstone/collector/internal/peer"
@@ -98,6 +99,14 @@ func Run(ctx context.Context, cfg *Config, d Deps) (err error) {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(running) })
 	group.Go(func() error { return web.Run(running) })
+	group.Go(func() error {
+		select {
+		case <-running.Done():
+			return nil
+		case <-s.Stale():
+			return disclosure.ErrStale // whoever supervises the process starts it again
+		}
+	})
 	group.Go(func() error { exchange(running, s, others, cfg.Exchange, d.Logger); return nil })
 	d.Logger.Info("validator ready", "name", key.Public().Name, "cosigner", s.Status().Cosigner, "listen", server.Addr(), "web", "http://"+web.Addr(), "entries", s.Status().Entries)
 	if d.OnReady != nil {

@@ -2,16 +2,24 @@
 //
 // They see no secret of an entry later than the one they take in: started again, the validator looks at one entry after the other and has none
 // either. A secret that its entry's opening does not name, or that is not the one which came before, is refused.
+//
+// What was destroyed at a person's request the rules do without. Where the validator had checked it before, nothing is lost. Where it had
+// not, it believes nobody that there was anything to destroy: Blind says until when it must give nothing.
 package opener
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 
 	"rawstone/collector/internal/disclosure"
+	"rawstone/collector/internal/erasure"
 	"rawstone/pkg/account"
+	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
 )
 
 // An Opener is what was disclosed; it is an audit.Opener. It is used by one goroutine at a time.
@@ -20,10 +28,41 @@ type Opener struct {
 	// secrets are those of the entries that were replayed; replayed is the entry that is.
 	secrets  map[string][32]byte
 	replayed *disclosure.Entry
+	counts   map[string]uint64 // entries that were replayed and named an account
+	leaves   map[uint32]map[wire.Hash]uint64
+	// forgotten are accounts that were erased since the validator began: their secrets count for what was replayed.
+	forgotten map[string]bool
+	unseen    uint64 // the last entry that was erased unseen, and the log's day of it
+	until     uint32 // 0 for none
 }
 
 // New starts before the first entry.
-func New() *Opener { return &Opener{secrets: make(map[string][32]byte)} }
+func New() *Opener {
+	return &Opener{secrets: make(map[string][32]byte), counts: make(map[string]uint64), leaves: make(map[uint32]map[wire.Hash]uint64), forgotten: make(map[string]bool)}
+}
+
+// Keep keeps what the tree of a day holds of an account that this validator has erased.
+func (o *Opener) Keep(l erasure.Leaf) {
+	if o.leaves[l.Day] == nil {
+		o.leaves[l.Day] = make(map[wire.Hash]uint64)
+	}
+	o.leaves[l.Day][l.Pseudonym] = l.Weight
+}
+
+// Count returns how many entries that were replayed named an account.
+func (o *Opener) Count(account string) uint64 { return o.counts[account] }
+
+// Forget notes that an account was erased. What was replayed of it counts until the validator is started again; an account that has its name
+// from then on is another, which this one cannot follow before.
+func (o *Opener) Forget(account string) { o.forgotten[account] = true }
+
+// Blind refuses while, on a log's day, something counts that was erased before this validator could see it.
+func (o *Opener) Blind(day uint32) error {
+	if o.until == 0 || day > o.until {
+		return nil
+	}
+	return fmt.Errorf("what entry %d hides was erased before this validator saw it, and may count until day %d: it gives nothing before day %d", o.unseen, o.until, uint64(o.until)+1)
+}
 
 // Look opens consecutive entries until what it returns is called.
 func (o *Opener) Look(entries []disclosure.Entry) (end func()) {
@@ -31,8 +70,8 @@ func (o *Opener) Look(entries []disclosure.Entry) (end func()) {
 	return func() { o.current = nil }
 }
 
-// Replay has apply take in an entry with its disclosure.
-func (o *Opener) Replay(e *disclosure.Entry, apply func() error) error {
+// Replay has apply take in an entry of a log's day with its disclosure.
+func (o *Opener) Replay(e *disclosure.Entry, day uint32, apply func() error) error {
 	if err := o.secret(e); err != nil {
 		return fmt.Errorf("cannot accept entry %d: %w", e.Number, err)
 	}
@@ -43,6 +82,13 @@ func (o *Opener) Replay(e *disclosure.Entry, apply func() error) error {
 	}
 	if e.Account != "" {
 		o.secrets[e.Account] = [32]byte(e.Secret)
+	}
+	if id, ok := e.Named(); ok {
+		o.counts[id]++
+	}
+	if e.Erased && !e.Seen {
+		// A credit takes effect up to two days later, and counts for a window.
+		o.unseen, o.until = e.Number, day+audit.MaxAhead+reward.WindowDays
 	}
 	return nil
 }
@@ -62,6 +108,9 @@ func (o *Opener) secret(e *disclosure.Entry) error {
 		return fmt.Errorf("it comes with the secret of an account that its opening does not name, or is of type %v, which has none", e.Type)
 	}
 	if have, known := o.secrets[e.Account]; known && !bytes.Equal(have[:], e.Secret) {
+		if o.forgotten[e.Account] {
+			return disclosure.ErrStale
+		}
 		return errors.New("the secret of its account is not the one that was disclosed before")
 	}
 	return nil
@@ -111,4 +160,22 @@ func (o *Opener) Secret(id string) ([32]byte, bool) {
 		return [32]byte(e.Secret), true
 	}
 	return [32]byte{}, false
+}
+
+// Erased reports whether what the entry hides is said to have been destroyed.
+func (o *Opener) Erased(n uint64) bool { e := o.at(n); return e.Erased && e.Number == n }
+
+// ErasedLeaves returns what the tree of a day holds of erased accounts, as far as the validator knows it or is told with the entry that is replayed.
+func (o *Opener) ErasedLeaves(day uint32) (out []reward.Leaf) {
+	all := maps.Clone(o.leaves[day])
+	if e := o.replayed; e != nil && len(e.Leaves) > 0 {
+		if all == nil {
+			all = make(map[wire.Hash]uint64)
+		}
+		e.ErasedLeaves(func(l reward.Leaf) { all[l.Pseudonym] = l.Weight })
+	}
+	for p, weight := range all {
+		out = append(out, reward.Leaf{Pseudonym: p, Weight: weight})
+	}
+	return out
 }

@@ -51,7 +51,7 @@ func TestOpener(t *testing.T) {
 		}
 	}
 	for i, e := range entries {
-		if err := o.Replay(&e, func() error {
+		if err := o.Replay(&e, 1, func() error {
 			known("anna", i >= 1)
 			known("ben", i >= 2)
 			return nil
@@ -67,7 +67,7 @@ func TestOpener(t *testing.T) {
 	// What is refused leaves no secret behind.
 	chen := entry(t, 8, ledger.TypeAccount, &account.ChangeOpening{Account: "chen"}, "chen", secret...)
 	refusal := errors.New("refused")
-	if err := o.Replay(&chen, func() error { return refusal }); !errors.Is(err, refusal) {
+	if err := o.Replay(&chen, 1, func() error { return refusal }); !errors.Is(err, refusal) {
 		t.Error(err)
 	}
 	known("chen", false)
@@ -82,17 +82,17 @@ func TestSecrets(t *testing.T) {
 		"too short":       entry(t, 1, ledger.TypeBinding, binding, "anna", other...),
 		"no such opening": entry(t, 1, ledger.TypeBinding, &account.ChangeOpening{Account: "anna"}, "anna", secret...),
 	} {
-		if err := New().Replay(&e, func() error { t.Errorf("%s: it is replayed", name); return nil }); err == nil || !strings.Contains(err.Error(), "cannot accept entry 1") {
+		if err := New().Replay(&e, 1, func() error { t.Errorf("%s: it is replayed", name); return nil }); err == nil || !strings.Contains(err.Error(), "cannot accept entry 1") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	o := New()
 	first := entry(t, 1, ledger.TypeBinding, binding, "anna", secret...)
-	if err := o.Replay(&first, func() error { return nil }); err != nil {
+	if err := o.Replay(&first, 1, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	first.Secret = append([]byte{1}, other...)
-	if err := o.Replay(&first, func() error { return nil }); err == nil || !strings.Contains(err.Error(), "not the one that was disclosed before") {
+	if err := o.Replay(&first, 1, func() error { return nil }); err == nil || !strings.Contains(err.Error(), "not the one that was disclosed before") {
 		t.Error(err)
 	}
 }

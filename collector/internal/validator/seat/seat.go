@@ -29,6 +29,7 @@ import (
 	"rawstone/collector/internal/validator"
 	"rawstone/collector/internal/validator/archive"
 	"rawstone/collector/internal/validator/complaint"
+	"rawstone/collector/internal/validator/forget"
 	"rawstone/collector/internal/validator/opener"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/audit/proof"
@@ -66,6 +67,8 @@ type Seat struct {
 
 	mu     sync.Mutex
 	opener *opener.Opener
+	stale  chan struct{} // closed when the copy is not what was replayed any more, which over says too
+	over   bool
 	// newest is the last checkpoint of the ledger that the copy agrees with; ahead are those that it is not long enough for, by size.
 	newest noted
 	ahead  map[uint64]noted
@@ -92,7 +95,7 @@ func Open(ctx context.Context, c Config) (_ *Seat, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Seat{c: c, metrics: newMetrics(), opener: opener.New(), ahead: make(map[uint64]noted), rivals: make(map[string]string)}
+	s := &Seat{c: c, metrics: newMetrics(), opener: opener.New(), stale: make(chan struct{}), ahead: make(map[uint64]noted), rivals: make(map[string]string)}
 	if s.cosigner, err = fnote.VKeyToCosignatureV1(verifier); err != nil {
 		return nil, err
 	}
@@ -137,6 +140,9 @@ func Open(ctx context.Context, c Config) (_ *Seat, err error) {
 func (s *Seat) resume(ctx context.Context) error {
 	if s.archive.Size() == 0 {
 		return nil
+	}
+	if err := s.archive.Leaves(s.opener.Keep); err != nil {
+		return err
 	}
 	return s.archive.Each(ctx, func(e disclosure.Entry) error {
 		entries := []disclosure.Entry{e}
@@ -205,9 +211,28 @@ func (s *Seat) follow(ctx context.Context, entries []disclosure.Entry) error {
 	return errors.Join(err, s.archive.Append(entries[:n]...))
 }
 
+// Erase destroys what it holds of the account whose entries have these numbers: forget.Erase. After disclosure.ErrStale it gives nothing until it
+// is started again.
+func (s *Seat) Erase(ctx context.Context, numbers []uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.archive.Wait(ctx)
+	if err == nil {
+		var n int
+		if n, err = forget.Erase(s.archive, s.opener, numbers); n > 0 {
+			s.c.Logger.Info("account erased", "entries", n)
+		}
+	}
+	s.refused(err)
+	return err
+}
+
+// Stale is closed when the validator must be started again before it goes on: disclosure.ErrStale.
+func (s *Seat) Stale() <-chan struct{} { return s.stale }
+
 // replay has the rules look at an entry with its disclosure.
 func (s *Seat) replay(ctx context.Context, e *disclosure.Entry) error {
-	return s.opener.Replay(e, func() error { return s.core.Follow(ctx, e.Ledger()) })
+	return s.opener.Replay(e, s.core.Due().Day, func() error { return s.core.Follow(ctx, e.Ledger()) })
 }
 
 // Prove returns the VRF proof for the seed that is due, once all before it is on disk.
@@ -279,6 +304,14 @@ func (s *Seat) ready(ctx context.Context) error {
 	if len(s.forks) > 0 {
 		return fmt.Errorf("the ledger has a second history, of which %s is the evidence", s.forks[0])
 	}
+	select {
+	case <-s.stale:
+		return disclosure.ErrStale
+	default:
+	}
+	if err := s.opener.Blind(s.core.Due().Day); err != nil {
+		return err
+	}
 	list, err := s.overdue()
 	if err != nil || len(list) == 0 {
 		return err
@@ -312,6 +345,10 @@ func (s *Seat) Complain(ctx context.Context, receipt []byte) error {
 
 // refused notes an error.
 func (s *Seat) refused(err error) {
+	if errors.Is(err, disclosure.ErrStale) && !s.over {
+		s.over = true
+		close(s.stale)
+	}
 	if err != nil {
 		s.refusal = err.Error()
 		s.metrics.refused.Inc()

@@ -56,12 +56,19 @@ type story struct {
 	entries []disclosure.Entry
 	log     *tlog.Log
 	dir     string
+	hide    func(*disclosure.Entry) // what was erased; nil for nothing
 }
 
 // Batches implements feed.Source.
 func (s *story) Batches(_ context.Context, entries []ledger.Entry) ([][]byte, error) {
 	from := entries[0].Number
-	return feed.Batches(s.entries[from : from+uint64(len(entries))])
+	list := slices.Clone(s.entries[from : from+uint64(len(entries))])
+	for i := range list {
+		if s.hide != nil {
+			s.hide(&list[i])
+		}
+	}
+	return feed.Batches(list)
 }
 
 func (s *story) checkpoint() ([]byte, error) { return os.ReadFile(filepath.Join(s.dir, "checkpoint")) }

@@ -5,6 +5,10 @@
 // A key's bindings are segments of its sequence numbers that do not overlap. A credit lies in one of them, by its end, and is its account's;
 // a hand-over ends a segment, and what a key counts beyond the end, or after its revocation, is nobody's.
 //
+// Of entries whose openings were destroyed at a person's request it checks what is left to check: that the leaves of erased accounts weigh what
+// their credits do, and that they spent no more crystals and stones, all together, than they got. How that is divided among them, and whose
+// it was, nobody can tell any more.
+//
 // Its methods check first and return what is to be done once the whole entry is accepted; what is refused changes nothing. What a
 // stranger can check is left to the replay.
 package accounts
@@ -38,6 +42,11 @@ type Opener interface {
 	Request(number uint64) (account.RequestOpening, bool)
 	// Secret returns an account's secret, which its pseudonyms are made from.
 	Secret(account string) ([32]byte, bool)
+	// Erased reports whether the opening of the entry of that number was destroyed because a person asked for it. It is asked only where
+	// there is none.
+	Erased(number uint64) bool
+	// ErasedLeaves returns what the tree of a day holds of erased accounts.
+	ErasedLeaves(day uint32) []reward.Leaf
 }
 
 // Accounts is the state of all accounts after a prefix of a log. It is used by one goroutine at a time.
@@ -58,6 +67,7 @@ type Accounts struct {
 	granted  map[occasion]struct{}
 	requests map[wire.Hash]struct{} // identifiers of all that were accepted
 	boxes    map[uint64]string      // the accounts of the boxes that wait, by number
+	erased   erased
 }
 
 // A span is what may be credited once for each kind: it ends at a key's snapshot. A span that was credited for one kind may be
@@ -71,12 +81,15 @@ type span struct {
 func New(o Opener) *Accounts {
 	return &Accounts{opener: o, keys: make(map[wire.KeyID]*key), fitted: make(map[string]wire.KeyID),
 		credited: make(map[span][]string), weights: make(map[string]map[uint32]uint64), holdings: make(map[string]*holding),
-		features: make(map[wire.Hash]feature), granted: make(map[occasion]struct{}), requests: make(map[wire.Hash]struct{}), boxes: make(map[uint64]string)}
+		features: make(map[wire.Hash]feature), granted: make(map[occasion]struct{}), requests: make(map[wire.Hash]struct{}), boxes: make(map[uint64]string), erased: erased{weights: make(map[uint32]uint64)}}
 }
 
 // Credit checks the credit that is the entry of that number.
 func (o *Accounts) Credit(number uint64, c ledger.Credit) (func(), error) {
 	op, ok := o.opener.Credit(number)
+	if !ok && o.opener.Erased(number) {
+		return o.erased.credit(c), nil
+	}
 	if !ok {
 		return nil, fmt.Errorf("credit %w", ErrNoOpening)
 	}
@@ -141,6 +154,11 @@ func (o *Accounts) Leaves(l *ledger.Leaves) (func(), error) {
 		owners[p] = account
 		leaves = append(leaves, reward.Leaf{Pseudonym: p, Weight: weight})
 	}
+	gone, err := o.erased.leaves(l.Day, o.opener.ErasedLeaves(l.Day), owners, leaves)
+	if err != nil {
+		return nil, err
+	}
+	leaves = append(leaves, gone...)
 	hash, _, err := reward.SetHash(leaves)
 	if err != nil {
 		return nil, err
@@ -160,6 +178,7 @@ func (o *Accounts) Leaves(l *ledger.Leaves) (func(), error) {
 				delete(o.weights, account)
 			}
 		}
+		maps.DeleteFunc(o.erased.weights, func(effective uint32, _ uint64) bool { return reward.Expired(l.Day, effective) })
 	}, nil
 }
 
@@ -191,7 +210,11 @@ func (o *Accounts) Draw(b *ledger.Block) (func(), error) {
 	}
 	return func() {
 		for _, w := range wins {
-			o.holding(o.owners[o.leaves[w.Index].Pseudonym]).milli += w.Units * reward.Unit
+			if owner, known := o.owners[o.leaves[w.Index].Pseudonym]; known {
+				o.holding(owner).milli += w.Units * reward.Unit
+			} else {
+				o.erased.milli += w.Units * reward.Unit
+			}
 		}
 	}, nil
 }

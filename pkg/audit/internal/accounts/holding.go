@@ -97,6 +97,9 @@ func matched(what string, have wire.Hash, blind func() (wire.Hash, error)) error
 // Change checks the change of an account that is the entry of that number. An account is activated once, on a day from first to last.
 func (o *Accounts) Change(number uint64, c account.Change, first, last uint32) (func(), error) {
 	op, ok := o.opener.Change(number)
+	if !ok && o.opener.Erased(number) {
+		return o.erased.entry, nil
+	}
 	if !ok {
 		return nil, fmt.Errorf("account %w", ErrNoOpening)
 	}
@@ -125,6 +128,9 @@ func (o *Accounts) Change(number uint64, c account.Change, first, last uint32) (
 // Grant checks the grant that is the entry of that number. The offers are those in force on its day, nil for none.
 func (o *Accounts) Grant(number uint64, g account.Grant, offers *cultivation.Offers) (func(), error) {
 	op, ok := o.opener.Grant(number)
+	if !ok && o.opener.Erased(number) {
+		return o.erased.grant(g), nil
+	}
 	if !ok {
 		return nil, fmt.Errorf("grant %w", ErrNoOpening)
 	}
@@ -195,6 +201,9 @@ func (o *Accounts) isNew(what string, id wire.Hash) error {
 
 // Box checks the request for a mine box, which costs crystals, that is the entry of that number.
 func (o *Accounts) Box(number uint64, b account.Box, program wire.Hash, cost uint32) (func(), error) {
+	if o.gone(number) {
+		return o.erasedBox(number, cost)
+	}
 	op, h, err := o.request("box", number, b.Blind)
 	if err != nil {
 		return nil, err
@@ -227,7 +236,12 @@ func (o *Accounts) Box(number uint64, b account.Box, program wire.Hash, cost uin
 
 // Won gives what the box that is the entry of that number held to the account that asked for it. Crystals beyond the bound are lost.
 func (o *Accounts) Won(number uint64, p cultivation.Prize) {
-	h := o.holding(o.boxes[number])
+	account, known := o.boxes[number]
+	if !known {
+		o.erased.won(p)
+		return
+	}
+	h := o.holding(account)
 	delete(o.boxes, number)
 	h.milli += p.Milli
 	h.crystals = min(h.crystals+cultivation.Crystals(p.Crystals), cultivation.MaxCrystals)
@@ -238,6 +252,9 @@ func (o *Accounts) Won(number uint64, p cultivation.Prize) {
 
 // Redemption checks the use of stones that is the entry of that number. The offers are those in force on its day, nil for none.
 func (o *Accounts) Redemption(number uint64, e account.Redemption, program wire.Hash, offers *cultivation.Offers) (func(), error) {
+	if o.gone(number) {
+		return o.erased.redemption(e)
+	}
 	op, h, err := o.request("redemption", number, e.Blind)
 	if err != nil {
 		return nil, err

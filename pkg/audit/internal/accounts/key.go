@@ -28,6 +28,9 @@ func (k *key) last() *segment { return &k.segments[len(k.segments)-1] }
 // Binding checks the binding that is the entry of that number.
 func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
 	op, ok := o.opener.Binding(number)
+	if !ok && o.opener.Erased(number) {
+		return o.erased.entry, nil
+	}
 	if !ok {
 		return nil, fmt.Errorf("binding %w", ErrNoOpening)
 	}
@@ -68,6 +71,9 @@ func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
 // still earn.
 func (o *Accounts) Handover(number uint64, h ledger.Handover) (func(), error) {
 	op, ok := o.opener.Handover(number)
+	if !ok && o.opener.Erased(number) {
+		return o.erased.entry, nil
+	}
 	if !ok {
 		return nil, fmt.Errorf("hand-over has no opening")
 	}

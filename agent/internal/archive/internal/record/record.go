@@ -18,7 +18,7 @@ const (
 	receiptVersion = 1
 	// maxFalse bounds what is kept of a proof that did not hold, in bytes: pkg/inclusion.MaxLen.
 	maxFalse         = 16 << 10
-	maxReceiptRecord = wire.MaxReceiptLen + maxFalse + 2048
+	maxReceiptRecord = wire.ReceiptLen + maxFalse + 2048
 	// signedTag begins a signed receipt, CBOR's tag of a COSE_Sign1 (RFC 9052 §4.2): a record of the first agents is nothing else.
 	signedTag = 0xd2
 )

@@ -33,7 +33,7 @@ func FuzzDecodeReceipt(f *testing.F) {
 
 // TestBounds: evidence is cut rather than refused, and what was cut can be read.
 func TestBounds(t *testing.T) {
-	r := Receipt{Signed: make([]byte, wire.MaxReceiptLen), Came: time.Unix(1, 0), False: make([]byte, maxFalse+1)}
+	r := Receipt{Signed: make([]byte, wire.ReceiptLen), Came: time.Unix(1, 0), False: make([]byte, maxFalse+1)}
 	for range wire.MaxClaimProofs {
 		r.Kinds = append(r.Kinds, string(make([]byte, 128)))
 	}

@@ -3,26 +3,33 @@
 //
 // What the replay refuses is set aside: the row stays in the outbox with the reason and gets no number, and what follows goes on. One row in
 // the outbox, put there by whoever stole a login, must not stop the ledger. It decides nothing: the replay does. It reads in the transaction that it is given, before the replay asks, so that a database that does
-// not answer is an error and never an opening that is not there.
+// not answer is an error and never an opening that is not there. What was destroyed at a person's request the replay does without; only of
+// entries that have numbers, so that nothing is numbered unseen.
 package gate
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"rawstone/collector/internal/database"
+	"rawstone/collector/internal/erasure"
 	"rawstone/collector/internal/opening"
 	"rawstone/collector/internal/outbox"
 	"rawstone/pkg/account"
 	"rawstone/pkg/ledger"
 	known "rawstone/pkg/opening"
+	"rawstone/pkg/reward"
 )
 
 // Records reads openings within a transaction; that of package store is one.
 type Records interface {
 	// Between is that of opening.Reader.
 	Between(ctx context.Context, t ledger.Type, first, last int64) (opening.Openings, error)
+	// ErasedEntries and ErasedLeaves are those of erasure.Book.
+	ErasedEntries(ctx context.Context, first, last uint64) ([]erasure.Entry, error)
+	ErasedLeaves(ctx context.Context, day uint32) ([]reward.Leaf, error)
 	// AccountSecret returns what an account's pseudonyms are made from, or database.ErrNotFound.
 	AccountSecret(ctx context.Context, id string) ([32]byte, error)
 }
@@ -83,17 +90,23 @@ func accept(r Replay, e *ledger.Entry) ([]byte, error) {
 // A Gate is the audit.Opener of the settler's replay. It is used by one goroutine at a time.
 type Gate struct {
 	secrets map[string][32]byte // of all accounts that an opening has named
-	rows    known.Set           // openings by rows
-	row     uint64              // the one in hand, and its entry's number
+	rows    known.Set           // openings by rows, and erased entries by numbers
+	leaves  map[uint32][]reward.Leaf
+	row     uint64 // the one in hand, and its entry's number
 	number  uint64
 }
 
 // New returns a Gate that knows nothing.
-func New() *Gate { return &Gate{secrets: make(map[string][32]byte)} }
+func New() *Gate {
+	return &Gate{secrets: make(map[string][32]byte), leaves: make(map[uint32][]reward.Leaf)}
+}
 
 // Read reads the openings of rows, in place of those read before.
 func (g *Gate) Read(ctx context.Context, from Records, rows []outbox.Row) error {
-	g.rows = known.Set{}
+	g.rows, g.leaves = known.Set{}, make(map[uint32][]reward.Leaf)
+	if err := g.readErased(ctx, from, rows); err != nil {
+		return err
+	}
 	type span struct{ first, last int64 }
 	spans := make(map[ledger.Type]span)
 	for _, r := range rows {
@@ -113,6 +126,43 @@ func (g *Gate) Read(ctx context.Context, from Records, rows []outbox.Row) error 
 		}
 	}
 	return nil
+}
+
+// readErased reads which entries' openings were destroyed, of rows that have numbers, and what days' trees hold of their accounts.
+func (g *Gate) readErased(ctx context.Context, from Records, rows []outbox.Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	gone, err := from.ErasedEntries(ctx, rows[0].Number, rows[len(rows)-1].Number)
+	if err != nil {
+		return err
+	}
+	for _, e := range gone {
+		g.rows.AddErased(e.Number)
+	}
+	for i := range rows {
+		if rows[i].Type != ledger.TypeLeaves {
+			continue
+		}
+		s, err := rows[i].Sealed()
+		if err != nil {
+			continue // the replay refuses it
+		}
+		if l, err := ledger.DecodeLeaves(s.Payload); err == nil {
+			leaves, err := from.ErasedLeaves(ctx, l.Day)
+			if err != nil {
+				return err
+			}
+			g.Hold(l.Day, leaves)
+		}
+	}
+	return nil
+}
+
+// Hold keeps what the tree of a day holds of erased accounts until Read is called, and returns it.
+func (g *Gate) Hold(day uint32, leaves []reward.Leaf) []reward.Leaf {
+	g.leaves[day] = leaves
+	return leaves
 }
 
 func (g *Gate) add(ctx context.Context, from Records, o *opening.Openings) error {
@@ -141,7 +191,8 @@ func (g *Gate) add(ctx context.Context, from Records, o *opening.Openings) error
 		accounts[r.Opening.Account] = struct{}{}
 	}
 	for id := range accounts {
-		if _, ok := g.secrets[id]; ok {
+		have, ok := g.secrets[id]
+		if ok && !named(o, id) {
 			continue
 		}
 		secret, err := from.AccountSecret(ctx, id)
@@ -150,9 +201,18 @@ func (g *Gate) add(ctx context.Context, from Records, o *opening.Openings) error
 		} else if err != nil {
 			return err
 		}
+		if ok && secret != have {
+			return errors.New("an account was erased, and another has its name: what was replayed has to be replayed anew")
+		}
 		g.secrets[id] = secret
 	}
 	return nil
+}
+
+// named reports whether a binding or a change of an account names one, as the first entry of every account does.
+func named(o *opening.Openings, id string) bool {
+	return slices.ContainsFunc(o.Bindings, func(b opening.OpenedBinding) bool { return b.Opening.Account == id }) ||
+		slices.ContainsFunc(o.Changes, func(c opening.OpenedChange) bool { return c.Opening.Account == id })
 }
 
 // At says which row the replay is asked about next, and the number of its entry.
@@ -201,3 +261,9 @@ func (g *Gate) Secret(id string) ([32]byte, bool) {
 	s, ok := g.secrets[id]
 	return s, ok
 }
+
+// Erased reports whether the opening of the entry in hand was destroyed.
+func (g *Gate) Erased(number uint64) bool { return number == g.number && g.rows.Erased(number) }
+
+// ErasedLeaves returns what the tree of a day holds of erased accounts, when Read or Hold came upon it.
+func (g *Gate) ErasedLeaves(day uint32) []reward.Leaf { return g.leaves[day] }

@@ -15,13 +15,13 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// Leaves returns a day's leaves and their accounts.
-func Leaves(day uint32, weights []balance.Weight) (accounts []string, leaves []reward.Leaf) {
+// Leaves returns a day's leaves and their accounts. Those of erased accounts have none, "".
+func Leaves(day uint32, weights []balance.Weight, erased []reward.Leaf) (accounts []string, leaves []reward.Leaf) {
 	for _, w := range weights {
 		accounts = append(accounts, w.ID)
 		leaves = append(leaves, reward.Leaf{Pseudonym: reward.Pseudonym(w.Secret, day), Weight: w.Km})
 	}
-	return accounts, leaves
+	return append(accounts, make([]string, len(erased))...), append(leaves, erased...)
 }
 
 // Order brings leaves and their accounts into the order of a seed, and returns the accounts, their intervals and the root.
@@ -74,7 +74,9 @@ func (d *Day) Take(b *ledger.Block) (owners int, err error) {
 			return 0, err
 		}
 		for _, w := range wins {
-			d.gains[d.accounts[w.Index]] += w.Units * reward.Unit
+			if owner := d.accounts[w.Index]; owner != "" { // an erased account's stones are nobody's
+				d.gains[owner] += w.Units * reward.Unit
+			}
 		}
 		owners = len(wins)
 	}

@@ -21,7 +21,7 @@ import (
 
 const (
 	// maxPacket bounds what a broker may send at once in bytes: a receipt with its topic.
-	maxPacket = wire.MaxReceiptLen + 256
+	maxPacket = wire.ReceiptLen + 256
 	bufLen    = 2 << 10
 )
 

@@ -44,7 +44,7 @@ func hears(t *testing.T, b []byte) *Session {
 // TestReceipt: only what comes on the vehicle's own topic for receipts is a receipt, whatever comes before it.
 func TestReceipt(t *testing.T) {
 	own := wire.Topic("CAR1", wire.KindReceipt)
-	largest := bytes.Repeat([]byte("r"), wire.MaxReceiptLen)
+	largest := bytes.Repeat([]byte("r"), wire.ReceiptLen)
 	s := hears(t, encoded(t, packets.NewControlPacket(packets.Puback), message(wire.Topic("CAR2", wire.KindReceipt), []byte("foreign")),
 		message(wire.Topic("CAR1", wire.KindClaim), []byte("claim")), packets.NewControlPacket(packets.Pingresp),
 		message(own, []byte("one")), message(own, largest)))

@@ -1,0 +1,74 @@
+// Package backlog says which dispatches a car has yet to report, which of them were without use, and on which day each report leaves.
+//
+// Each boundary that passed has a report of its own, also where the car stood off over several: absence must say nothing. What was used
+// before the first of them belongs to it; the others are idle. They leave one a program day, the newest last.
+//
+// A cadence that is changed counts from the change on: boundaries up to then are the old one's, and none of the new one lies before.
+//
+// The package is arithmetic on archive.State; it keeps nothing and reads no clock. Days are the ECU's.
+package backlog
+
+import (
+	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/dispatch"
+)
+
+// A Book reads a state.
+type Book struct {
+	// Plan returns the car's plan with a dispatch every so many program days.
+	Plan func(every int) dispatch.Plan
+	// Every is the number of program days between two reports at this moment.
+	Every int
+	// Most bounds the reports of one backlog; older boundaries are passed over.
+	Most int
+}
+
+// Missed returns the boundaries up to day that have no report, ascending.
+func (b Book) Missed(st archive.State, day uint32) []uint32 {
+	if st.Boundary == nil {
+		return nil // installed in the middle of a dispatch: its window is not whole
+	}
+	every := int(st.Every)
+	if every == 0 {
+		every = b.Every
+	}
+	return b.Plan(every).Missed(*st.Boundary, day, b.Most)
+}
+
+// Begin has a state of which nothing is missed up to day go by the cadence of this moment from then on, and says whether it changed. fresh
+// says that it went by none before.
+func (b Book) Begin(st *archive.State, day uint32) (changed, fresh bool) {
+	plan := b.Plan(b.Every)
+	last, ok := plan.Last(day)
+	switch {
+	case st.Boundary == nil && !ok, st.Boundary != nil && st.Every == plan.Every():
+		return false, false
+	case st.Boundary == nil:
+		fresh = true
+	default:
+		last = max(last, *st.Boundary)
+	}
+	st.Boundary, st.Every = &last, plan.Every()
+	return true, fresh
+}
+
+// Idle reports whether a missed boundary ends a dispatch without use: the use of the time before it belongs to an earlier one's report.
+func Idle(st archive.State, boundary uint32) bool { return boundary <= st.Noticed }
+
+// Leaves returns the program day on which a report that is made on day leaves: a later one, on which no other does.
+func (b Book) Leaves(st archive.State, day uint32) uint32 {
+	leaves := max(day, st.Left) + 1
+	// No backlog reaches further. A day beyond is one of a clock that was wrong.
+	if uint64(st.Leaves) <= uint64(day)+uint64(b.Most)+1 {
+		leaves = max(leaves, st.Leaves+1)
+	}
+	return leaves
+}
+
+// Made notes that the report of a boundary leaves on a day. last is the latest boundary of its backlog.
+func Made(st *archive.State, boundary, last, leaves uint32) {
+	st.Boundary, st.Noticed, st.Leaves = &boundary, max(st.Noticed, last), leaves
+}
+
+// Passed notes that there is no report of a boundary.
+func Passed(st *archive.State, boundary uint32) { st.Boundary = &boundary }

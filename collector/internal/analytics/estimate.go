@@ -1,0 +1,284 @@
+package analytics
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"rawstone/collector/internal/analytics/adjust"
+	"rawstone/collector/internal/analytics/cohort"
+	"rawstone/collector/internal/analytics/cost"
+	"rawstone/collector/internal/analytics/tally"
+	"rawstone/pkg/dp"
+	"rawstone/pkg/wire"
+)
+
+// FewOthers says that a model is suppressed because the rest of the fleet, by subtraction, would be fewer than 1,000 reports.
+const FewOthers dp.Suppression = "others n < 1,000"
+
+// Window is a range of program days, both ends included.
+type Window struct{ From, To uint32 }
+
+// Lengths of windows in program days.
+const (
+	Week      = 7
+	FourWeeks = 28
+)
+
+// Ending returns the window of so many program days, at least 1, that ends with last; shorter at the beginning of time.
+func Ending(last, days uint32) Window { return Window{From: last - min(last, days-1), To: last} }
+
+// Query says what is estimated.
+type Query struct {
+	Window Window
+	// Model is of which vehicles; empty for all of them, those of unknown model included.
+	Model string
+	// Adjusted asks for post-processing beside the estimates.
+	Adjusted bool
+}
+
+// Value is one estimate and what clipping changes it by on the simulated population with every family on, in the same unit. The bias is not
+// subtracted; 0 where nothing is clipped.
+type Value struct {
+	dp.Estimate
+	Bias float64
+}
+
+// Bin is what is known of one value of a family.
+type Bin struct {
+	// Mean is in minutes, or trips, per vehicle and dispatch. Sum is the total over the reports of the window. Both are zero for
+	// categorical reports.
+	Mean, Sum Value
+	// Share is the bin's part of its family; of categorical reports, that of the dispatches in which the bin was the largest.
+	Share Value
+}
+
+// Adjusted is a post-processed value without a confidence interval: a mean or, of categorical reports, a share. It is given where the estimate
+// beside it is published.
+type Adjusted struct {
+	Value float64
+	Given bool
+}
+
+// Family is the estimate of one family, its bins in the order of the usage vector; of categorical reports there is one more, for idle.
+type Family struct {
+	wire.Layout
+	// N is the number of reports with the family on.
+	N    uint64
+	Bins []Bin
+	// Adjusted is as long as Bins where it was asked for, otherwise nil.
+	Adjusted []Adjusted
+}
+
+// Result is what the reports of one charter say.
+type Result struct {
+	Charter Charter
+	// InForce says that it is the charter of today's reports.
+	InForce bool
+	Query   Query
+	Privacy cost.Privacy
+	// Categorical says that each report names a bin, so that there are shares alone.
+	Categorical bool
+	// Clipped is the share of simulated vehicle-weeks that clipping changes.
+	Clipped float64
+	// PerVehicle is the number of reports that one vehicle may have in the window, by which the intervals are widened.
+	PerVehicle float64
+	Families   []Family
+}
+
+// Estimate returns what has been read of the window, charter by charter, the one in force first and of others those that have reports in
+// it. A window without reports gives suppressed estimates, a reversed one an error.
+func (e *Estimator) Estimate(q Query) ([]Result, error) {
+	if q.Window.From > q.Window.To {
+		return nil, fmt.Errorf("cannot estimate: the window begins on day %d after its end on day %d", q.Window.From, q.Window.To)
+	}
+	var out []Result
+	for i, b := range e.books {
+		r, any, err := b.estimate(q)
+		if err != nil {
+			return nil, fmt.Errorf("cannot estimate: %w", err)
+		}
+		if r.InForce = i == 0; r.InForce || any {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// Models returns the models of which there are reports, in the order of their names.
+func (e *Estimator) Models() []string {
+	all := make(map[string]bool)
+	for _, b := range e.books {
+		b.mu.RLock()
+		for m := range b.tally.Count(0, ^uint32(0)).Models {
+			all[m] = m != "" && m != tally.Other
+		}
+		b.mu.RUnlock()
+	}
+	maps.DeleteFunc(all, func(_ string, named bool) bool { return !named })
+	return slices.Sorted(maps.Keys(all))
+}
+
+// estimate reports also whether there is any report in the window.
+func (b *book) estimate(q Query) (Result, bool, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	counts := b.tally.Count(q.Window.From, q.Window.To)
+	var models map[string]bool
+	if q.Model != "" {
+		models = map[string]bool{q.Model: true}
+	}
+	pooled, err := b.tally.Pool(q.Window.From, q.Window.To, models)
+	if err != nil {
+		return Result{}, false, err
+	}
+	r := Result{
+		Charter: b.charter, Query: q, Privacy: b.privacy, Categorical: b.answers != nil, Clipped: b.clipping.Clipped,
+		PerVehicle: b.perVehicle(q.Window, counts.Days),
+	}
+	for i, l := range b.layouts {
+		f := Family{Layout: l, N: pooled.N(i)}
+		hidden := q.Model != "" && f.N >= dp.MinReports && !shown(counts.Models, i)[q.Model]
+		for j := range b.parts[i].To - b.parts[i].From {
+			bin, err := b.bin(pooled.Moments[i], l, j, r.PerVehicle)
+			if err != nil {
+				return Result{}, false, err
+			}
+			if hidden {
+				bin = without(dp.Estimate{N: f.N, Suppressed: FewOthers})
+			}
+			if r.Categorical {
+				bin.Mean, bin.Sum = Value{}, Value{}
+			}
+			f.Bins = append(f.Bins, bin)
+		}
+		r.Families = append(r.Families, f)
+	}
+	if q.Adjusted {
+		if err := b.adjust(r.Families, pooled); err != nil {
+			return Result{}, false, err
+		}
+	}
+	return r, counts.Days > 0, nil
+}
+
+// perVehicle returns how many reports a vehicle may have in a window, of which some days have any: one in so many days as the charter's
+// dispatches of a year leave between two.
+func (b *book) perVehicle(w Window, days int) float64 {
+	apart := max(365/uint64(b.charter.Usage.YearlyDispatches), 1)
+	length := uint64(w.To-w.From) + 1
+	return float64(max(1, min((length+apart-1)/apart, uint64(days))))
+}
+
+// shown returns the models of part i whose estimates are shown beside the fleet's.
+func shown(models map[string][]uint64, i int) map[string]bool {
+	sizes, rest := make(map[string]uint64), uint64(0)
+	for model, n := range models {
+		if model == "" || model == tally.Other {
+			rest += n[i]
+		} else {
+			sizes[model] = n[i]
+		}
+	}
+	return cohort.Shown(sizes, rest, dp.MinReports)
+}
+
+// without is a bin of which nothing is shown.
+func without(e dp.Estimate) Bin {
+	return Bin{Mean: Value{Estimate: e}, Sum: Value{Estimate: e}, Share: Value{Estimate: e}}
+}
+
+// bin estimates value j of a family from its moments, nil for none.
+func (b *book) bin(m *dp.Moments, l wire.Layout, j int, per float64) (Bin, error) {
+	if m == nil {
+		return without(dp.Estimate{Suppressed: dp.FewReports}), nil
+	}
+	if b.answers != nil {
+		count, err := m.Total(j)
+		if err != nil {
+			return Bin{}, err
+		}
+		share, err := b.answers.ClusteredShare(uint64(count), m.N(), per)
+		return Bin{Share: Value{Estimate: share}}, err
+	}
+	k := l.Offset + j
+	sigma, scale := b.noise.Sigma(), b.noise.Scale(k)
+	mean, err := m.Clustered(j, sigma, scale, per)
+	if err != nil {
+		return Bin{}, err
+	}
+	sum, err := m.Sum(j, sigma, scale, per)
+	if err != nil {
+		return Bin{}, err
+	}
+	share, err := m.ClusteredShare(j, sigma, scale, per)
+	if err != nil {
+		return Bin{}, err
+	}
+	bias := b.clipping.Bias[k]
+	return Bin{Mean: Value{mean, bias}, Sum: Value{sum, bias * float64(m.N())}, Share: Value{share, b.shareBias(l, k)}}, nil
+}
+
+// shareBias returns what clipping changes coordinate k's part of its family by on the simulated population.
+func (b *book) shareBias(l wire.Layout, k int) float64 {
+	c := b.clipping
+	before, after := adjust.Total(c.Mean[l.Offset:l.Offset+l.Len]), adjust.Total(c.Bias[l.Offset:l.Offset+l.Len])
+	if after += before; before <= 0 || after <= 0 {
+		return 0
+	}
+	return (c.Mean[k]+c.Bias[k])/after - c.Mean[k]/before
+}
+
+// adjust fills the families' adjusted values.
+func (b *book) adjust(families []Family, pooled *tally.Cell) error {
+	raw := make([][]float64, len(families))
+	totals := make([]float64, len(families))
+	hours, speed := -1, -1
+	for i, f := range families {
+		raw[i] = make([]float64, len(f.Bins))
+		if f.N == 0 {
+			continue
+		}
+		for j := range f.Bins {
+			sum, err := pooled.Moments[i].Total(j)
+			if err != nil {
+				return err
+			}
+			if raw[i][j] = sum / float64(f.N); b.answers != nil {
+				raw[i][j] = (raw[i][j] - b.answers.Other()) / (b.answers.Keep() - b.answers.Other())
+			} else {
+				raw[i][j] /= float64(b.noise.Scale(f.Offset + j))
+			}
+		}
+		if totals[i] = adjust.Total(raw[i]); b.answers != nil {
+			totals[i] = 1
+		}
+		switch f.Family {
+		case wire.FamilyHours:
+			hours = i
+		case wire.FamilySpeed:
+			speed = i
+		}
+	}
+	// Only what the same reports say must agree.
+	if b.noise != nil && hours >= 0 && speed >= 0 && pooled.Both == families[hours].N && pooled.Both == families[speed].N {
+		h, s := families[hours], families[speed]
+		unitH, unitS := float64(b.noise.Scale(h.Offset)), float64(b.noise.Scale(s.Offset))
+		totals[hours] = adjust.Common(totals[hours], float64(h.Len)/(unitH*unitH), totals[speed], float64(s.Len)/(unitS*unitS))
+		totals[speed] = totals[hours]
+	}
+	for i := range families {
+		f := &families[i]
+		f.Adjusted = make([]Adjusted, len(f.Bins))
+		for j, v := range adjust.NonNegative(raw[i], totals[i]) {
+			published := f.Bins[j].Mean.Estimate
+			if b.answers != nil {
+				published = f.Bins[j].Share.Estimate
+			}
+			if published.Suppressed == "" {
+				f.Adjusted[j] = Adjusted{Value: v, Given: true}
+			}
+		}
+	}
+	return nil
+}

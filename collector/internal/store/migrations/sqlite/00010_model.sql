@@ -1,0 +1,7 @@
+-- +goose Up
+
+-- The vehicle's model, by which usage statistics are told apart; empty for unknown.
+ALTER TABLE vehicles ADD COLUMN model TEXT NOT NULL DEFAULT '' CHECK (length(model) <= 32);
+
+-- +goose Down
+ALTER TABLE vehicles DROP COLUMN model;
