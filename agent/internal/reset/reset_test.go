@@ -47,7 +47,9 @@ func files(t *testing.T, dir string) (list []string) {
 }
 
 // stays is what no reset touches.
-func stays() []string { return []string{"budget.anchor", "budget/MANIFEST", "device.key", "stateful/x"} }
+func stays() []string {
+	return []string{"budget.anchor", "budget/MANIFEST", "device.key", "stateful/x"}
+}
 
 func TestWipe(t *testing.T) {
 	cfg := car(t)

@@ -58,7 +58,7 @@ func TestConsentWhileDriving(t *testing.T) {
 	}
 	set(wire.FamilyHours)
 	set(wire.FamilyHours | wire.FamilyTrips)
-	second(31) // 620 m again: with those before it would be a trip of more than a kilometre
+	second(31)      // 620 m again: with those before it would be a trip of more than a kilometre
 	for range 400 { // it stands: the trip ends
 		at += int64(time.Second)
 		r.Observe(vss.Sample{Signal: speed, Time: at, Available: true})

@@ -13,7 +13,7 @@ const (
 	SessionBytes  = 32 << 20 // some 300 bytes each, one for each client id
 	deliveryBytes = 8 << 20  // of each of the two streams to clients
 	qos2Bytes     = 8 << 20  // messages whose release has not come
-	Bytes    = RetainedBytes + SessionBytes + 2*deliveryBytes + qos2Bytes
+	Bytes         = RetainedBytes + SessionBytes + 2*deliveryBytes + qos2Bytes
 
 	// ConsumerIdle is when the server forgets the delivery to a session that has no connection.
 	ConsumerIdle = time.Hour
