@@ -85,6 +85,7 @@ type agent struct {
 	reader   *reader.Reader
 	consent  *consent.Consent
 	purse    *privacy.Purse
+	allowed  wire.Family    // the charter's
 	recall   *recall.Recall // nil where there is no ledger to compare
 	spool    *spool.Spool
 	journal  *journal.Journal
@@ -144,6 +145,7 @@ func (a *agent) open() error {
 	if err != nil {
 		return err
 	}
+	a.allowed = p.Charter.Usage.Families
 	a.clock = terms.Clock{Timing: p.Timing, Now: a.deps.Now}
 	if err := os.MkdirAll(a.cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("cannot make state directory: %w", err)
@@ -218,7 +220,7 @@ func (a *agent) openReading() error {
 		signals = v.Signals()
 	}
 	a.recorder, err = trip.Open(trip.Config{
-		DB: a.state, Logger: a.deps.Logger, Now: a.deps.Now, Signals: signals, Families: a.consent.Families(), UTCOffset: a.cfg.UTCOffset,
+		DB: a.state, KeyFile: a.path(usageKey), Logger: a.deps.Logger, Now: a.deps.Now, Signals: signals, Families: a.recorded(), UTCOffset: a.cfg.UTCOffset,
 		MaxSpeed: int64(a.cfg.Odometer.MaxSpeed) * 1_000_000 / 3600, AttestedShare: int64(a.cfg.Odometer.Disagreement), Metrics: a.metrics,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 
 	"rawstone/agent/internal/consent"
@@ -16,15 +17,17 @@ import (
 	"rawstone/pkg/terms"
 )
 
-// Places below the state directory. A reset wipes stateDir with what lies beside it, rulesDir, keysDir and identityDir, and never budgetDir
-// nor its anchor.
+// Places below the state directory. A reset wipes stateDir with what lies beside it, rulesDir, keysDir and identityDir, and of budgetDir
+// the sealed reports alone, nothing of its anchor; it leaves resetMark, until the car is enrolled.
 const (
 	stateDir     = "state"
+	usageKey     = "state.key" // what lies beside the store's directory under its name goes with it
 	rulesDir     = "rules"
 	keysDir      = "keys"
 	identityDir  = "identity"
 	budgetDir    = "budget"
 	budgetAnchor = "budget.anchor"
+	resetMark    = "reset.done"
 )
 
 func path(c *Config, name string) string { return filepath.Join(c.StateDir, name) }
@@ -34,7 +37,10 @@ func files(c *Config) terms.Files {
 }
 
 func wiped(c *Config) reset.Config {
-	return reset.Config{Dir: c.StateDir, Store: stateDir, Others: []string{rulesDir, keysDir, identityDir, stateDir + ".*", control.Name}}
+	return reset.Config{
+		Dir: c.StateDir, Store: stateDir, Mark: resetMark, Others: []string{rulesDir, keysDir, identityDir, stateDir + ".*", control.Name},
+		Keys: []string{usageKey}, Purge: func() error { return privacy.Erase(path(c, budgetDir), slog.New(slog.DiscardHandler)) },
+	}
 }
 
 func purse(c *Config, u *terms.Usage, deps Deps) privacy.Config {
@@ -47,7 +53,7 @@ func (a *agent) openConsent(p *program.Program) (err error) {
 		return err
 	}
 	if a.consent.Damaged() {
-		a.alert("What you had turned on could not be read, so that everything is off: turn on again with `agent consent` what you want to.")
+		a.alert("What you had turned on could not be read, so that everything is off: turn on again with `agent consent --config FILE` what you want to.")
 	}
 	c := purse(a.cfg, &p.Charter.Usage, a.deps)
 	c.Registerer = a.metrics
@@ -61,7 +67,8 @@ func (a *agent) openConsent(p *program.Program) (err error) {
 // openControl opens the way for the driver's commands.
 func (a *agent) openControl() error {
 	desk, err := driver.New(driver.Config{
-		Consent: a.consent, Journal: a.journal, Clock: a.clock, Purse: func() (*privacy.Purse, error) { return a.purse, nil }, Apply: a.apply,
+		Consent: a.consent, Journal: a.journal, Clock: a.clock, Purse: func() (*privacy.Purse, error) { return a.purse, nil },
+		Day: func() uint32 { return a.rooms().Day() }, Apply: a.apply,
 	})
 	if err != nil {
 		return err
@@ -76,7 +83,7 @@ func (a *agent) openControl() error {
 // apply has the rooms follow a decision of the driver.
 func (a *agent) apply(is consent.Choice) error {
 	defer a.sealer.Wake()
-	return errors.Join(a.recorder.SetFamilies(is.Families), a.sealer.Withdraw())
+	return errors.Join(a.recorder.SetFamilies(a.recorded()), a.sealer.Withdraw())
 }
 
 // Desk returns where the driver's commands go: to the agent that runs by this configuration, or to its stores where none does. The closer
@@ -100,10 +107,11 @@ func Desk(ctx context.Context, cfg *Config, deps Deps) (control.Desk, io.Closer,
 		return nil, nil, err
 	}
 	return driver.Open(driver.Stopped{
-		StateDir: path(cfg, stateDir), Charter: documents.Charter, Clock: terms.Clock{Timing: documents.Timing, Now: deps.Now},
+		StateDir: path(cfg, stateDir), UsageKey: path(cfg, usageKey), Charter: documents.Charter, Clock: terms.Clock{Timing: documents.Timing, Now: deps.Now},
 		Budget: purse(cfg, &documents.Charter.Usage, deps), Logger: deps.Logger,
 	})
 }
 
-// Reset takes from the car what it knows of its driver. The agent must not run. What stays is the privacy budget's ledger and the device key.
+// Reset takes from the car what it knows of its driver. The agent must not run. What stays is the privacy budget's ledger and the device key,
+// which asks for nothing until Enroll.
 func Reset(cfg *Config) error { return reset.Wipe(wiped(cfg)) }

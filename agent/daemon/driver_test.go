@@ -123,7 +123,7 @@ func TestReset(t *testing.T) {
 	for _, e := range must(os.ReadDir(w.path("state"))) {
 		left = append(left, e.Name())
 	}
-	if got := strings.Join(left, " "); got != "budget budget.anchor" {
+	if got := strings.Join(left, " "); got != "budget budget.anchor reset.done" {
 		t.Errorf("left %s", got)
 	}
 	if again := must(os.ReadFile(w.path("device.key"))); string(again) != string(key) {

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"rawstone/agent/internal/identity"
+	"rawstone/agent/internal/reset"
 )
 
 // identityConfig is what enrolment and the running agent share.
 func identityConfig(cfg *Config, deps Deps) identity.Config {
 	return identity.Config{
-		DeviceKey: cfg.DeviceKey, Dir: path(cfg, identityDir), Vehicle: cfg.Vehicle, URL: cfg.CollectorURL, CA: cfg.CollectorCA, Now: deps.Now,
+		DeviceKey: cfg.DeviceKey, Dir: path(cfg, identityDir), Reset: path(cfg, resetMark), Vehicle: cfg.Vehicle, URL: cfg.CollectorURL, CA: cfg.CollectorCA, Now: deps.Now,
 		BackoffMin: max(cfg.MQTT.RetryMin, time.Second), Logger: deps.Logger,
 	}
 }
@@ -39,6 +40,9 @@ func Enroll(ctx context.Context, cfg *Config, token string, deps Deps) error {
 	deps, err := deps.complete()
 	if err != nil {
 		return fmt.Errorf("cannot enrol: %w", err)
+	}
+	if _, err := reset.Resume(wiped(cfg)); err != nil {
+		return err // rather than that the next start wipes the new certificate
 	}
 	return identity.Enroll(ctx, identityConfig(cfg, deps), token)
 }

@@ -129,6 +129,7 @@ func TestRevokedIsTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.identity.Run(ctx) }()
+	a.identity.Doubt() // the broker refused it: the keeper does not wait for a random time of driving
 	<-e.paths
 	for a.snapshot().CertificateProblem == "" {
 		time.Sleep(time.Millisecond)
@@ -189,5 +190,61 @@ func TestClockThatLags(t *testing.T) {
 	day, block = time.Now(), time.Unix(0, 0)
 	if err := i.Enroll(t.Context(), enroll.NewToken()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestResetWaitsForEnrolment: a car that was reset does not rejoin by itself, although the collector would renew its device key's
+// certificate at once: the agent runs, says what it waits for, and asks for nothing at any start until `agent enroll` was run.
+func TestResetWaitsForEnrolment(t *testing.T) {
+	w := newWorld(t, "development")
+	e := w.enrolled()
+	e.to = time.Now().Add(48 * time.Hour)
+	cfg := e.config(w)
+	if err := Enroll(t.Context(), cfg, enroll.NewToken(), w.plain()); err != nil {
+		t.Fatal(err)
+	}
+	if path := <-e.paths; path != enroll.EnrolPath {
+		t.Fatal(path)
+	}
+	if err := Reset(cfg); err != nil {
+		t.Fatal(err)
+	}
+	w.setDay(w.timing.Day(time.Now())) // the server's certificate is of today
+	cfg.Dispatch.MaxDelay = 6          // nanoseconds: nothing is held
+	for range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done, ready := make(chan error, 1), make(chan struct{}, 1)
+		w.log.on("agent ready", func() { ready <- struct{}{} })
+		go func() { done <- Run(ctx, cfg, w.deps()) }()
+		select {
+		case <-ready:
+		case err := <-done:
+			t.Fatal(err)
+		}
+		select {
+		case path := <-e.paths:
+			t.Errorf("a car that was reset asks at %s", path)
+		case <-time.After(100 * time.Millisecond): // one that asks does so at once
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	a := w.opened("https://127.0.0.1:1", e.URL+"\ncollector_ca: ca.pem")
+	if s := a.snapshot(); a.identity.Ready() || !strings.Contains(s.CertificateProblem, "agent enroll") || !s.CertificateUntil.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	if err := Enroll(t.Context(), cfg, enroll.NewToken(), w.plain()); err != nil {
+		t.Fatal(err)
+	}
+	<-e.paths
+	if err := a.close(); err != nil {
+		t.Fatal(err)
+	}
+	a.opened = nil
+	b := w.opened("https://127.0.0.1:1", e.URL+"\ncollector_ca: ca.pem")
+	if s := b.snapshot(); !b.identity.Ready() || s.CertificateProblem != "" {
+		t.Errorf("%+v", s)
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"rawstone/agent/internal/blob"
 	"rawstone/agent/internal/inclusion"
+	"rawstone/agent/internal/privacy"
 	"rawstone/agent/internal/program"
 	"rawstone/agent/internal/recall"
 	"rawstone/agent/internal/rulebook"
@@ -23,7 +24,7 @@ func (a *agent) openRules(p *program.Program) error {
 	}
 	a.book, err = rulebook.Open(rulebook.Config{
 		Dir: a.path(rulesDir), Blobs: keys, Environment: a.cfg.Environment, Root: p.Root, Program: p.Program, ProgramID: p.ProgramID, Charter: p.Charter,
-		AgentVersion: Version, Kinds: a.consent.Kinds, NewsEvery: a.cfg.NewsEvery, Now: a.deps.Now, Changed: func() { a.sealer.Wake() },
+		AgentVersion: Version, Kinds: a.consent.Kinds, NewsEvery: a.cfg.NewsEvery, Hold: a.gate, Now: a.deps.Now, Changed: func() { a.sealer.Wake() },
 		Logger: a.deps.Logger, Registerer: a.metrics,
 	})
 	return err
@@ -33,7 +34,8 @@ func (a *agent) openSealing(p *program.Program) (err error) {
 	c := seal.Config{
 		DB: a.state, Spool: a.spool, Journal: a.journal, Clock: a.clock, Program: p.ProgramID, Vehicle: a.cfg.Vehicle, ECU: p.ECU,
 		Charter: p.Charter, CharterID: p.CharterID, Rules: a.book.Rules, News: a.outdate,
-		Prover:    func(q *terms.Policy) (seal.Prover, bool) { return a.book.Prover(q) },
+		Prover:   func(q *terms.Policy) (seal.Prover, bool) { return a.book.Prover(q) },
+		Families: a.consent.Families, Device: a.identity.Device, Usage: a.recorder,
 		EveryDays: a.consent.EveryDays, MaxDelay: a.cfg.Dispatch.MaxDelay,
 		RequestResend: a.reader.Request, OnSnapshot: a.compare, ResendWait: a.cfg.ECU.AnswerWait, RetryAfter: a.cfg.Dispatch.RetryAfter,
 		Logger: a.deps.Logger, Registerer: a.metrics,
@@ -41,12 +43,12 @@ func (a *agent) openSealing(p *program.Program) (err error) {
 	if ledger := a.purse.Ledger(); ledger != nil {
 		a.recall, err = recall.New(recall.Config{
 			Ledger: ledger, URL: a.cfg.CollectorURL, TLS: a.identity.TLS(), Ready: a.identity.Ready, Hold: a.gate, Now: a.deps.Now, Tell: a.alert,
-			Changed: func() { a.sealer.Wake() }, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax, Logger: a.deps.Logger, Registerer: a.metrics,
+			Changed: a.compared, BackoffMin: a.cfg.MQTT.RetryMin, BackoffMax: a.cfg.MQTT.RetryMax, Logger: a.deps.Logger, Registerer: a.metrics,
 		})
 		if err != nil {
 			return err
 		}
-		c.Families, c.Device, c.Budget, c.Usage, c.Heard = a.consent.Families, a.identity.Device, ledger, a.recorder, a.recall.Heard
+		c.Budget, c.Heard = ledger, a.recall.Heard
 	}
 	if a.sealer, err = seal.New(c); err != nil {
 		return err
@@ -84,4 +86,21 @@ func (a *agent) hear(b []byte) {
 func (a *agent) outdate() {
 	a.book.Outdate()
 	a.uplink.Wake()
+}
+
+// compared has the recorder and the sealer go by what the comparison of the ledger with the collector's record found.
+func (a *agent) compared() {
+	defer a.sealer.Wake()
+	if err := a.recorder.SetFamilies(a.recorded()); err != nil {
+		a.deps.Logger.Error("recorder did not follow the state of the privacy budget", "error", err)
+	}
+}
+
+// recorded returns the families of which usage is recorded: what the driver turned on and the charter still allows, nothing where no report
+// could be made of it.
+func (a *agent) recorded() wire.Family {
+	if a.purse.State() != privacy.StateSound {
+		return 0
+	}
+	return a.consent.Families() & a.allowed
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"rawstone/collector/internal/admin"
@@ -74,8 +75,16 @@ func (c *collector) openLedger(ctx, life context.Context) error {
 		return err
 	}
 	source := &reveal.Records{DB: db}
+	unerased := prometheus.NewCounter(prometheus.CounterOpts{Name: "rawstone_settle_unerased_total", Help: "Times that a validator was told an erasure and did not do it."})
+	if err := c.metrics.Register(unerased); err != nil {
+		return err
+	}
 	c.validators, err = feed.DialAll(c.cfg.ValidatorURLs(), feed.ClientConfig{
-		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Erasure: source.Erasure, Checkpoint: feed.CheckpointIn(c.cfg.Ledger), Cosigned: keeper.Take,
+		TLS: c.peer.Client(role.Validator), Source: source, Entries: source.Entries, Erasure: source.Erasure, Leaves: source.Leaves, Checkpoint: feed.CheckpointIn(c.cfg.Ledger), Cosigned: keeper.Take,
+		Unerased: func(erasure uint64, err error) {
+			unerased.Inc()
+			c.deps.Logger.Error("validator has not erased an account: it is told again", "erasure", erasure, "error", err)
+		},
 	})
 	if err != nil {
 		return err
@@ -151,9 +160,16 @@ func (c *collector) openIntake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var earlier []credit.Earlier
+	if err := db.View(ctx, func(tx *store.Tx) (err error) {
+		earlier, err = credit.ReadEarlier(ctx, tx, c.program.Documents, c.clock)
+		return err
+	}); err != nil {
+		return err
+	}
 	judge, err := credit.New(credit.Config{
 		DB: db, Program: c.program.ProgramID, Clock: c.clock, Policies: c.program.Policies, Verifiers: c.program.Verifiers,
-		Charter: c.program.Charter, CharterID: c.program.CharterID, Receipt: c.program.Signing.Receipt,
+		Charter: c.program.Charter, CharterID: c.program.CharterID, Earlier: earlier, Receipt: c.program.Signing.Receipt,
 		KeptPerDay: c.cfg.Intake.RefusalsPerVehicleDay, Registerer: c.metrics,
 	})
 	if err != nil {

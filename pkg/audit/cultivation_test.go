@@ -79,7 +79,7 @@ func TestCultivationLies(t *testing.T) {
 	w.jump(15)
 	w.refuse(t, lie{"grant on the day before", false, func() *ledger.Entry { return w.give("anna", "walk", hash, 10, 15) }, "no offers are in force"})
 	w.jump(16)
-	bens, safe := w.feature("ben", "feature/assist"), w.feature("anna", "feature/other")
+	bens, safe := w.feature("ben", "feature/assist"), w.feature("anna", "feature/eco")
 	w.refuse(t,
 		bare(ledger.TypeGrant, account.Grant{Crystals: 10, Day: 16}),
 		lie{"grant of no crystals", true, func() *ledger.Entry { return w.give("anna", "walk", hash, 0, 16) }, "grant gives no crystals"},

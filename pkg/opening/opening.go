@@ -40,6 +40,7 @@ type Set struct {
 	requests map[uint64]account.RequestOpening
 	erased   map[uint64]struct{}
 	leaves   map[uint32]map[wire.Hash]uint64 // weights of erased accounts' leaves by day and pseudonym
+	keys     map[wire.Hash]ledger.ErasedKey
 }
 
 // AddErased notes that the opening of the entry of that number was destroyed because a person asked for it.
@@ -50,6 +51,15 @@ func (s *Set) AddErasedLeaf(day uint32, l reward.Leaf) {
 	leaves := s.leaves[day]
 	put(&leaves, l.Pseudonym, l.Weight)
 	put(&s.leaves, day, leaves)
+}
+
+// AddErasedKey adds what is kept of an ECU key whose last binding was erased.
+func (s *Set) AddErasedKey(k ledger.ErasedKey) { put(&s.keys, k.Mark, k) }
+
+// ErasedKey returns what is kept of an ECU key, if its last binding was erased.
+func (s *Set) ErasedKey(id wire.KeyID) (ledger.ErasedKey, bool) {
+	k, ok := s.keys[ledger.KeyMark(id)]
+	return k, ok
 }
 
 // Erased reports whether the opening of the entry of that number was destroyed.
@@ -137,11 +147,18 @@ type (
 	erased struct {
 		Entries []uint64     `json:"entries"`
 		Leaves  []erasedLeaf `json:"leaves"`
+		Keys    []erasedKey  `json:"keys,omitempty"`
 	}
 	erasedLeaf struct {
 		Day       uint32 `json:"day"`
 		Pseudonym string `json:"pseudonym"`
 		Weight    uint64 `json:"weight"`
+	}
+	erasedKey struct {
+		Mark    string `json:"mark"`
+		Since   uint64 `json:"since"`
+		Cut     uint64 `json:"cut"`
+		Revoked bool   `json:"revoked,omitempty"`
 	}
 	openedAccount struct {
 		ID     string `json:"id"`
@@ -195,10 +212,13 @@ func (s *Set) Write(w io.Writer) error {
 }
 
 func (s *Set) listErased() *erased {
-	if len(s.erased) == 0 && len(s.leaves) == 0 {
+	if len(s.erased) == 0 && len(s.leaves) == 0 && len(s.keys) == 0 {
 		return nil
 	}
 	e := &erased{Entries: slices.Sorted(maps.Keys(s.erased))}
+	for _, k := range slices.SortedFunc(maps.Values(s.keys), func(a, b ledger.ErasedKey) int { return bytes.Compare(a.Mark[:], b.Mark[:]) }) {
+		e.Keys = append(e.Keys, erasedKey{hex.EncodeToString(k.Mark[:]), k.Since, k.Cut, k.Revoked})
+	}
 	for _, day := range slices.Sorted(maps.Keys(s.leaves)) {
 		for _, l := range s.ErasedLeaves(day) {
 			e.Leaves = append(e.Leaves, erasedLeaf{day, hex.EncodeToString(l.Pseudonym[:]), l.Weight})
@@ -213,6 +233,16 @@ func (s *Set) readErased(e *erased) error {
 			return fmt.Errorf("cannot read openings: erased entry %d stands twice", n)
 		}
 		s.AddErased(n)
+	}
+	for _, k := range e.Keys {
+		b, err := hex.DecodeString(k.Mark)
+		if err != nil || len(b) != len(wire.Hash{}) {
+			return errors.New("cannot read openings: an erased key has no mark of 32 bytes in hexadecimal")
+		}
+		if _, twice := s.keys[wire.Hash(b)]; twice {
+			return fmt.Errorf("cannot read openings: erased key %s stands twice", k.Mark)
+		}
+		s.AddErasedKey(ledger.ErasedKey{Mark: wire.Hash(b), Since: k.Since, Cut: k.Cut, Revoked: k.Revoked})
 	}
 	for _, l := range e.Leaves {
 		b, err := hex.DecodeString(l.Pseudonym)

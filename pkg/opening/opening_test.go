@@ -2,6 +2,7 @@ package opening
 
 import (
 	"bytes"
+	"encoding/hex"
 	"reflect"
 	"strings"
 	"testing"
@@ -27,6 +28,8 @@ func openings() *Set {
 	o.AddErased(14)
 	o.AddErasedLeaf(6, reward.Leaf{Pseudonym: wire.Hash{2}, Weight: 1 << 40})
 	o.AddErasedLeaf(6, reward.Leaf{Pseudonym: wire.Hash{1}, Weight: 7})
+	o.AddErasedKey(ledger.ErasedKey{Mark: ledger.KeyMark(wire.KeyID{4}), Since: 15, Cut: 1<<63 + 1, Revoked: true})
+	o.AddErasedKey(ledger.ErasedKey{Mark: ledger.KeyMark(wire.KeyID{5}), Since: 16, Cut: 17})
 	o.AddErasedLeaf(5, reward.Leaf{Pseudonym: wire.Hash{1}, Weight: 8})
 	return o
 }
@@ -34,7 +37,7 @@ func openings() *Set {
 // TestOldOpenings reads a file from before there were hand-overs and accounts' own entries, which is also how one without any is written.
 func TestOldOpenings(t *testing.T) {
 	o := openings()
-	o.handed, o.changes, o.grants, o.requests, o.erased, o.leaves = nil, nil, nil, nil, nil, nil
+	o.handed, o.changes, o.grants, o.requests, o.erased, o.leaves, o.keys = nil, nil, nil, nil, nil, nil, nil
 	var text bytes.Buffer
 	if err := o.Write(&text); err != nil || strings.Contains(text.String(), "handovers") || strings.Contains(text.String(), "grants") || strings.Contains(text.String(), "erased") {
 		t.Fatalf("%v: %s", err, text.String())
@@ -99,7 +102,14 @@ func TestOpenings(t *testing.T) {
 	if got := again.ErasedLeaves(6); !reflect.DeepEqual(got, want) || len(again.ErasedLeaves(5)) != 1 || again.ErasedLeaves(7) != nil {
 		t.Errorf("erased leaves are %+v, want %+v", got, want)
 	}
+	for _, id := range []wire.KeyID{{4}, {5}, {6}} {
+		got, ok := again.ErasedKey(id)
+		if want, is := o.ErasedKey(id); got != want || ok != is || ok == (id == wire.KeyID{6}) {
+			t.Errorf("erased key %s is %+v, want %+v", id, got, want)
+		}
+	}
 	good := text.String()
+	mark, other := marked(5), marked(4)
 	for name, bad := range map[string]string{
 		"trailing text":       good + "{}",
 		"unknown key":         strings.Replace(good, `"accounts"`, `"owners"`, 1),
@@ -109,6 +119,8 @@ func TestOpenings(t *testing.T) {
 		"hand-over in pieces": strings.Replace(good, `"opening": "a400582006`, `"opening": "a500582006`, 1),
 		"erased twice":        strings.Replace(good, "13,", "13,\n   13,", 1),
 		"erased leaf twice":   strings.Replace(good, `"weight": 7`, `"weight": 7}, {"day": 6, "pseudonym": "01`+strings.Repeat("00", 31)+`", "weight": 7`, 1),
+		"erased key twice":    strings.Replace(good, mark, other, 1),
+		"short mark":          strings.Replace(good, mark, "00", 1),
 		"weightless leaf":     strings.Replace(good, `"weight": 7`, `"weight": 0`, 1),
 		"short leaf":          strings.Replace(good, `"pseudonym": "01`, `"pseudonym": "`, 1),
 		"number twice": strings.Replace(good, `"credits": [`, `"credits": [`+good[strings.Index(good, `{
@@ -155,4 +167,10 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("openings change when they are written and read: %v", err)
 		}
 	})
+}
+
+// marked is how a file has the mark of a key.
+func marked(key byte) string {
+	m := ledger.KeyMark(wire.KeyID{key})
+	return hex.EncodeToString(m[:])
 }

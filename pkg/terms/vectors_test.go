@@ -103,7 +103,7 @@ func inputs() []policyVector {
 		{0, []rowVector{{A: [wire.NumCounters]int32{wire.OdometerM: 1, wire.HardBrakeN: -100_000}}}},
 	}
 	feature := policy
-	feature.Serial, feature.Kind, feature.CapKm, feature.Rows, feature.Stop = 65_535, "feature/lane_assist_2", 0, nil, true
+	feature.Serial, feature.Kind, feature.CapKm, feature.Rows, feature.Stop = 65_535, "feature/lane", 0, nil, true
 	feature.Tiers = []tierVector{
 		{0, []rowVector{{A: [wire.NumCounters]int32{math.MinInt32, 0, 0, 0, 0, math.MaxInt32}, B: -1 << 62}}},
 		{0, []rowVector{{A: [wire.NumCounters]int32{wire.AssistedM: math.MaxInt32}, B: 1 << 62}}},

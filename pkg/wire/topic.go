@@ -28,18 +28,17 @@ const vinLen = 17
 // CheckVehicle says whether id may name a vehicle: 1 to 32 characters of A-Z and 0-9. What has the form of a VIN may not: that names the car to
 // everybody who ever sees it, and a name that the maker gives for Rawstone alone does the same work.
 func CheckVehicle(id string) error {
-	if len(id) == vinLen && !strings.ContainsAny(id, "IOQ") {
+	if len(id) < 1 || len(id) > 32 || !capitals(id) || IsVIN(id) {
 		return errVehicleID
-	}
-	if len(id) < 1 || len(id) > 32 {
-		return errVehicleID
-	}
-	for i := range len(id) {
-		if c := id[i]; (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
-			return errVehicleID
-		}
 	}
 	return nil
+}
+
+// IsVIN says whether s has the form of a VIN (ISO 3779).
+func IsVIN(s string) bool { return len(s) == vinLen && capitals(s) && !strings.ContainsAny(s, "IOQ") }
+
+func capitals(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return (c < 'A' || c > 'Z') && (c < '0' || c > '9') })
 }
 
 // Topic returns the topic of a vehicle's messages of one kind.

@@ -24,7 +24,7 @@ func (a *Archive) CommitReceipt(r Receipt, change func(*State)) error {
 	if err != nil {
 		return err
 	}
-	return a.commit(func(st *State) { st.of(r.ECU, change) }, func(txn *badger.Txn) error { return txn.Set(r.Key(receiptPrefix), b) })
+	return a.Commit(func(st *State) { st.of(r.ECU, change) }, func(txn *badger.Txn) error { return txn.Set(r.Key(receiptPrefix), b) })
 }
 
 // Receipts returns the receipts that no proof has freed, those that came first before the others, of all ECU keys.
@@ -210,8 +210,7 @@ func (a *Archive) loadSalts() error {
 				continue // not a key of this package
 			}
 			var salt record.Salt
-			err := it.Item().Value(salt.Decode)
-			if err != nil {
+			if err := it.Item().Value(salt.Decode); err != nil {
 				a.cfg.Damaged(err)
 				continue
 			}

@@ -53,10 +53,13 @@ type State struct {
 	// Cut is where the collector divides what the key has to claim, because the car was sold there: no claim lies across it. It says nothing
 	// once Head is there; nil where there never was one.
 	Cut *wire.Head `cbor:"15,keyasint,omitempty"`
-	// Every is the cadence up to Boundary in days, Noticed the last boundary of the backlog, Leaves the day on which the last report was to leave.
-	Every   uint32 `cbor:"16,keyasint,omitempty"`
-	Noticed uint32 `cbor:"17,keyasint,omitempty"`
-	Leaves  uint32 `cbor:"18,keyasint,omitempty"`
+	// Every is the cadence up to Boundary in days, Noticed the last boundary of the backlog, Leaves the day on which the last report was to leave,
+	// Drawn the families that reports were last drawn of; Partial says that none of them was on when the open dispatch began.
+	Every   uint32      `cbor:"16,keyasint,omitempty"`
+	Noticed uint32      `cbor:"17,keyasint,omitempty"`
+	Leaves  uint32      `cbor:"18,keyasint,omitempty"`
+	Drawn   wire.Family `cbor:"19,keyasint,omitempty"`
+	Partial bool        `cbor:"20,keyasint,omitempty"`
 }
 
 // A Former is what the car remembers of the key of an ECU that was swapped. Its fields are State's.
@@ -96,7 +99,7 @@ func (st *State) leave(ecu wire.KeyID) {
 	}
 	// The new one's head is not known, and what was refused was not its.
 	former = former[max(0, len(former)-MaxFormer):]
-	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Every: st.Every, Noticed: st.Noticed, Left: st.Left, Leaves: st.Leaves, ECU: ecu, UnprovenTold: st.UnprovenTold, Former: former}
+	*st = State{Version: stateVersion, Secret: st.Secret, Boundary: st.Boundary, Every: st.Every, Noticed: st.Noticed, Left: st.Left, Leaves: st.Leaves, Drawn: st.Drawn, Partial: st.Partial, ECU: ecu, UnprovenTold: st.UnprovenTold, Former: former}
 }
 
 // errDamaged says that the record was read and is not one of the archive's.
@@ -132,17 +135,14 @@ func (a *Archive) State() State {
 	return a.state
 }
 
-// Commit changes the state.
-func (a *Archive) Commit(change func(*State)) error { return a.commit(change) }
-
 // CommitOf changes head and refusals of a claimant. Nothing changes for a key that is none: what it has to claim is given up already.
 func (a *Archive) CommitOf(ecu wire.KeyID, change func(*State)) error {
-	return a.commit(func(st *State) { st.of(ecu, change) })
+	return a.Commit(func(st *State) { st.of(ecu, change) })
 }
 
 // Bound has a former key claim nothing from a sequence number on; 0 gives up all that it has left.
 func (a *Archive) Bound(ecu wire.KeyID, before uint64) error {
-	return a.commit(func(st *State) {
+	return a.Commit(func(st *State) {
 		st.Former = slices.Clone(st.Former)
 		at := slices.IndexFunc(st.Former, func(f Former) bool { return f.ECU == ecu })
 		if at >= 0 && before == 0 {
@@ -169,7 +169,8 @@ func (st *State) of(ecu wire.KeyID, change func(*State)) {
 	}
 }
 
-func (a *Archive) commit(change func(*State), more ...func(*badger.Txn) error) error {
+// Commit changes the state, in one transaction with more.
+func (a *Archive) Commit(change func(*State), more ...func(*badger.Txn) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := a.state

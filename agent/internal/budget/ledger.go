@@ -30,7 +30,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/budget/internal/anchor"
@@ -52,8 +51,8 @@ var (
 	ErrRolledBack = errors.New("privacy budget ledger was rolled back")
 )
 
-// DefaultWindow is the sliding year in epochs, where an epoch is a program day. On one weekday a year of 365 days holds 53 weekly
-// releases, so a limit of 52 delays one a year by a day.
+// DefaultWindow is the sliding year in epochs, where an epoch is a program day. A year of 365 days can hold 53 weekly releases: whoever
+// makes 52 a year one every week has one a year refused. The agent makes one every 8 days then (report.EveryDays).
 const DefaultWindow = 365
 
 // MaxSealed bounds the bytes of one sealed report.
@@ -61,11 +60,11 @@ const MaxSealed = 8 << 10
 
 // Config says where the ledger lives and what may be spent. The zero value is refused.
 type Config struct {
-	// DB is the store, opened with SyncWrites. Keys under "budget/" are the ledger's. Required; the caller closes it, after the
-	// ledger.
-	DB *badger.DB
-	// Anchor is the path of the anchor file, in an existing directory. It must outlive whatever happens to DB: never remove it
-	// together with a store that is set aside. Required.
+	// DB is the store, opened with SyncWrites. Keys under "budget/" are the ledger's. Required; the caller closes it after the ledger.
+	DB chain.DB
+	// Room says that the store must not grow: nothing is charged while it returns an error. nil means that it always may.
+	Room func() error
+	// Anchor is the path of the anchor file, in an existing directory. It must outlive DB whatever happens to that. Required.
 	Anchor string
 	// Limit is the largest sum of costs within a window, in 10⁻⁹ μ², at least 1 (see YearLimit). Required.
 	Limit int64
@@ -80,7 +79,8 @@ type Config struct {
 
 // Ledger is an open budget ledger. It is safe for concurrent use; one process may hold it at a time (Badger's lock sees to it).
 type Ledger struct {
-	db      *badger.DB
+	db      chain.DB
+	room    func() error // nil where the store may always grow
 	limit   int64
 	window  uint64
 	counter Counter // nil where there is none
@@ -109,7 +109,7 @@ func New(cfg Config) (*Ledger, error) {
 	case cfg.Limit < 1:
 		return nil, fmt.Errorf("cannot open budget ledger: limit %d is below 1; use YearLimit", cfg.Limit)
 	}
-	l := &Ledger{db: cfg.DB, limit: cfg.Limit, window: cmp.Or(cfg.Window, DefaultWindow), counter: cfg.Counter}
+	l := &Ledger{db: cfg.DB, room: cfg.Room, limit: cfg.Limit, window: cmp.Or(cfg.Window, DefaultWindow), counter: cfg.Counter}
 	if err := l.open(cfg.Anchor); err != nil {
 		return nil, fmt.Errorf("cannot open budget ledger: %w", err)
 	}
@@ -128,7 +128,10 @@ func (l *Ledger) open(path string) (err error) {
 	if l.anchor, err = anchor.Open(path, l.last); err != nil {
 		return err
 	}
-	if err := l.reconcile(); err != nil && !errors.Is(err, ErrRolledBack) {
+	if err = l.reconcile(); err == nil || errors.Is(err, ErrRolledBack) {
+		err = chain.Keep(l.db, l.last.Epoch) // epochs increase: no earlier report is made again
+	}
+	if err != nil {
 		return errors.Join(err, l.anchor.Close())
 	}
 	return nil
@@ -183,7 +186,7 @@ func (l *Ledger) Close() error {
 }
 
 // Charge spends cost for epoch and returns the permission to draw its noise. When it returns a permit, the charge is synced.
-// Errors: ErrCharged, ErrPast, ErrExhausted, ErrRolledBack, a cost outside dp's ranges, a counter that does not answer, or a failure
+// Errors: ErrCharged, ErrPast, ErrExhausted, ErrRolledBack, Config.Room's, a cost outside dp's ranges, a counter that does not answer, or a failure
 // to write, after which the epoch may or may not be charged and every further Charge fails until the ledger is opened again.
 func (l *Ledger) Charge(ctx context.Context, epoch uint64, cost Cost) (*Permit, error) {
 	l.mu.Lock()
@@ -216,6 +219,11 @@ func (l *Ledger) charge(ctx context.Context, epoch uint64, cost Cost) (*Permit, 
 	if spent := l.spent(epoch); nano > l.limit-spent {
 		return nil, fmt.Errorf("%w: the last %d epochs spent %d of %d and this release costs %d (10⁻⁹ μ²); reports resume as old releases leave the window",
 			ErrExhausted, l.window, spent, l.limit, nano)
+	}
+	if l.room != nil {
+		if err := l.room(); err != nil {
+			return nil, err
+		}
 	}
 	if l.unsettled {
 		if err := l.settle(); err != nil {

@@ -4,8 +4,13 @@
 // Invariants: a chain takes its place on flash whole and synced or not at all; only a certificate of this vehicle and this device key
 // is taken; TLS always gets the newest, also while a full flash does not take it, which is tried again; one that an enrolment puts on
 // flash while the keeper runs is used within lookEvery; and a certificate that is missing or damaged is nothing but one to be renewed, because the device
-// key alone is the car's identity. From half of its life on, at an instant drawn by chance, a certificate is renewed; after a long park
-// at once, and until that is done nothing is sent. Failures back off with jitter.
+// key alone is the car's identity. From half of its life on, at an instant drawn by chance, a certificate is renewed. Failures back off with
+// jitter.
+//
+// Invariant: the car does not connect for a certificate because it is switched on. A renewal that became due while it was off, one in the
+// place of a chain that is lost or damaged, and one that was refused or failed before wait for Config.Hold at each start and after each
+// sleep; until it is made nothing is sent. Only an enrolment, which somebody asks for, and a certificate that a broker refuses at that
+// moment, when the car is connected anyway, are not held. A car that was reset asks for nothing and sends nothing until it is enrolled.
 //
 // When the collector says that the vehicle is revoked, or enrolled with another key, the driver is told once, Ready becomes false so that
 // nothing knocks at the broker any more, and the collector is asked again about once a day.
@@ -31,6 +36,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"rawstone/agent/internal/hold"
 	"rawstone/agent/internal/https"
 	"rawstone/pkg/enroll"
 	"rawstone/pkg/wire"
@@ -44,12 +50,17 @@ const (
 	refusedWait       = 24 * time.Hour
 	// lookEvery bounds a wait, so that a clock that jumps is noticed, and so is what an enrolment has put on flash.
 	lookEvery = 30 * time.Second
+	// connected is how long after a broker's refusal the car counts as connected.
+	connected = time.Minute
 )
 
 // Config says whose certificate it is. Fields without a default are required.
 type Config struct {
 	// Dir is the chain's directory on flash, for this package alone; it is made when missing.
 	Dir string
+	// Reset is the path of the file that a reset leaves (reset.Config.Mark) and Enroll removes: while it is there no certificate is asked
+	// for or used. Empty means that there is none.
+	Reset string
 	// Vehicle is the vehicle's id, Device its key.
 	Vehicle string
 	Device  crypto.Signer
@@ -63,8 +74,8 @@ type Config struct {
 	Changed func()
 	// Tell tells the driver, in one sentence; nil means that nobody is told.
 	Tell func(text string)
-	// Hold returns when a renewal that is due in wait may be made, so that one which became due while the car was off does not make it
-	// connect when it is switched on; nil means when it is due. A first certificate is not held, nor one that a broker refuses.
+	// Hold returns the time until a renewal that is due in wait may be made, so that the car does not connect for it when it is switched
+	// on; nil means when it is due. What Enroll asks for is not held, nor what follows within a minute from a broker's refusal.
 	Hold func(wait time.Duration) time.Duration
 	// Timeout bounds a request from the connection to the last byte.
 	Timeout time.Duration
@@ -116,10 +127,12 @@ type Keeper struct {
 
 	mu      sync.Mutex // guards what follows
 	current *tls.Certificate
-	renewAt time.Time // of current
-	taken   time.Time // when current came, by the monotonic clock; zero for one from flash
-	doubted bool      // the broker refuses current
-	problem error     // of the last renewal
+	renewAt time.Time   // of current
+	taken   time.Time   // when current came, by the monotonic clock; zero for one from flash
+	doubted bool        // the broker refuses current
+	refused hold.Moment // when the broker refused it last
+	problem error       // of the last renewal
+	reset   bool        // Config.Reset is there
 
 	// Of the goroutine that gets certificates.
 	seen    fs.FileInfo    // of the chain on flash when it was last read or written; nil for none
@@ -150,6 +163,7 @@ func open(cfg Config) (*Keeper, error) {
 	if k.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
+	k.lookReset()
 	k.seen = stat(cfg.Dir)
 	answer, leaf, err := k.read()
 	switch {
@@ -216,7 +230,7 @@ func (k *Keeper) adopt(a *enroll.Answer, leaf *x509.Certificate, taken time.Time
 	defer k.mu.Unlock()
 	k.current = &tls.Certificate{Certificate: a.Chain, PrivateKey: k.cfg.Device, Leaf: leaf}
 	k.renewAt = leaf.NotBefore.Add(life/2 + time.Duration(rand.Float64()*float64(life/4)))
-	k.taken, k.doubted, k.problem = taken, false, nil
+	k.taken, k.doubted, k.refused, k.problem = taken, false, hold.Moment{}, nil
 	k.metrics.end.Set(float64(leaf.NotAfter.Unix()))
 }
 
@@ -227,7 +241,10 @@ func (k *Keeper) TLS() *tls.Config {
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if k.current == nil {
+		switch {
+		case k.reset:
+			return nil, errReset
+		case k.current == nil:
 			return nil, errors.New("the car has no client certificate yet")
 		}
 		return k.current, nil
@@ -240,7 +257,7 @@ func (k *Keeper) TLS() *tls.Config {
 func (k *Keeper) Ready() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.current != nil && k.cfg.Now().Before(k.current.Leaf.NotAfter) && !banned(k.problem)
+	return k.current != nil && !k.reset && k.cfg.Now().Before(k.current.Leaf.NotAfter) && !banned(k.problem)
 }
 
 // banned reports whether the collector says that whatever certificate of this key the car has is of no use.
@@ -256,6 +273,9 @@ func (k *Keeper) Status() (until time.Time, problem error) {
 	if k.current != nil {
 		until = k.current.Leaf.NotAfter
 	}
+	if k.reset {
+		return until, errReset
+	}
 	return until, k.problem
 }
 
@@ -264,7 +284,7 @@ func (k *Keeper) Status() (until time.Time, problem error) {
 func (k *Keeper) Doubt() {
 	k.mu.Lock()
 	if k.taken.IsZero() || time.Since(k.taken) >= k.cfg.BackoffMax {
-		k.doubted = true
+		k.doubted, k.refused = true, hold.At(k.cfg.Now())
 	}
 	k.mu.Unlock()
 	select {
@@ -286,9 +306,9 @@ func (k *Keeper) untilDue() time.Duration {
 // held returns the time until a renewal that is due in wait is made.
 func (k *Keeper) held(wait time.Duration) time.Duration {
 	k.mu.Lock()
-	urgent := k.current == nil || k.doubted
+	here := k.doubted && k.refused.Within(connected, k.cfg.Now())
 	k.mu.Unlock()
-	if urgent {
+	if here {
 		return wait
 	}
 	return k.cfg.Hold(wait)
@@ -296,13 +316,18 @@ func (k *Keeper) held(wait time.Duration) time.Duration {
 
 // Run renews the certificate whenever it is due until ctx is done, which is no error.
 func (k *Keeper) Run(ctx context.Context) error {
-	fails := 0
+	fails, again := 0, time.Time{}
 	for ctx.Err() == nil {
-		if k.look() {
-			fails = 0
+		if changed := k.lookReset(); k.look() || changed {
+			fails, again = 0, time.Time{}
 			k.cfg.Changed()
 		}
-		if wait := k.held(k.untilDue()); wait > 0 {
+		// Asked for on every round: a sleep begins a new hold, also between two attempts.
+		wait := max(k.held(k.untilDue()), time.Until(again))
+		if k.isReset() {
+			wait = lookEvery
+		}
+		if wait > 0 {
 			k.sleep(ctx, min(wait, lookEvery), k.wake)
 			continue
 		}
@@ -318,14 +343,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.cfg.Changed()
 			continue
 		}
-		wait := max(after, k.failed(err, fails))
+		wait = max(after, k.failed(err, fails))
+		again = time.Now().Add(wait)
 		fails++
 		k.cfg.Changed()
 		k.log.Warn("client certificate is not renewed", "error", err, "retry_ms", wait.Milliseconds())
-		for ctx.Err() == nil && wait > 0 && same(stat(k.cfg.Dir), k.seen) {
-			k.sleep(ctx, min(wait, lookEvery), nil)
-			wait -= lookEvery
-		}
 	}
 	return nil
 }
@@ -344,18 +366,6 @@ func (k *Keeper) failed(err error, fails int) time.Duration {
 		k.cfg.Tell(explain(refusal))
 	}
 	return backoff(refusedWait, refusedWait, 0)
-}
-
-// explain tells the driver what a refusal means.
-func explain(p *enroll.Problem) string {
-	switch p.Reason {
-	case enroll.ReasonRevoked:
-		return "This vehicle is revoked: nothing is sent any more, and what waits stays in the car. Ask the manufacturer."
-	case enroll.ReasonMalformed:
-		return "This car's software is too old to get a new certificate: nothing can be sent once the present one ends. Have it updated."
-	default:
-		return "This vehicle is no longer enrolled: nothing can be sent, and what waits stays in the car. Have the workshop enrol it again."
-	}
 }
 
 // backoff returns the wait after a number of failures before this one: half of it fixed, half by chance, so that a fleet does not return

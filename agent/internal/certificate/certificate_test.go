@@ -258,7 +258,8 @@ func TestEnrolAndRenew(t *testing.T) {
 	})
 }
 
-// TestLongPark holds that a car whose certificate has ended is silent until it has another, which it gets at once.
+// TestLongPark holds that a car whose certificate has ended is silent until it has another, for which it asks when Hold says: not when it
+// is switched on.
 func TestLongPark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(t)
@@ -267,14 +268,17 @@ func TestLongPark(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(700 * 24 * time.Hour)
-		k.open(t, nil)
-		if k.Ready() {
-			t.Error("ready with a certificate that has ended")
-		}
+		k.open(t, held(40*time.Minute))
 		began := time.Now()
 		defer k.run(t)()
+		time.Sleep(39 * time.Minute)
 		synctest.Wait()
-		if asks := c.asks(); len(asks) != 2 || !asks[1].at.Equal(began) || !k.Ready() || k.changed != 1 {
+		if k.Ready() || len(c.asks()) != 1 {
+			t.Error("ready with a certificate that has ended, or another was asked for at once")
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if asks := c.asks(); len(asks) != 2 || asks[1].at.Before(began.Add(40*time.Minute)) || !k.Ready() || k.changed != 1 {
 			t.Errorf("%+v, %v", asks, k.Ready())
 		}
 	})
@@ -680,21 +684,24 @@ func FuzzChain(f *testing.F) {
 	})
 }
 
-// TestHeldRenewal: a renewal that became due while the car was off is made when Hold says, and a first certificate is not held.
+// held is a Hold for the time from a start on.
+func held(d time.Duration) func(*Config) {
+	return func(cfg *Config) {
+		from := time.Now().Add(d)
+		cfg.Hold = func(wait time.Duration) time.Duration { return max(wait, time.Until(from)) }
+	}
+}
+
+// TestHeldRenewal: a renewal that became due while the car was off is made when Hold says.
 func TestHeldRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(t)
-		var from time.Time // on which the hold of this start ends
-		hold := func(cfg *Config) {
-			from = time.Now().Add(40 * time.Minute)
-			cfg.Hold = func(wait time.Duration) time.Duration { return max(wait, time.Until(from)) }
-		}
-		k := newCar(t, c, hold)
+		k := newCar(t, c, held(40*time.Minute))
 		if err := k.Enroll(t.Context(), enroll.NewToken()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(life * 9 / 10)
-		k.open(t, hold)
+		k.open(t, held(40*time.Minute))
 		began := time.Now()
 		stop := k.run(t)
 		time.Sleep(2 * time.Hour)
@@ -707,14 +714,135 @@ func TestHeldRenewal(t *testing.T) {
 		if after := asks[1].at.Sub(began); after < 40*time.Minute || after > 40*time.Minute+lookEvery {
 			t.Errorf("renewed %v after the start", after)
 		}
-		// Without any certificate the car asks at once.
-		lost := newCar(t, c, hold)
-		began = time.Now()
-		stop = lost.run(t)
+	})
+}
+
+// TestNothingAtPowerOn: a car whose chain is lost and which the collector refuses says so at no start, however many there are: each holds
+// anew, and the drives are shorter than that. What a broker says to a car that is connected is looked into at once.
+func TestNothingAtPowerOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(t)
+		c.refuse(enroll.ReasonRevoked, http.StatusForbidden, "")
+		k := newCar(t, c, nil)
+		for range 100 {
+			k.open(t, held(40*time.Minute))
+			stop := k.run(t)
+			time.Sleep(30 * time.Minute)
+			stop()
+			time.Sleep(8 * time.Hour)
+		}
+		if n := len(c.asks()); n != 0 {
+			t.Fatalf("%d requests in 100 starts", n)
+		}
+		k.open(t, held(40*time.Minute))
+		defer k.run(t)()
+		time.Sleep(time.Minute)
+		k.Doubt()
 		synctest.Wait()
-		stop()
-		if asks := c.asks(); len(asks) < 3 || !asks[2].at.Equal(began) {
-			t.Errorf("%+v", asks)
+		if n := len(c.asks()); n != 1 {
+			t.Errorf("%d requests after a broker's refusal", n)
+		}
+	})
+}
+
+// TestSleepBetweenAttempts: an attempt in vain, and the car sleeps. The next one is held, although what the broker said was urgent, and
+// although its wait has passed.
+func TestSleepBetweenAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(t)
+		var mu sync.Mutex
+		var slept time.Duration
+		var until time.Time // of the hold
+		now := func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(slept) }
+		k := newCar(t, c, func(cfg *Config) {
+			cfg.Now, cfg.BackoffMin, cfg.BackoffMax = now, 20*time.Second, 20*time.Second
+			cfg.Hold = func(wait time.Duration) time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				return max(wait, time.Until(until))
+			}
+		})
+		if err := k.Enroll(t.Context(), enroll.NewToken()); err != nil {
+			t.Fatal(err)
+		}
+		c.refuse(enroll.ReasonBusy, http.StatusTooManyRequests, "")
+		defer k.run(t)()
+		time.Sleep(time.Minute)
+		k.Doubt()
+		synctest.Wait()
+		if n := len(c.asks()); n != 2 {
+			t.Fatalf("%d requests", n)
+		}
+		mu.Lock()
+		slept, until = 8*time.Hour, time.Now().Add(40*time.Minute)
+		mu.Unlock()
+		time.Sleep(39 * time.Minute)
+		synctest.Wait()
+		if n := len(c.asks()); n != 2 {
+			t.Errorf("%d requests after a sleep", n-2)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := len(c.asks()); n < 3 {
+			t.Error("never asked again")
+		}
+	})
+}
+
+// TestReset: the device key of a car that was reset gets no certificate by itself, at no start and after no broker's refusal, until the car
+// is enrolled: by another process than the one that waits.
+func TestReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(t)
+		mark := filepath.Join(t.TempDir(), "reset.done")
+		if err := os.WriteFile(mark, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		marked := func(cfg *Config) { cfg.Reset = mark }
+		k := newCar(t, c, marked)
+		for range 3 {
+			k.open(t, marked)
+			stop := k.run(t)
+			k.Doubt()
+			time.Sleep(30 * 24 * time.Hour)
+			stop()
+		}
+		if _, problem := k.Status(); len(c.asks()) != 0 || k.Ready() || problem == nil || !strings.Contains(problem.Error(), "agent enroll") {
+			t.Fatalf("%d requests, %v", len(c.asks()), problem)
+		}
+		defer k.run(t)()
+		// A chain without an enrolment, such as one that somebody put there, changes nothing.
+		if err := writeChain(k.dir, c.issue(vehicle, &k.device.PublicKey, time.Now().Add(-time.Hour), time.Now().Add(life))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if _, err := k.TLS().GetClientCertificate(nil); err == nil || k.Ready() || len(c.asks()) != 0 {
+			t.Error("a chain that no enrolment brought is used")
+		}
+		other := &car{collector: c, device: k.device, dir: k.dir}
+		other.open(t, marked)
+		c.refuse(enroll.ReasonToken, http.StatusForbidden, "")
+		if err := other.Enroll(t.Context(), enroll.NewToken()); err == nil {
+			t.Error("enrolled with a token that is refused")
+		}
+		if _, err := os.Stat(mark); err != nil {
+			t.Errorf("an enrolment that failed ends what the reset began: %v", err)
+		}
+		c.say(nil)
+		if err := other.Enroll(t.Context(), enroll.NewToken()); err != nil || !other.Ready() {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		k.mu.Lock()
+		changed := k.changed
+		k.mu.Unlock()
+		if _, problem := k.Status(); !k.Ready() || problem != nil || changed == 0 {
+			t.Errorf("not enrolled: %v, changed %d", problem, changed)
+		}
+		if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v", err)
 		}
 	})
 }

@@ -24,7 +24,7 @@ const (
 
 // Enroll gets the first certificate, or one in place of one that is no longer renewed, with the token of the vehicle's registration. Where
 // the token is used up it may have been by this device key, whose answer was lost: then the key gets its certificate without it. An
-// error that wraps *enroll.Problem is the collector's refusal. It can be repeated.
+// error that wraps *enroll.Problem is the collector's refusal. It can be repeated. Nothing else ends what a reset began.
 func (k *Keeper) Enroll(ctx context.Context, token string) error {
 	err := k.insist(ctx, enroll.EnrolPath, token)
 	if refusal := new(enroll.Problem); errors.As(err, &refusal) && refusal.Reason == enroll.ReasonToken {
@@ -38,7 +38,7 @@ func (k *Keeper) Enroll(ctx context.Context, token string) error {
 	if k.unsaved != nil {
 		return errors.New("cannot enrol: the certificate cannot be kept; make room on flash and enrol again with the same token")
 	}
-	return nil
+	return k.endReset()
 }
 
 // insist asks again while the collector is busy and says for how little time.
@@ -154,4 +154,16 @@ func unreachable(err error) error {
 		return fmt.Errorf("cannot reach the collector: %w; is the car's clock right?", err)
 	}
 	return fmt.Errorf("cannot reach the collector: %w", err)
+}
+
+// explain tells the driver what a refusal means.
+func explain(p *enroll.Problem) string {
+	switch p.Reason {
+	case enroll.ReasonRevoked:
+		return "This vehicle is revoked: nothing is sent any more, and what waits stays in the car. Ask the manufacturer."
+	case enroll.ReasonMalformed:
+		return "This car's software is too old to get a new certificate: nothing can be sent once the present one ends. Have it updated."
+	default:
+		return "This vehicle is no longer enrolled: nothing can be sent, and what waits stays in the car. Have the workshop enrol it again."
+	}
 }

@@ -20,6 +20,11 @@ const maxToken = 4 << 10
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
+	return command.Main(root(), args, stdout, stderr)
+}
+
+// root returns the program's command with all others below it.
+func root() *cobra.Command {
 	root := &cobra.Command{
 		Use:     "agent",
 		Short:   "Prove driving thresholds and report noised usage from inside the car",
@@ -27,7 +32,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	root.AddCommand(newRun(), newEnroll(), newConsent(), newCadence(), newPrivacy(), newReset(), newCheckConfig(), newJournal(), newReceipts(), newStatus(),
 		newDecode())
-	return command.Main(root, args, stdout, stderr)
+	return root
 }
 
 func newRun() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,8 @@ func newConsent() *cobra.Command {
 		Short: "Show or decide what usage reports and claims may tell",
 		Long: `Show what the driver has turned on and what could be, each with what it tells; or turn a family of usage statistics or a kind of claim on
 or off. Everything is off until it is turned on here. It works whether the agent runs or not; what is turned off has stopped when the
-command returns, and what was recorded of it is gone.`,
+command returns, and what was recorded of it cannot be read any more. What waited to tell of it is withdrawn: at once by an agent that
+runs, and by one that does not before it sends anything again.`,
 		Example: "  agent consent --config agent.yaml\n  agent consent --config agent.yaml hours on\n  agent consent --config agent.yaml feature/assist off",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) == 2 && (args[1] == "on" || args[1] == "off") {
@@ -96,9 +98,9 @@ func newReset() *cobra.Command {
 		Use:   "reset --config FILE --yes",
 		Short: "Take from the car what it knows of its driver, for a new owner; the agent must be stopped",
 		Long: `Wipe the journal, what the driver turned on, what waits to be sent, the recorded usage, the ECU's snapshots, receipts, policies and keys,
-and the car's certificate: what was not claimed is lost to the driver. What stays is the account of what was spent of the car's privacy
-budget, which holds for whoever owns it, and the device key, for which the next enrolment gets another certificate. A reset that was cut
-short goes on when the agent starts.`,
+the car's certificate, and the reports that the privacy budget's store keeps: what was not claimed is lost to the driver. What stays is the account of what was spent of the car's privacy
+budget, which holds for whoever owns it, and the device key. The agent does not ask for another certificate with it, and sends nothing,
+until the car is enrolled again with agent enroll. A reset that was cut short goes on when the agent starts.`,
 		Args: cobra.NoArgs,
 	}
 	yes := cmd.Flags().Bool("yes", false, "say that it is meant (required)")
@@ -111,9 +113,9 @@ short goes on when the agent starts.`,
 			return err
 		}
 		if err := daemon.Reset(cfg); err != nil {
-			return err
+			return whose(err)
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "The car knows nothing of its driver any more. For it to claim again, run agent enroll with a token of its registration.")
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "The car knows nothing of its driver any more. It sends nothing until agent enroll is run with a token of its registration.")
 		return err
 	}
 	return command.WithConfig(cmd)
@@ -131,9 +133,17 @@ func atDesk(cmd *cobra.Command, f func(control.Desk) error) error {
 	}
 	desk, closer, err := daemon.Desk(cmd.Context(), cfg, daemon.Deps{Logger: logger})
 	if err != nil {
-		return err
+		return whose(err)
 	}
 	return errors.Join(f(desk), closer.Close())
+}
+
+// whose says what helps where the agent's files are not the caller's.
+func whose(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; run it as the agent's user", err)
+	}
+	return err
 }
 
 // show prints v as text or as JSON.

@@ -24,7 +24,7 @@ The collector promises the proof within 24 hours. The agent asks for it whenever
 proof holds. One that is older means something only when the agent was connected since; "agent status" says whether it is overdue.`, "/receipts")
 	page("export", "Print the receipts without a proof with their signed bytes, as JSON, for an auditor; the agent must be running", `Print the receipts without a proof as JSON, with the bytes that the collector has signed and every proof that did not hold.
 
-They are the evidence that the collector owes the credits: whoever has the programme's document can check the signatures. They name the
+They are the evidence that the collector owes the credits: whoever has the program's document can check the signatures. They name the
 vehicle and what it was credited, and nothing else.`, "/receipts/export")
 	return cmd
 }

@@ -166,7 +166,7 @@ func (c *Consent) Turn(name string, on bool) (changed bool, err error) {
 		family, noFamily := wire.ParseFamily(name)
 		switch {
 		case noFamily == nil && on && c.cfg.Charter.Usage.Families&family == 0:
-			return fmt.Errorf("cannot turn on %s: the programme's charter does not allow it", name)
+			return fmt.Errorf("cannot turn on %s: the program's charter does not allow it", name)
 		case noFamily == nil && on:
 			next.Families |= family
 			return nil
@@ -182,9 +182,9 @@ func (c *Consent) Turn(name string, on bool) (changed bool, err error) {
 		case !on && found:
 			next.Kinds = slices.Delete(next.Kinds, i, i+1)
 		case terms.CheckKind(name) != nil:
-			return fmt.Errorf("cannot turn %q on or off: it is no family of usage statistics and no kind of claim; `agent consent` lists them", name)
+			return fmt.Errorf("cannot turn %q on or off: it is no family of usage statistics and no kind of claim; `agent consent --config FILE` lists them", name)
 		case !slices.Contains(c.cfg.Charter.Kinds, name):
-			return fmt.Errorf("cannot turn on %s: the programme's charter does not allow it", name)
+			return fmt.Errorf("cannot turn on %s: the program's charter does not allow it", name)
 		default:
 			next.Kinds = slices.Insert(next.Kinds, i, name)
 		}

@@ -62,7 +62,7 @@ func TestEverythingIsOffAndDecisionsStay(t *testing.T) {
 	turn(t, c, "feature/assist", true, true)
 	turn(t, c, "speed", false, true)
 	turn(t, c, "trips", false, false)
-	turn(t, c, "feature/none", false, false)
+	turn(t, c, "feature/eco", false, false)
 	if changed, err := c.SetCadence(Monthly); err != nil || !changed {
 		t.Error(changed, err)
 	}
@@ -84,7 +84,7 @@ func TestEverythingIsOffAndDecisionsStay(t *testing.T) {
 func TestRefuses(t *testing.T) {
 	c := open(t, openDB(t, t.TempDir()))
 	for name, want := range map[string]string{
-		"trips": "the programme's charter does not allow it", "feature/lane": "the programme's charter does not allow it",
+		"trips": "the program's charter does not allow it", "feature/lane": "the program's charter does not allow it",
 		terms.KindMileage: "it is what a claim is", "position": "no family of usage statistics and no kind of claim", "": "no family",
 	} {
 		if changed, err := c.Turn(name, true); err == nil || changed || !strings.Contains(err.Error(), want) {

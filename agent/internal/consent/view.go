@@ -96,9 +96,9 @@ func (v View) Write(w io.Writer) error {
 			fmt.Fprintln(t, "  "+none)
 		}
 	}
-	list("Usage reports: totals of a dispatch under noise. What is off is not even recorded.", "The programme's charter allows none.", v.Families)
-	list("Claims: exact, and always of mileage. What is off is not proven and earns nothing.", "The programme's charter allows no other kinds.", v.Kinds)
+	list("Usage reports: totals of a dispatch under noise. What is off is not even recorded.", "The program's charter allows none.", v.Families)
+	list("Claims: exact, and always of mileage. What is off is not proven and earns nothing.", "The program's charter allows no other kinds.", v.Kinds)
 	fmt.Fprintf(t, "Cadence: %s. A claim every %s, a usage report every %s, none while nothing of it is on.\n", v.Cadence, days(v.ClaimDays), days(v.ReportDays))
-	fmt.Fprintln(t, "Change with `agent consent NAME on`, `agent consent NAME off` and `agent cadence daily`, `weekly` or `monthly`.")
+	fmt.Fprintln(t, "Change with `agent consent --config FILE NAME on` (or off) and `agent cadence --config FILE daily` (or weekly, monthly).")
 	return t.Flush()
 }

@@ -1,7 +1,8 @@
 // Package driver is the driver's desk on the car: what may be recorded and told is decided here, and what it has cost is read here.
 //
 // Invariants: a decision is durable before anything follows from it, the rooms that run have followed it when the command returns, and the
-// journal notes it. What was turned off is recorded no more then, and what waited to tell of it is withdrawn.
+// journal notes it. What was turned off is recorded no more then, what was recorded of it cannot be read any more, and what waited to tell of it is
+// withdrawn: by a car whose agent does not run before it sends anything again.
 //
 // The package refuses what package consent refuses. Whether an agent runs makes no difference to it: Open is for the commands of a car
 // whose agent does not, and holds the stores so that none starts meanwhile.
@@ -22,6 +23,7 @@ import (
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/privacy"
+	"rawstone/agent/internal/trip"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -39,7 +41,9 @@ type Config struct {
 	Clock   terms.Clock
 	// Purse returns the privacy budget.
 	Purse func() (*privacy.Purse, error)
-	// Apply tells the rooms that run of a decision; nil where none do.
+	// Day returns the program day of the ECU's newest snapshot, 0 for none; nil where none are read.
+	Day func() uint32
+	// Apply has the rooms follow a decision; nil where there are none.
 	Apply func(is consent.Choice) error
 }
 
@@ -100,13 +104,17 @@ func (d *Desk) Privacy(context.Context) (privacy.Statement, error) {
 	if err != nil {
 		return privacy.Statement{}, err
 	}
-	return p.Statement(d.cfg.Clock.Timing, d.cfg.Clock.Today(), func(day uint32) string {
+	ecu := uint32(0)
+	if d.cfg.Day != nil {
+		ecu = d.cfg.Day()
+	}
+	return p.Statement(d.cfg.Clock.Timing, p.Day(ecu, d.cfg.Clock.Today()), func(day uint32) (told, outcome string) {
 		for _, e := range entries {
 			if e.Kind == string(wire.KindReport) && strings.Contains(e.Contents, d.cfg.Clock.Date(day)) {
-				return e.Contents
+				return e.Contents, e.Outcome
 			}
 		}
-		return ""
+		return "", ""
 	})
 }
 
@@ -114,6 +122,8 @@ func (d *Desk) Privacy(context.Context) (privacy.Statement, error) {
 type Stopped struct {
 	// StateDir is the directory of its store, which is made when missing.
 	StateDir string
+	// UsageKey is its trip.Config.KeyFile.
+	UsageKey string
 	Charter  *terms.Charter
 	Clock    terms.Clock
 	// Budget opens its privacy budget.
@@ -158,7 +168,9 @@ func open(s Stopped, c *closers) (*Desk, error) {
 		}
 		return p, err
 	})
-	return New(Config{Consent: choice, Journal: j, Clock: s.Clock, Purse: purse})
+	// What waits to be sent leaves no car whose agent does not run, and the agent withdraws it before it sends.
+	forget := func(is consent.Choice) error { return trip.Forget(db, s.UsageKey, s.Logger, is.Families) }
+	return New(Config{Consent: choice, Journal: j, Clock: s.Clock, Purse: purse, Apply: forget})
 }
 
 // closers close what was opened, in reverse order.

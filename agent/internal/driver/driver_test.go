@@ -18,6 +18,8 @@ import (
 	"rawstone/agent/internal/journal"
 	"rawstone/agent/internal/privacy"
 	"rawstone/agent/internal/report"
+	"rawstone/agent/internal/trip"
+	"rawstone/agent/internal/vss"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -31,7 +33,7 @@ func stopped(dir string) Stopped {
 		Usage: terms.Usage{Families: wire.AllFamilies, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 1000, Scale: []uint16{1, 1, 10, 1, 1}, YearlyDispatches: 52},
 	}
 	return Stopped{
-		StateDir: filepath.Join(dir, "state"), Charter: charter, Logger: log,
+		StateDir: filepath.Join(dir, "state"), UsageKey: filepath.Join(dir, "state.key"), Charter: charter, Logger: log,
 		Clock:  terms.Clock{Timing: terms.Timing{DayS: 86400, DropS: 600}, Now: func() time.Time { return time.Unix(today*86400+3600, 0) }},
 		Budget: privacy.Config{Dir: filepath.Join(dir, "budget"), Anchor: filepath.Join(dir, "anchor"), Usage: &charter.Usage, Logger: log},
 	}
@@ -104,6 +106,52 @@ func TestStoppedAgent(t *testing.T) {
 	})
 }
 
+// TestStoppedAgentForgets: what was recorded of a family is gone when the command returns, though no agent runs; the others stay.
+func TestStoppedAgentForgets(t *testing.T) {
+	s := stopped(t.TempDir())
+	at(t, s, func(d *Desk) {
+		for _, name := range []string{"hours", "speed"} {
+			if _, err := d.Turn(t.Context(), name, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	recorded := func(f wire.Family, drive bool) trip.Usage {
+		db, _, err := flash.OpenStore(flash.StoreConfig{Dir: s.StateDir, Logger: s.Logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signals := []vss.Signal{{Role: vss.Speed}}
+		r, err := trip.Open(trip.Config{DB: db, KeyFile: s.UsageKey, Logger: s.Logger, Now: time.Now, Signals: signals, Families: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range int64(100) {
+			if drive {
+				r.Observe(vss.Sample{Time: (i + 1) * int64(time.Second), Value: 20_000, Available: true})
+			}
+		}
+		if err := errors.Join(r.Close(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return r.Usage()
+	}
+	both := wire.FamilyHours | wire.FamilySpeed
+	before := recorded(both, true)
+	if before.Hours == (trip.Usage{}.Hours) || before.Speed == (trip.Usage{}.Speed) {
+		t.Fatalf("%+v", before)
+	}
+	at(t, s, func(d *Desk) {
+		if _, err := d.Turn(t.Context(), "speed", false); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// As if it were on again: only what is really gone stays away.
+	if after := recorded(both, false); after.Hours != before.Hours || after.Speed != (trip.Usage{}.Speed) {
+		t.Errorf("%+v", after)
+	}
+}
+
 // TestPrivacy: what a release told is found in the journal by its day, and told by the ledger where the journal has nothing.
 func TestPrivacy(t *testing.T) {
 	s := stopped(t.TempDir())
@@ -124,12 +172,15 @@ func TestPrivacy(t *testing.T) {
 		if err := j.Begin(wire.ID(nil), time.Unix(today*86400, 0), wire.KindReport, 512, "Usage of the dispatch before "+s.Clock.Date(today-7)+" under noise: hours.", ""); err != nil {
 			t.Fatal(err)
 		}
+		if err := j.End(wire.ID(nil), time.Unix(today*86400, 0), "withdrawn"); err != nil {
+			t.Fatal(err)
+		}
 		if err := j.Note(time.Unix(today*86400, 0), "Something about "+s.Clock.Date(today-70)); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
 			st, err := d.Privacy(t.Context())
-			if err != nil || st.Ever != 2 || len(st.Releases) != 2 || st.Releases[0].Told != "" || !strings.Contains(st.Releases[1].Told, "hours") {
+			if err != nil || st.Ever != 2 || len(st.Releases) != 2 || st.Releases[0].Told != "" || !strings.Contains(st.Releases[1].Told, "hours") || st.Releases[1].Outcome != "withdrawn" {
 				t.Errorf("%+v, %v", st, err)
 			}
 		}

@@ -152,7 +152,7 @@ func makeReport(t *testing.T, c *terms.Charter, device *ecdsa.PrivateKey) []byte
 		Vehicle: vehicle, Charter: c, CharterID: wire.Hash{9}, Families: func() wire.Family { return wire.FamilySpeed }, Device: device, Budget: ledger, Usage: u,
 		Heard: func() error { return nil },
 	}))
-	sealed, lost, err := m.Make(t.Context(), 20_000, false)
+	sealed, lost, err := m.Make(t.Context(), 20_000, u)
 	if lost != nil || err != nil {
 		t.Fatal(lost, err)
 	}

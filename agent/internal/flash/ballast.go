@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-const ballastSuffix = ".ballast"
+// BallastSuffix follows a store's directory in the name of its ballast.
+const BallastSuffix = ".ballast"
 
 // spare sees to the room that a commit needs, a quarter of the reserve, on the file system of at. Where others have left less, the ballast
 // of the store in dir is given up; where there is plenty, it is taken in again.
@@ -19,14 +20,14 @@ func spare(dir, at string, reserve uint64) error {
 	}
 	size := reserve / 2
 	if free < reserve/4 {
-		if err := os.Remove(dir + ballastSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(dir + BallastSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if free, err = space(at); err != nil {
 			return err
 		}
 	} else if free-min(free, size) > reserve {
-		takeBallast(dir+ballastSuffix, int64(size))
+		takeBallast(dir+BallastSuffix, int64(size))
 	}
 	if free < reserve/4 {
 		return fmt.Errorf("%w: %d bytes are left, want %d", ErrNoRoom, free, reserve/4)

@@ -4,8 +4,8 @@
 // memtables and tables at 2 MB, caches at 1 MB and never compresses (the payloads are sealed bytes, which do not shrink). All
 // records are below the value threshold, so that nothing is written to the value log and nothing waits there for its collection.
 //
-// There are two ways in. Open opens a store or returns an error: a privacy budget is its owner's to judge and never begins anew.
-// OpenStore is for what may: it examines the files before Badger sees them, because Badger ends the process on some damage, takes a
+// There are three ways in. Open opens a store or returns an error. OpenGuarded does, and writes only where there is room: a privacy budget
+// is its owner's to judge and never begins anew. OpenStore is for what may: it examines the files before Badger sees them, because Badger ends the process on some damage, takes a
 // bitten log for one that simply ends, and deletes tables that a shortened manifest no longer lists. A store that cannot be trusted
 // is set aside whole, beside its place, and a new one begun; one that has lost its last commits goes on with the others. Either is said.
 //

@@ -59,7 +59,8 @@ func (f Finding) String() string {
 	switch {
 	case f.Aside != "":
 		return "The agent's store on flash was damaged and has been set aside as " + filepath.Base(f.Aside) + "; a new one has begun. What waited to be " +
-			"sent, this journal and what was counted since the last report are lost; the ECU repeats its last snapshots."
+			"sent, this journal and what was counted since the last report are lost, and what you had turned on: everything is off again, the " +
+			"cadence weekly. The ECU repeats its last snapshots."
 	case f.Lost > 0:
 		return fmt.Sprintf("The agent's store on flash was damaged: its last %d changes are lost. The ECU repeats its last snapshots.", f.Lost)
 	case f.Damaged:
@@ -261,11 +262,7 @@ func (s *Store) Close() error {
 func (s *Store) Room() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	free, err := space(s.dir)
-	if err == nil && free < s.reserve {
-		err = fmt.Errorf("%w: %d bytes are left, want %d", ErrNoRoom, free, s.reserve)
-	}
-	return err
+	return room(s.dir, s.reserve)
 }
 
 // register tells of damage. What was set aside is counted where it lies, so that a restart does not hide it.

@@ -176,7 +176,7 @@ func TestFullDiskTakesWhatFreesRoom(t *testing.T) {
 	if err := errors.Join(s.Room(), putRecord(s, 50)); err != nil {
 		t.Error(err)
 	}
-	if info, err := os.Stat(cfg.Dir + ballastSuffix); err != nil || info.Size() != DefaultReserve/2 {
+	if info, err := os.Stat(cfg.Dir + BallastSuffix); err != nil || info.Size() != DefaultReserve/2 {
 		t.Errorf("the ballast is not taken in again: %v", err)
 	}
 	if err := s.Close(); err != nil {

@@ -53,10 +53,13 @@ func drives(r *rand.Rand, first uint32) (list []drive) {
 type agent struct {
 	// gate holds what is overdue; nextDay has what is noticed on a day leave on a later one; brief makes the holds a tenth as long.
 	gate, nextDay, brief bool
+	// claimFirst has a report wait for the claim of the same moment.
+	claimFirst bool
 }
 
 // A leaving is one message: when it left, in which drive (always on: the latest that began before), and when the car noticed what it is about.
 type leaving struct {
+	kind    wire.Kind
 	at      time.Time
 	drive   drive
 	noticed time.Time
@@ -75,6 +78,7 @@ func year(t *testing.T, a agent, seed uint64, every int, alwaysOn bool) (left []
 	plan := calendar.Plan([32]byte{byte(seed), 1}, every)
 	type item struct {
 		name    string
+		kind    wire.Kind
 		due     time.Time
 		noticed time.Time
 	}
@@ -104,13 +108,20 @@ func year(t *testing.T, a agent, seed uint64, every int, alwaysOn bool) (left []
 	}
 	var current drive
 	speak := func() {
+		claims := make(map[time.Time]bool) // that wait
+		for _, i := range waiting {
+			claims[i.noticed] = claims[i.noticed] || i.kind == wire.KindClaim
+		}
 		waiting = slices.DeleteFunc(waiting, func(i item) bool {
+			if a.claimFirst && claims[i.noticed] && i.kind == wire.KindReport {
+				return false
+			}
 			wait := i.due.Sub(now)
 			if a.gate {
 				wait = gate.Until(i.name, i.due)
 			}
 			if wait <= 0 {
-				left = append(left, leaving{now, current, i.noticed})
+				left = append(left, leaving{i.kind, now, current, i.noticed})
 			}
 			return wait <= 0
 		})
@@ -137,7 +148,7 @@ func year(t *testing.T, a agent, seed uint64, every int, alwaysOn bool) (left []
 					leaves++
 				}
 				for _, kind := range []wire.Kind{wire.KindClaim, wire.KindReport} {
-					waiting = append(waiting, item{string(kind) + now.String(), plan.Due(leaves, kind), now})
+					waiting = append(waiting, item{string(kind) + now.String(), kind, plan.Due(leaves, kind), now})
 				}
 			}
 		}
@@ -244,15 +255,47 @@ func TestYearAlwaysOn(t *testing.T) {
 	}
 }
 
-// TestOrder: neither claim nor report is first.
-func TestOrder(t *testing.T) {
-	together, left := 0, year(t, agent{gate: true, nextDay: true}, 4, 7, false)
-	for i, l := range left[1:] {
-		if l.at.Equal(left[i].at) {
-			together++
+// order returns how many pairs of a claim and a report that are about the same left apart, in how many of them the claim was first, and how
+// many left together.
+func order(left []leaving) (apart, claimFirst, together int) {
+	claims := make(map[time.Time]time.Time)
+	for _, l := range left {
+		if l.kind == wire.KindClaim {
+			claims[l.noticed] = l.at
 		}
 	}
-	if together > len(left)/20 {
-		t.Errorf("%d of %d messages left together with another", together, len(left))
+	for _, l := range left {
+		at, ok := claims[l.noticed]
+		switch {
+		case l.kind == wire.KindClaim || !ok:
+		case at.Equal(l.at):
+			together++
+		default:
+			apart++
+			if at.Before(l.at) {
+				claimFirst++
+			}
+		}
+	}
+	return apart, claimFirst, together
+}
+
+// TestOrder: neither claim nor report is first more often than a fair coin has it (three standard deviations), and they rarely leave
+// together.
+func TestOrder(t *testing.T) {
+	fair := func(a agent, seed uint64, every int) bool {
+		apart, first, together := order(year(t, a, seed, every, false))
+		t.Logf("%d pairs apart, in %d the claim first, %d together", apart, first, together)
+		return apart >= 40 && math.Abs(float64(first)-float64(apart)/2) <= 1.5*math.Sqrt(float64(apart)) && together <= (apart+together)/10
+	}
+	for seed, every := range []int{7, 1} {
+		if !fair(agent{gate: true, nextDay: true}, uint64(seed), every) {
+			t.Error("the order tells something, or both leave together")
+		}
+		for name, mutant := range map[string]agent{"claim first": {gate: true, nextDay: true, claimFirst: true}, "together": {nextDay: true}} {
+			if fair(mutant, uint64(seed), every) {
+				t.Errorf("an agent that sends them %s is not noticed", name)
+			}
+		}
 	}
 }

@@ -35,6 +35,8 @@ type Config struct {
 	DeviceKey string
 	// Dir is the certificate's directory on flash, for this package alone.
 	Dir string
+	// Reset is the path of the file by which a car that was reset waits for Enroll, as in certificate.Config.
+	Reset string
 	// Vehicle is the vehicle's id.
 	Vehicle string
 	// URL is the collector's, https://HOST:PORT; CA the PEM file of the roots that it and its broker are checked under, empty for the
@@ -48,7 +50,7 @@ type Config struct {
 	// a server's certificate is newer than Since, the connection fails until the clock is set, and Status says why: to go by a
 	// certificate's own dates would let whoever shows it choose the time.
 	Since func() time.Time
-	// Hold keeps a renewal that became due while the car was off from making it connect when it is switched on; nil means that nothing does.
+	// Hold keeps whatever certificate is due at a start from making the car connect when it is switched on; nil means that nothing does.
 	Hold Gate
 	// Changed, Tell and BackoffMin are as in certificate.Config.
 	Changed    func()
@@ -92,7 +94,7 @@ func open(cfg Config, key crypto.Signer) (*Identity, error) {
 		renewal = func(wait time.Duration) time.Duration { return cfg.Hold.Until("renewal", cfg.Now().Add(wait)) }
 	}
 	keeper, err := certificate.Open(certificate.Config{
-		Hold: renewal, Dir: cfg.Dir, Vehicle: cfg.Vehicle, Device: key, URL: cfg.URL, Trust: trust, Now: cfg.present, Changed: cfg.Changed, Tell: cfg.Tell,
+		Hold: renewal, Dir: cfg.Dir, Reset: cfg.Reset, Vehicle: cfg.Vehicle, Device: key, URL: cfg.URL, Trust: trust, Now: cfg.present, Changed: cfg.Changed, Tell: cfg.Tell,
 		BackoffMin: cfg.BackoffMin, Logger: cfg.Logger, Registerer: cfg.Registerer,
 	})
 	if err != nil {

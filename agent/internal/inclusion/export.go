@@ -44,7 +44,7 @@ func (c *Checker) Summary() (s Summary, err error) {
 	if s.Overdue > 0 {
 		s.Remedy = remedy(s.Overdue)
 	} else if s.False > 0 {
-		s.Remedy = "a proof of the collector's was false: save receipt and proof with `agent receipts export` and show them to the programme's auditor"
+		s.Remedy = "a proof of the collector's was false: save receipt and proof with `agent receipts export` and show them to the program's auditor"
 	}
 	return s, err
 }

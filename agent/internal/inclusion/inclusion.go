@@ -10,7 +10,7 @@
 // the receipt waits, and is asked about again, for a notice that tells of them.
 //
 // The car never connects for this: Wake tells that it is connected anyway, as it is when a notice of policies or a receipt came, and for a
-// while after that receipts that are older than two drops are asked about, with back-off and jitter. Where the collector does not
+// while after that, which a sleep of the machine ends, receipts that are older than two drops are asked about, with back-off and jitter. Where the collector does not
 // prove a receipt although it is older than Overdue, the driver is told, once: the collector promised the proof within that time.
 //
 // The package refuses answers that are too long or no answers, web pages of captive portals among them, which prove nothing about the
@@ -31,6 +31,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/hold"
 	"rawstone/agent/internal/https"
 	"rawstone/pkg/inclusion"
 	"rawstone/pkg/ledger"
@@ -147,12 +148,12 @@ func (c *Checker) Run(ctx context.Context) error {
 			return nil
 		case <-c.wake:
 		}
-		for until := time.Now().Add(c.cfg.Window); ctx.Err() == nil; {
+		for connected := hold.At(c.cfg.Now()); ctx.Err() == nil && connected.Within(c.cfg.Window, c.cfg.Now()); {
 			wait, err := c.turn(ctx)
 			if err != nil {
 				c.cfg.Logger.Error("receipts cannot be looked at", "error", err)
 			}
-			if err != nil || time.Until(until) < wait {
+			if err != nil || !connected.Within(c.cfg.Window-wait, c.cfg.Now()) {
 				break
 			}
 			timer := time.NewTimer(wait)
@@ -160,7 +161,7 @@ func (c *Checker) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			case <-timer.C:
 			case <-c.wake:
-				until = time.Now().Add(c.cfg.Window)
+				connected = hold.At(c.cfg.Now())
 			}
 			timer.Stop()
 		}
@@ -313,7 +314,7 @@ func (c *Checker) refute(r archive.Receipt, receipt *wire.Receipt, body []byte, 
 	c.cfg.Logger.Error("the collector's proof of a receipt does not hold", "error", why)
 	first, err := c.cfg.Archive.Refute(r, body)
 	if err == nil && first {
-		c.cfg.Tell(fmt.Sprintf("The collector's proof that the %d km of the receipt of %s are in the public ledger is false; save receipt and proof, which are the evidence, with `agent receipts export`, and show them to the programme's auditor.",
+		c.cfg.Tell(fmt.Sprintf("The collector's proof that the %d km of the receipt of %s are in the public ledger is false; save receipt and proof, which are the evidence, with `agent receipts export`, and show them to the program's auditor.",
 			km(receipt), r.Came.Format(time.DateOnly)))
 	}
 	return err
@@ -355,5 +356,5 @@ func (c *Checker) overdue(r archive.Receipt) bool { return c.cfg.Now().Sub(r.Cam
 
 // remedy tells the driver what to do about receipts that are overdue.
 func remedy(n int) string {
-	return fmt.Sprintf("The collector has not proven within 24 hours that the credits of %d receipts are in the public ledger; the receipts are the evidence: save them with `agent receipts export` and show them to the programme's auditor.", n)
+	return fmt.Sprintf("The collector has not proven within 24 hours that the credits of %d receipts are in the public ledger; the receipts are the evidence: save them with `agent receipts export` and show them to the program's auditor.", n)
 }

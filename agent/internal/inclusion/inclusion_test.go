@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -372,6 +374,46 @@ func TestRun(t *testing.T) {
 		}
 	})
 }
+
+// TestSleepEndsConnected: the network fails while the car is connected, and the car sleeps. Nothing is asked when it wakes, until it is
+// connected again.
+func TestSleepEndsConnected(t *testing.T) {
+	w := newWorld(t)
+	w.claim(2, nil)
+	var slept atomic.Int64
+	w.checker.cfg.Window = 20 * time.Hour
+	w.checker.cfg.Now = func() time.Time { return w.now.Add(time.Hour + time.Duration(slept.Load())) }
+	requests := make(chan struct{})
+	w.checker.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		select {
+		case requests <- struct{}{}:
+			slept.Add(int64(8 * time.Hour))
+		case <-r.Context().Done():
+		}
+		return nil, errors.New("no network")
+	})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.checker.Run(ctx) }()
+	for range 3 {
+		w.checker.Wake()
+		<-requests
+		select {
+		case <-requests:
+			t.Error("asked after a sleep")
+		case <-time.After(50 * time.Millisecond): // an agent that asks does so within nanoseconds
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// roundTripper is an http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestExport(t *testing.T) {
 	w := newWorld(t)

@@ -1,6 +1,7 @@
-// Package journal is the driver's record, on the car, of everything that left it: when, of what kind, how many bytes, what they
-// say in plain words, what they cost, and how it ended. Between these entries stand notes of what the car found out about itself,
-// such as a counter that contradicts another; nothing left the car with a note.
+// Package journal is the driver's record, on the car, of every claim and usage report that left it: when, how many bytes, what they say in
+// plain words, what they cost, and how it ended. Between these entries stand notes of what the car found out about itself, such as a counter
+// that contradicts another; nothing left the car with a note. The housekeeping of the car's identity (certificates, requests for policies,
+// keys, proofs and the record of the privacy budget), which tells nothing of driving, has no entries: the metrics of its rooms count it.
 //
 // Invariants: an entry is on flash before the submission it describes may leave; the journal never holds more bytes than its bound, but for
 // a newest entry that is longer by itself, and the oldest entries go first. An entry that never left says so.

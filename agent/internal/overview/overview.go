@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rawstone/agent/internal/consent"
+	"rawstone/agent/internal/cut"
 	"rawstone/agent/internal/identity"
 	"rawstone/agent/internal/inclusion"
 	"rawstone/agent/internal/privacy"
@@ -85,7 +86,7 @@ func (r Rooms) driver(s *status.Snapshot) {
 			}
 		}
 	}
-	s.BudgetLeft = r.Purse.Left(r.Clock.Today())
+	s.BudgetLeft = r.Purse.Left(r.Purse.Day(r.Day(), r.Clock.Today()))
 	switch problem := r.Purse.Problem(); {
 	case r.Consent.Families() == 0:
 		s.Reports = "off"
@@ -96,6 +97,16 @@ func (r Rooms) driver(s *status.Snapshot) {
 	default:
 		s.Reports = "on"
 	}
+}
+
+// Day returns the program day of the ECU's newest snapshot that is not ahead, 0 for none.
+func (r Rooms) Day() uint32 {
+	list, err := r.Sealer.Archive().SinceHead()
+	if err != nil {
+		return 0
+	}
+	day, _ := cut.LastDay(list, r.Clock.Today())
+	return day
 }
 
 // known returns an instant, nil for none.

@@ -11,12 +11,15 @@ package privacy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"math"
+	"os"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/budget"
+	"rawstone/agent/internal/budget/erasure"
 	"rawstone/agent/internal/device"
 	"rawstone/agent/internal/flash"
 	"rawstone/agent/internal/report"
@@ -52,7 +55,7 @@ type Purse struct {
 	usage  *terms.Usage
 	cost   budget.Cost
 	ledger *budget.Ledger // nil where it did not open
-	db     *badger.DB
+	db     *flash.Guarded
 	state  State // where there is no ledger
 }
 
@@ -85,17 +88,35 @@ func (p *Purse) open(cfg Config, limit int64) error {
 		}
 		c.Counter = counter
 	}
-	db, err := flash.Open(flash.Config{Dir: cfg.Dir, Logger: cfg.Logger})
+	// Badger on a full file system would end the process, and the agent with it.
+	db, err := flash.OpenGuarded(flash.StoreConfig{Dir: cfg.Dir, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
-	c.DB = db
+	c.DB, c.Room = db, db.Room
 	ledger, err := budget.New(c)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
 	p.ledger, p.db = ledger, db
 	return nil
+}
+
+// Erase takes the sealed reports out of a ledger's store, for a new owner: what was spent stays. The ledger must not be open; one that does
+// not add up is no hindrance. Where there is no store none is made.
+func Erase(dir string, log *slog.Logger) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	db, err := flash.OpenGuarded(flash.StoreConfig{Dir: dir, Logger: log})
+	if err != nil {
+		return fmt.Errorf("cannot erase sealed reports: %w", err)
+	}
+	err = errors.Join(erasure.Reports(db.DB), db.Close())
+	if gone := os.Remove(dir + flash.BallastSuffix); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
 }
 
 // Ledger returns the ledger, nil where it did not open.
@@ -126,6 +147,19 @@ func (p *Purse) Problem() string {
 		return "the privacy budget ledger does not open; claims go on; restart the agent, and have the vehicle enrolled anew if that does not help"
 	}
 	return ""
+}
+
+// Day returns the program day that the year is counted to: the later of the day of the ECU's newest snapshot, 0 for none, and that of the last
+// charge. host, the day by the host's clock, which may be years off, counts where there is neither.
+func (p *Purse) Day(ecu, host uint32) uint32 {
+	last := uint64(ecu)
+	if p.ledger != nil {
+		last = max(last, p.ledger.Summary(0).LastEpoch)
+	}
+	if last == 0 {
+		return host
+	}
+	return uint32(min(last, math.MaxUint32))
 }
 
 // Left returns the part of the limit that is left in the window that ends with a program day, 0 to 1000 thousandths.

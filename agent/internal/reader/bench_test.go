@@ -73,7 +73,7 @@ func BenchmarkReading(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		recorder, err := trip.Open(trip.Config{DB: db, Logger: log, Now: time.Now, Signals: v.Signals(), Families: wire.AllFamilies})
+		recorder, err := trip.Open(trip.Config{DB: db, KeyFile: filepath.Join(b.TempDir(), "key"), Logger: log, Now: time.Now, Signals: v.Signals(), Families: wire.AllFamilies})
 		if err != nil {
 			b.Fatal(err)
 		}

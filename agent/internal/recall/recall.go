@@ -5,7 +5,7 @@
 // reports wait. A ledger that is known to be rolled back is not asked about again.
 //
 // The moment of asking tells nothing of when the car was switched on: the car asks while it is connected anyway (Wake), or after the random
-// time for which package hold keeps what is overdue.
+// time for which package hold keeps what is overdue. That is asked again after each request in vain: a sleep of the machine begins it anew.
 //
 // The package refuses answers that are too long or no records, web pages of captive portals among them. What a rolled back ledger means is
 // package budget's to say. Neither vehicle nor charge is ever logged.
@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/budget"
+	"rawstone/agent/internal/hold"
 	"rawstone/agent/internal/https"
 	"rawstone/pkg/wire"
 )
@@ -110,8 +111,8 @@ type Recall struct {
 	wake     chan struct{}
 
 	mu        sync.Mutex
-	wanted    time.Time // since when, by the host's clock
-	connected time.Time // when Wake was called last
+	wanted    time.Time   // since when, by the host's clock
+	connected hold.Moment // when Wake was called last
 	heard     bool
 	failure   error // of the last request
 }
@@ -168,7 +169,7 @@ func (r *Recall) Heard() error {
 func (r *Recall) Wake() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.connected = time.Now()
+	r.connected = hold.At(r.cfg.Now())
 	r.notify()
 }
 
@@ -185,7 +186,7 @@ func (r *Recall) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		wait := r.wait()
 		if fails > 0 {
-			wait = time.Until(again)
+			wait = max(wait, time.Until(again))
 		}
 		if wait <= 0 && r.cfg.Ready() {
 			if r.turn(ctx) {
@@ -211,7 +212,7 @@ func (r *Recall) Run(ctx context.Context) error {
 func (r *Recall) wait() time.Duration {
 	r.mu.Lock()
 	wanted := r.wanted
-	connected := !r.connected.IsZero() && time.Since(r.connected) < window
+	connected := r.connected.Within(window, r.cfg.Now())
 	r.mu.Unlock()
 	switch {
 	case wanted.IsZero():

@@ -54,9 +54,18 @@ func (l *ledger) Err() error {
 }
 
 // gate holds what it is asked about until it is opened.
-type gate struct{ open atomic.Bool }
+type gate struct {
+	open  atomic.Bool
+	asked atomic.Pointer[chan struct{}] // takes each question where somebody waits for it; nil for none
+}
 
 func (g *gate) Until(string, time.Time) time.Duration {
+	if c := g.asked.Load(); c != nil {
+		select {
+		case *c <- struct{}{}:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 	if g.open.Load() {
 		return 0
 	}
@@ -167,6 +176,43 @@ func TestHeld(t *testing.T) {
 		t.Error("connected, and not asked")
 	}
 	w.run()
+	<-w.compared
+}
+
+// TestSleepEndsConnected: what a car that was connected might do at once it does not do after a sleep, and after an attempt in vain the gate
+// is asked again.
+func TestSleepEndsConnected(t *testing.T) {
+	w := newWorld(t)
+	var slept atomic.Int64
+	w.cfg.Now = func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }
+	w.say(func(rw http.ResponseWriter) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	_ = w.Heard()
+	w.Wake()
+	if w.wait() != 0 {
+		t.Fatal("connected, and not asked")
+	}
+	w.run()
+	<-w.requests
+	slept.Store(int64(8 * time.Hour))
+	if w.wait() <= 0 {
+		t.Error("connected after a sleep")
+	}
+	asked := make(chan struct{})
+	w.gate.asked.Store(&asked)
+	<-asked
+	<-asked // a round later, so that what was asked before the sleep is over
+	for len(w.requests) > 0 {
+		<-w.requests
+	}
+	for range 5 { // longer than the back-off
+		<-asked
+	}
+	if n := len(w.requests); n != 0 {
+		t.Errorf("%d requests, and the gate is shut", n)
+	}
+	w.gate.asked.Store(nil)
+	w.say(func(rw http.ResponseWriter) { rw.Write(record(0)) })
+	w.gate.open.Store(true)
 	<-w.compared
 }
 

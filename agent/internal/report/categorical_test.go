@@ -1,6 +1,9 @@
 package report
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -37,7 +40,11 @@ func TestCategoricalReports(t *testing.T) {
 			device := must(wire.NewPublicKey(c.Device.Public()))
 			counts := make([]int, mechanism.Categories())
 			for epoch := range uint32(draws) {
-				sealed, lost, err := maker.Make(t.Context(), epoch, epoch%2 == 1)
+				use := c.Usage
+				if epoch%2 == 1 {
+					use = &usage{}
+				}
+				sealed, lost, err := maker.Make(t.Context(), epoch, use)
 				if lost != nil || err != nil {
 					t.Fatal(lost, err)
 				}
@@ -64,7 +71,7 @@ func TestCategoricalReports(t *testing.T) {
 					break
 				}
 			}
-			if contents, cost := maker.Explain(terms.Timing{DayS: 86400}, 7); !strings.Contains(contents, "by chance") || !strings.Contains(cost, "epsilon 2 at delta 0") {
+			if contents, cost := maker.Explain(terms.Timing{DayS: 86400}, 7, nil); !strings.Contains(contents, "by chance") || !strings.Contains(cost, "epsilon 2 at delta 0") {
 				t.Errorf("%s %s", contents, cost)
 			}
 		})
@@ -81,8 +88,8 @@ func TestCategoricalReports(t *testing.T) {
 	}
 }
 
-// TestIdleReportsLeaveTheWindow: an idle dispatch's report neither tells of the open window nor consumes it.
-func TestIdleReportsLeaveTheWindow(t *testing.T) {
+// TestReportsLeaveOtherWindows: an idle dispatch's report neither tells of the open window nor consumes it.
+func TestReportsLeaveOtherWindows(t *testing.T) {
 	u := &usage{}
 	u.totals[0] = 1_000_000
 	c := config(t, u)
@@ -93,7 +100,11 @@ func TestIdleReportsLeaveTheWindow(t *testing.T) {
 	device := must(wire.NewPublicKey(c.Device.Public()))
 	var idle, busy int64
 	for epoch := range uint32(60) {
-		sealed, lost, err := m.Make(t.Context(), epoch, epoch%2 == 0)
+		use := u
+		if epoch%2 == 0 {
+			use = &usage{}
+		}
+		sealed, lost, err := m.Make(t.Context(), epoch, use)
 		if lost != nil || err != nil {
 			t.Fatal(lost, err)
 		}
@@ -116,7 +127,7 @@ func TestReportsNameTheirCharge(t *testing.T) {
 	m := must(New(c))
 	device := must(wire.NewPublicKey(c.Device.Public()))
 	for i := range uint32(2) {
-		sealed, _, err := m.Make(t.Context(), 7+i, false)
+		sealed, _, err := m.Make(t.Context(), 7+i, c.Usage)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,11 +149,68 @@ func TestRefusedBudget(t *testing.T) {
 	if err := m.Wait(); !errors.Is(err, waiting) {
 		t.Errorf("waits for %v", err)
 	}
-	if err := m.Refuse(); err != nil {
+	sealed, lost, err := m.Make(t.Context(), 7, u)
+	if lost != nil || err != nil {
+		t.Fatal(lost, err)
+	}
+	// A report of before the car was enrolled anew says nothing of this ledger.
+	other := c
+	other.Device = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	if err := must(New(other)).Refuse(sealed); err != nil || c.Budget.Err() != nil {
+		t.Errorf("a report under another key is refused: %v, the ledger says %v", err, c.Budget.Err())
+	}
+	if err := m.Refuse(sealed); err != nil {
 		t.Fatal(err)
 	}
-	if sealed, lost, err := m.Make(t.Context(), 7, false); sealed != nil || !errors.Is(lost, budget.ErrRolledBack) || err != nil || u.taken != 0 {
+	if sealed, lost, err := m.Make(t.Context(), 8, u); sealed != nil || !errors.Is(lost, budget.ErrRolledBack) || err != nil || u.taken != 2 {
 		t.Errorf("lost %v, %v, consumed %d times", lost, err, u.taken)
+	}
+	if m.Families() != wire.FamilyHours || m.Drawn() != 0 {
+		t.Errorf("families %v, of which %v can be drawn", m.Families(), m.Drawn())
+	}
+}
+
+// TestStoredReportOfAnotherKey: what was stored before the car was enrolled anew is not sent, and goes.
+func TestStoredReportOfAnotherKey(t *testing.T) {
+	u := &usage{}
+	c := config(t, u)
+	c.Families = allow(wire.FamilyHours)
+	if _, lost, err := must(New(c)).Make(t.Context(), 7, u); lost != nil || err != nil {
+		t.Fatal(lost, err)
+	}
+	c.Device = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	m := must(New(c))
+	if sealed, lost, err := m.Make(t.Context(), 7, u); sealed != nil || !errors.Is(lost, errOtherKey) || err != nil || u.taken != 2 {
+		t.Errorf("lost %v, %v, consumed %d times", lost, err, u.taken)
+	}
+	if _, found, err := c.Budget.Stored(t.Context(), 7); found || err != nil {
+		t.Errorf("still stored: %v", err)
+	}
+}
+
+// TestTurnedOffWhileStored: what was turned off between the ledger's store and the spool does not leave.
+func TestTurnedOffWhileStored(t *testing.T) {
+	families := wire.FamilyHours | wire.FamilySpeed
+	u := &usage{}
+	c := config(t, u)
+	c.Families = func() wire.Family { return families }
+	m := must(New(c))
+	first, lost, err := m.Make(t.Context(), 7, u)
+	if lost != nil || err != nil {
+		t.Fatal(lost, err)
+	}
+	families = wire.FamilyHours
+	if contents, _ := m.Explain(terms.Timing{DayS: 86400}, 7, first); !strings.Contains(contents, ": hours, speed.") {
+		t.Errorf("what was sealed is told as %q", contents)
+	}
+	if sealed, lost, err := m.Make(t.Context(), 7, u); sealed != nil || !errors.Is(lost, errTurnedOff) || err != nil || u.taken != 2 {
+		t.Errorf("lost %v, %v, consumed %d times", lost, err, u.taken)
+	}
+	if _, found, err := c.Budget.Stored(t.Context(), 7); found || err != nil {
+		t.Errorf("still stored: %v", err)
+	}
+	if sealed, lost, err := m.Make(t.Context(), 7, u); sealed != nil || !errors.Is(lost, budget.ErrCharged) || err != nil {
+		t.Errorf("drawn again: %v, %v", lost, err)
 	}
 }
 
@@ -151,7 +219,7 @@ func TestWithdrawnReports(t *testing.T) {
 	c := config(t, &usage{})
 	c.Families = func() wire.Family { return families }
 	m := must(New(c))
-	sealed, lost, err := m.Make(t.Context(), 7, false)
+	sealed, lost, err := m.Make(t.Context(), 7, c.Usage)
 	if lost != nil || err != nil {
 		t.Fatal(lost, err)
 	}

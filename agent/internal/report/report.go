@@ -7,10 +7,12 @@
 // What is drawn is the charter's to say: the vector of all families under Gaussian noise, or one category of one family.
 //
 // Invariants: families that the driver did not consent to or the charter does not allow are zeros before the noise; every report has
-// the same size, and an idle dispatch is reported too, because absence must say nothing.
+// the same size, and an idle dispatch is reported too, because absence must say nothing. A family that is turned on beside others counts
+// from that moment: the first report that names it tells of a part of its dispatch. What is turned off leaves in no report, also where the
+// report was stored before.
 //
-// The package refuses a charter without a usable mechanism, consent without device key, budget or usage, and a report without a budget
-// that says yes. It sends nothing.
+// The package refuses a charter without a usable mechanism, consent without device key, a budget without usage or the collector's record,
+// and a report without a budget that says yes. It sends nothing.
 package report
 
 import (
@@ -39,10 +41,11 @@ type Config struct {
 	Charter   *terms.Charter
 	CharterID wire.Hash
 	// Families returns what the driver consents to at this moment; nil means that there are no reports whatever the driver says. With it
-	// Device, Budget, Usage and Heard are required. It may not block.
+	// Device is required. It may not block.
 	Families func() wire.Family
 	// Device signs reports.
 	Device crypto.Signer
+	// Budget is the ledger, nil where there is none to charge: nothing is drawn then. With it Families, Usage and Heard are required.
 	Budget *budget.Ledger
 	Usage  Usage
 	// Heard returns nil once the collector's record of this car's budget was compared with the ledger (budget.Ledger.Compare), else why not
@@ -62,8 +65,10 @@ func New(cfg Config) (*Maker, error) {
 	switch {
 	case cfg.Charter == nil:
 		return nil, errors.New("cannot make reports: no charter given")
-	case cfg.Families != nil && (cfg.Device == nil || cfg.Budget == nil || cfg.Usage == nil || cfg.Heard == nil):
-		return nil, errors.New("cannot make reports: the driver may consent to them but no device key, budget, usage or way to hear the collector's record is given")
+	case cfg.Families != nil && cfg.Device == nil:
+		return nil, errors.New("cannot make reports: the driver may consent to them but no device key is given")
+	case cfg.Families != nil && cfg.Budget != nil && (cfg.Usage == nil || cfg.Heard == nil):
+		return nil, errors.New("cannot make reports: there is a budget for them but no usage or way to hear the collector's record is given")
 	}
 	m, err := newMechanism(&cfg.Charter.Usage)
 	if err != nil {
@@ -93,50 +98,73 @@ func (m *Maker) Wait() error {
 	return m.cfg.Heard()
 }
 
-// Make returns the sealed report of an epoch: the stored bytes where there are any, or a fresh draw. idle says that the epoch's dispatch
-// was one without use: its report is made of zeros, and the open window is left to another. lost says why there is and will be none.
-// After err it may be tried again.
-func (m *Maker) Make(ctx context.Context, epoch uint32, idle bool) (sealed []byte, lost, err error) {
-	families := m.Families()
-	if families == 0 {
-		return nil, errors.New("the driver consented to no reports"), nil
+// Drawn returns the families of which reports can be drawn now: none without a budget in order.
+func (m *Maker) Drawn() wire.Family {
+	if m.cfg.Budget == nil || m.cfg.Budget.Err() != nil {
+		return 0
 	}
-	sealed, found, err := m.cfg.Budget.Stored(ctx, uint64(epoch))
-	if errors.Is(err, budget.ErrCorrupt) {
-		return nil, err, nil
-	} else if err != nil {
-		return nil, nil, err
+	return m.Families()
+}
+
+// Why there is no report of an epoch although its bytes were stored.
+var (
+	errTurnedOff = errors.New("the driver turned off since what it tells of")
+	errOtherKey  = errors.New("it was made under another device key")
+)
+
+// Make returns the sealed report of an epoch: the stored bytes where there are any, or a fresh draw of what usage tells. lost says why there
+// is and will be none; the usage is consumed then too, so that the next report does not tell of two dispatches, unless the epoch was
+// charged before. After err it may be tried again.
+func (m *Maker) Make(ctx context.Context, epoch uint32, usage Usage) (sealed []byte, lost, err error) {
+	if m.Families() == 0 || m.cfg.Budget == nil {
+		return nil, errors.New("the driver consented to no reports, or there is no budget"), nil
 	}
-	var totals [wire.VectorLen]int64
-	consume := func(context.Context) error { return nil }
-	if !idle {
-		if totals, consume, err = m.cfg.Usage.Take(ctx); err != nil {
-			return nil, nil, fmt.Errorf("cannot take usage: %w", err)
-		}
+	totals, consume, err := usage.Take(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot take usage: %w", err)
 	}
-	if !found {
-		permit, err := m.cfg.Budget.Charge(ctx, uint64(epoch), Cost(&m.cfg.Charter.Usage))
-		switch {
-		case errors.Is(err, budget.ErrCharged), errors.Is(err, budget.ErrPast), errors.Is(err, budget.ErrExhausted), errors.Is(err, budget.ErrRolledBack):
-			return nil, err, nil
-		case err != nil:
-			return nil, nil, err
-		}
-		// From here on stopping the agent would lose the report.
-		ctx = context.WithoutCancel(ctx)
-		if sealed, err = m.draw(permit, families, totals); err != nil {
-			return nil, nil, err
-		}
-		if err := m.cfg.Budget.Store(ctx, permit, sealed); err != nil {
-			return nil, nil, err
-		}
+	sealed, lost, err = m.make(ctx, epoch, totals)
+	if err != nil || errors.Is(lost, budget.ErrCharged) || errors.Is(lost, budget.ErrPast) {
+		return nil, lost, err
 	}
 	// Found bytes may mean that the power went before this: consuming again loses minutes of usage, not consuming would tell the
-	// same week twice.
-	if err := consume(ctx); err != nil {
+	// same week twice. From here on stopping the agent would lose the report.
+	if err := consume(context.WithoutCancel(ctx)); err != nil {
 		return nil, nil, fmt.Errorf("cannot consume usage: %w", err)
 	}
-	return sealed, nil, nil
+	if errors.Is(lost, errTurnedOff) || errors.Is(lost, errOtherKey) {
+		return nil, lost, m.Forget(ctx, epoch)
+	}
+	return sealed, lost, nil
+}
+
+// make returns the stored bytes of an epoch, or draws and stores them.
+func (m *Maker) make(ctx context.Context, epoch uint32, totals [wire.VectorLen]int64) (sealed []byte, lost, err error) {
+	sealed, found, err := m.cfg.Budget.Stored(ctx, uint64(epoch))
+	switch {
+	case errors.Is(err, budget.ErrCorrupt):
+		return nil, err, nil
+	case err != nil:
+		return nil, nil, err
+	case found && m.Foreign(sealed):
+		return nil, errOtherKey, nil
+	case found && m.Withdrawn(sealed):
+		return nil, errTurnedOff, nil
+	case found:
+		return sealed, nil, nil
+	}
+	permit, err := m.cfg.Budget.Charge(ctx, uint64(epoch), Cost(&m.cfg.Charter.Usage))
+	switch {
+	case errors.Is(err, budget.ErrCharged), errors.Is(err, budget.ErrPast), errors.Is(err, budget.ErrExhausted), errors.Is(err, budget.ErrRolledBack):
+		return nil, err, nil
+	case err != nil:
+		return nil, nil, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if sealed, err = m.draw(permit, m.Families(), totals); err != nil {
+		return nil, nil, err
+	}
+	return sealed, nil, m.cfg.Budget.Store(ctx, permit, sealed)
 }
 
 // Discard consumes the usage of a dispatch that is not reported: the next report must not tell of two.
@@ -156,6 +184,9 @@ func (m *Maker) Discard(ctx context.Context) error {
 
 // Forget drops the stored bytes of an epoch whose report can no longer be needed. What it cost stays charged.
 func (m *Maker) Forget(ctx context.Context, epoch uint32) error {
+	if m.cfg.Budget == nil {
+		return nil
+	}
 	return m.cfg.Budget.Drop(ctx, uint64(epoch))
 }
 
@@ -186,25 +217,37 @@ func (m *Maker) draw(permit *budget.Permit, families wire.Family, totals [wire.V
 	return wire.SealReport(m.cfg.Device, &r)
 }
 
-// Refuse notes durably that the collector refused a report because of the budget: no other is drawn.
-func (m *Maker) Refuse() error {
-	if m.cfg.Budget == nil {
+// Refuse notes durably that the collector refused a report because of the budget: no other is drawn. A report that was made under another
+// device key says nothing of this ledger.
+func (m *Maker) Refuse(sealed []byte) error {
+	if m.cfg.Budget == nil || m.Foreign(sealed) {
 		return nil
 	}
 	return m.cfg.Budget.MarkRolledBack("the collector refused a report because its charge does not follow the last one it knows of this vehicle")
 }
 
+// Foreign reports whether a sealed report is none of this car's present device key: the car was enrolled anew since, or it is damaged.
+func (m *Maker) Foreign(sealed []byte) bool {
+	_, err := m.read(sealed)
+	return m.cfg.Device != nil && err != nil
+}
+
 // Withdrawn reports whether a sealed report of this car tells of a family that the driver does not consent to any more.
 func (m *Maker) Withdrawn(sealed []byte) bool {
+	r, err := m.read(sealed)
+	return err == nil && r.Families&^m.Families() != 0
+}
+
+// read opens a report of this car.
+func (m *Maker) read(sealed []byte) (*wire.Report, error) {
 	if m.cfg.Device == nil {
-		return false
+		return nil, errors.New("no device key")
 	}
 	device, err := wire.NewPublicKey(m.cfg.Device.Public())
 	if err != nil {
-		return false
+		return nil, err
 	}
-	r, err := wire.OpenReport(device, m.cfg.Vehicle, sealed)
-	return err == nil && r.Families&^m.Families() != 0
+	return wire.OpenReport(device, m.cfg.Vehicle, sealed)
 }
 
 // EveryDays returns the number of program days between two reports of a car whose driver chose a cadence: it, or as many as a charter's
@@ -214,11 +257,15 @@ func EveryDays(u *terms.Usage, cadence int) int {
 	return max(cadence, (365+yearly-1)/yearly)
 }
 
-// Explain tells the driver what the report of an epoch reveals and what that costs.
-func (m *Maker) Explain(t terms.Timing, epoch uint32) (contents, cost string) {
+// Explain tells the driver what the sealed report of an epoch reveals and what that costs.
+func (m *Maker) Explain(t terms.Timing, epoch uint32, sealed []byte) (contents, cost string) {
+	families := m.Families()
+	if r, err := m.read(sealed); err == nil {
+		families = r.Families // which may be those of before a restart
+	}
 	var names []string
 	for _, l := range wire.Layouts() {
-		if m.Families()&l.Family != 0 {
+		if families&l.Family != 0 {
 			names = append(names, l.Name)
 		}
 	}

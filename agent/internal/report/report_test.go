@@ -96,7 +96,7 @@ func TestNothingLeavesWithoutConsent(t *testing.T) {
 	device := must(wire.NewPublicKey(c.Device.Public()))
 	var sums [wire.VectorLen]int64
 	for epoch := range uint32(draws) {
-		sealed, lost, err := m.Make(t.Context(), epoch, false)
+		sealed, lost, err := m.Make(t.Context(), epoch, u)
 		if lost != nil || err != nil {
 			t.Fatal(lost, err)
 		}
@@ -158,11 +158,11 @@ func TestOneReportAnEpoch(t *testing.T) {
 	c := config(t, u)
 	c.Families = allow(wire.FamilyHours)
 	m := must(New(c))
-	if _, lost, err := m.Make(t.Context(), 7, false); lost != nil || !errors.Is(err, u.broken) {
+	if _, lost, err := m.Make(t.Context(), 7, u); lost != nil || !errors.Is(err, u.broken) {
 		t.Fatalf("usage that is not consumed: %v, %v", lost, err)
 	}
 	u.broken = nil
-	first, lost, err := m.Make(t.Context(), 7, false)
+	first, lost, err := m.Make(t.Context(), 7, u)
 	if lost != nil || err != nil {
 		t.Fatal(lost, err)
 	}
@@ -171,7 +171,7 @@ func TestOneReportAnEpoch(t *testing.T) {
 	if r.Epoch != 7 || r.Families != wire.FamilyHours || r.Charter != c.CharterID {
 		t.Errorf("report %+v", r)
 	}
-	again, lost, err := m.Make(t.Context(), 7, false)
+	again, lost, err := m.Make(t.Context(), 7, u)
 	if !bytes.Equal(again, first) || lost != nil || err != nil || u.taken != 2 {
 		t.Errorf("another report of the same epoch, or usage not consumed: %v, %v, %d", lost, err, u.taken)
 	}
@@ -181,15 +181,17 @@ func TestOneReportAnEpoch(t *testing.T) {
 	if err := m.Forget(t.Context(), 7); err != nil {
 		t.Fatal(err)
 	}
-	for epoch, want := range map[uint32]error{6: budget.ErrPast, 7: budget.ErrCharged, 8: budget.ErrExhausted} {
-		if sealed, lost, err := m.Make(t.Context(), epoch, false); sealed != nil || !errors.Is(lost, want) || err != nil {
+	for _, epoch := range []uint32{6, 7, 8} {
+		want := map[uint32]error{6: budget.ErrPast, 7: budget.ErrCharged, 8: budget.ErrExhausted}[epoch]
+		if sealed, lost, err := m.Make(t.Context(), epoch, u); sealed != nil || !errors.Is(lost, want) || err != nil {
 			t.Errorf("epoch %d: lost %v, want %v; %v", epoch, lost, want, err)
 		}
 	}
-	if u.taken != 2 {
-		t.Error("a lost report consumed usage")
+	// A charge that came to nothing leaves the usage to the next one; of an epoch that never gets one it goes.
+	if u.taken != 3 {
+		t.Errorf("usage was consumed %d times", u.taken)
 	}
-	contents, cost := m.Explain(terms.Timing{DayS: 86400}, 7)
+	contents, cost := m.Explain(terms.Timing{DayS: 86400}, 7, first)
 	if !strings.Contains(contents, "1970-01-08") || !strings.Contains(contents, ": hours.") || !strings.Contains(cost, "epsilon 1 at delta 1e-06") {
 		t.Errorf("%s %s", contents, cost)
 	}
@@ -199,7 +201,6 @@ func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"zero":        func(c *Config) { *c = Config{} },
 		"no device":   func(c *Config) { c.Device = nil },
-		"no budget":   func(c *Config) { c.Budget = nil },
 		"no usage":    func(c *Config) { c.Usage = nil },
 		"no record":   func(c *Config) { c.Heard = nil },
 		"bad charter": func(c *Config) { c.Charter = &terms.Charter{} },
@@ -211,8 +212,13 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	c := config(t, &usage{})
+	c.Families, c.Budget, c.Heard = allow(wire.FamilyHours), nil, nil
+	if m := must(New(c)); m.Families() != wire.FamilyHours || m.Drawn() != 0 {
+		t.Error("a ledger that does not open forbids more than to draw")
+	}
 	m := must(New(Config{Charter: charter()}))
-	if sealed, lost, err := m.Make(t.Context(), 1, false); sealed != nil || lost == nil || err != nil {
+	if sealed, lost, err := m.Make(t.Context(), 1, &usage{}); sealed != nil || lost == nil || err != nil {
 		t.Errorf("a report without consent: %v, %v", lost, err)
 	}
 }

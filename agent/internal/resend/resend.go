@@ -5,7 +5,7 @@
 // An ECU that speaks only after the wait was over never heard the first request, and is asked for everything again. A clock set back
 // does not lengthen the wait.
 //
-// The package sees sequence numbers alone; it keeps nothing on flash.
+// The package sees sequence numbers and days alone; it keeps nothing on flash.
 package resend
 
 import (
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rawstone/pkg/attest"
+	"rawstone/pkg/terms"
 )
 
 // MaxTries bounds how often a missing snapshot is asked for in the life of a process.
@@ -32,7 +33,8 @@ type Config struct {
 
 // Asker is the conversation with one ECU. It is safe for concurrent use.
 type Asker struct {
-	cfg Config
+	cfg   Config
+	daily uint32 // the program day on which Daily asked
 
 	mu sync.Mutex
 	// The last request, the end of the wait for its answer, whether one ever came, whether to ask for everything again, and how
@@ -68,6 +70,23 @@ func (a *Asker) Spoke() bool {
 
 // quiet is the silence after which an answer counts as complete.
 func (a *Asker) quiet() time.Duration { return a.cfg.Wait / 5 }
+
+// Daily asks once a program day for the newest snapshot where today's has not come: a transfer that failed leaves no gap to be seen. newest
+// returns the day of the newest one held, false where there is none. It returns how long sealing must wait for the answer, and is called by
+// one goroutine.
+func (a *Asker) Daily(ctx context.Context, t terms.Timing, newest func() (day uint32, ok bool)) time.Duration {
+	now := a.cfg.Now()
+	today := t.Day(now)
+	if a.daily == today || !a.Spoke() || now.Before(t.DayStart(today).Add(a.cfg.Wait)) {
+		return 0
+	}
+	if day, ok := newest(); ok && day >= today {
+		return 0
+	}
+	a.daily = today
+	a.Ask(ctx, 1)
+	return a.cfg.Wait
+}
 
 // Heard notes that the ECU spoke and says whether that may be an answer; a pending one is complete after a moment's silence.
 func (a *Asker) Heard() (answer bool) {

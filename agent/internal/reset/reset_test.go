@@ -1,6 +1,8 @@
 package reset
 
 import (
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,7 +30,7 @@ func car(t *testing.T) Config {
 			t.Fatal(err)
 		}
 	}
-	return Config{Dir: dir, Store: "state", Others: []string{"rules", "identity", "none", "state.*", "control.sock"}}
+	return Config{Dir: dir, Store: "state", Mark: "reset.done", Others: []string{"rules", "identity", "none", "state.*", "control.sock"}}
 }
 
 func files(t *testing.T, dir string) (list []string) {
@@ -46,9 +48,9 @@ func files(t *testing.T, dir string) (list []string) {
 	return list
 }
 
-// stays is what no reset touches.
+// stays is what no reset touches, and what it leaves.
 func stays() []string {
-	return []string{"budget.anchor", "budget/MANIFEST", "device.key", "stateful/x"}
+	return []string{"budget.anchor", "budget/MANIFEST", "device.key", "reset.done", "stateful/x"}
 }
 
 func TestWipe(t *testing.T) {
@@ -68,10 +70,38 @@ func TestWipe(t *testing.T) {
 	if err := Wipe(cfg); err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []Config{{Dir: cfg.Dir}, {Store: "state"}} {
+	for _, bad := range []Config{{Dir: cfg.Dir, Mark: "reset.done"}, {Store: "state", Mark: "reset.done"}, {Dir: cfg.Dir, Store: "state"}} {
 		if err := Wipe(bad); err == nil {
 			t.Errorf("%+v was accepted", bad)
 		}
+	}
+}
+
+// TestKeysAndPurge: keys are overwritten before they go, what stays is purged while the store is still held, and an error of that is told
+// when the rest is wiped.
+func TestKeysAndPurge(t *testing.T) {
+	cfg := car(t)
+	cfg.Keys, cfg.Others = []string{"state.ballast", "none"}, append(cfg.Others, "state.ballast")
+	key, err := os.Open(filepath.Join(cfg.Dir, "state.ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	fails := errors.New("it does not open")
+	cfg.Purge = func() error {
+		if n := len(files(t, cfg.Dir)); n != 8 { // what stays, the store's two and the marker
+			t.Errorf("%d files at the purge: %q", n, files(t, cfg.Dir))
+		}
+		return fails
+	}
+	if err := Wipe(cfg); !errors.Is(err, fails) {
+		t.Error(err)
+	}
+	if d := cmp.Diff(stays(), files(t, cfg.Dir)); d != "" {
+		t.Error(d)
+	}
+	if b, err := io.ReadAll(key); err != nil || len(b) == 0 || strings.Trim(string(b), "\x00") != "" {
+		t.Errorf("the key was %q, %v", b, err)
 	}
 }
 

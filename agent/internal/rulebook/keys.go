@@ -13,6 +13,13 @@ import (
 	"rawstone/pkg/wire"
 )
 
+const (
+	// connected is how long after a notice came the car counts as connected.
+	connected = time.Minute
+	// lookEvery is how often a wait is looked at again: the clock may be set, the machine may sleep, and a notice in force may come again.
+	lookEvery = connected / 2
+)
+
 // maxProvers bounds the provers that are loaded at once: the one in use, and the one before or after it.
 const maxProvers = 2
 
@@ -80,28 +87,45 @@ func (b *Book) collect(lock wire.Hash, get func(wire.Hash, int64) ([]byte, error
 	return k, nil
 }
 
-// Run fetches the keys that are missing until ctx is done, which is no error.
+// Run fetches the keys that are missing until ctx is done, which is no error: while the car is connected for a notice, else when Config.Hold
+// says, which is asked again before each attempt.
 func (b *Book) Run(ctx context.Context) error {
-	for fails := 0; ctx.Err() == nil; {
-		var again <-chan time.Time
-		if err := b.fetch(ctx); ctx.Err() != nil {
+	fails, again := 0, time.Time{}
+	for ctx.Err() == nil {
+		var later <-chan time.Time
+		if wait := max(b.wait(), time.Until(again)); wait > 0 {
+			later = time.After(min(wait, lookEvery))
+		} else if err := b.fetch(ctx); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			wait := b.backoff(fails, rand.Float64())
 			fails++
 			b.metrics.failures.Inc()
 			b.log.Warn("keys of policies cannot be fetched", "error", err, "retry_ms", wait.Milliseconds())
-			again = time.After(wait)
+			again = time.Now().Add(wait)
+			continue
 		} else {
-			fails = 0
+			fails, again = 0, time.Time{}
 		}
 		select {
 		case <-ctx.Done():
 		case <-b.work:
-		case <-again:
+			again = time.Time{}
+		case <-later:
 		}
 	}
 	return nil
+}
+
+// wait returns the time until keys may be fetched, not above 0 where they may now or none are missing.
+func (b *Book) wait() time.Duration {
+	b.mu.Lock()
+	free := len(b.missing()) == 0 || b.noticed.Within(connected, b.cfg.Now())
+	b.mu.Unlock()
+	if free || b.cfg.Hold == nil {
+		return 0
+	}
+	return b.cfg.Hold.Until("keys", time.Unix(0, 0)) // since when they are missing is not known after a restart: always overdue
 }
 
 // backoff returns the wait after the given number of failures before this one: half of it fixed, half by chance, so that a fleet that

@@ -10,8 +10,9 @@
 // Whoever holds the keys of validators that were replaced can deceive a car that has not heard of it, with a block of a day to come at
 // that. The first notice that shows the change ends this: what it refutes counts as never heard, however new it says to be.
 //
-// What is fetched, and when, follows from notices alone, which are the same for all cars: whoever serves the files learns nothing of
-// tiers, of claims or of driving. The package refuses keys of a development setup in production. Which policies a claim is made under
+// What is fetched follows from notices alone, which are the same for all cars, and when from them too: a notice's keys are fetched while the
+// car is connected for it, and what is missing at a start after a random time of driving (package hold). Whoever serves the files learns
+// nothing of tiers, of claims or of when the car is switched on. The package refuses keys of a development setup in production. Which policies a claim is made under
 // is package cut's question.
 package rulebook
 
@@ -29,6 +30,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/agent/internal/cut"
+	"rawstone/agent/internal/hold"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/notice"
 	"rawstone/pkg/terms"
@@ -53,6 +55,12 @@ type Blobs interface {
 	Keep(hashes ...wire.Hash) error
 }
 
+// A Gate holds what is overdue (*hold.Gate).
+type Gate interface {
+	// Until returns the time until what has a name and was due at an instant may be done, not above 0 where it may now.
+	Until(name string, due time.Time) time.Duration
+}
+
 // Config says whose rules these are. Fields without a default are required.
 type Config struct {
 	// Dir is the notice's directory on flash, for this package alone; it is made when missing.
@@ -73,6 +81,8 @@ type Config struct {
 	Kinds func() []string
 	// NewsEvery is the longest time between two notices that are not asked for sooner; 0 means DefaultNewsEvery.
 	NewsEvery time.Duration
+	// Hold keeps keys that are missing at a start from making the car connect at that moment; nil means that nothing does.
+	Hold Gate
 	// Now is the source of time.
 	Now func() time.Time
 	// Changed is called, by Take and Run, after Rules or what can be proven has changed.
@@ -127,6 +137,7 @@ type Book struct {
 	opened   *notice.Opened
 	body     []byte // the notice's bytes
 	heard    time.Time
+	noticed  hold.Moment        // when the last notice came, in this process
 	outdated bool               // since heard, by the word of the collector
 	keys     map[wire.Hash]keys // by lock, of the policies that this car can use
 	failure  error              // of the last attempt at fetching keys
@@ -252,7 +263,7 @@ func (b *Book) inForce() (*notice.Opened, []byte) {
 func (b *Book) setHeard(at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.heard, b.outdated = at, false
+	b.heard, b.noticed, b.outdated = at, hold.At(b.cfg.Now()), false
 }
 
 // adopt goes by a notice that is on flash.

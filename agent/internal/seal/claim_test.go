@@ -368,7 +368,6 @@ func TestNewRefuses(t *testing.T) {
 		"foreign":     func(c *Config) { c.Program = wire.ID(nil) },
 		"delay":       func(c *Config) { c.MaxDelay = 25 * time.Hour },
 		"archive":     func(c *Config) { c.MaxSnapshots = 63 },
-		"no budget":   func(c *Config) { c.Families, c.Budget = allow(wire.AllFamilies), nil },
 		"negative":    func(c *Config) { c.RetryAfter = -1 },
 		"no ECU":      func(c *Config) { c.ECU = wire.PublicKey{} },
 		"no vehicle":  func(c *Config) { c.Vehicle = "" },

@@ -29,7 +29,7 @@ func (s *Sealer) HandleReceipt(ctx context.Context, kind wire.Kind, body []byte,
 	case wire.KindClaim:
 		err = s.claimReceipt(body, r, signed)
 	case wire.KindReport:
-		err = s.reportReceipt(r)
+		err = s.reportReceipt(body, r)
 	default:
 		err = fmt.Errorf("a %s is never answered", kind)
 	}
@@ -55,16 +55,16 @@ func (s *Sealer) claimReceipt(body []byte, r *wire.Receipt, signed []byte) error
 		return err
 	}
 	if why := s.archive.State().Reason; why != "" {
-		s.log.Warn("claims are refused and wait", "reason", string(why), "remedy", verdict.Remedy(why))
+		s.log.Warn("claims are refused and wait", "reason", string(why), "remedy", verdict.Remedy(wire.KindClaim, why))
 	}
 	if r.Reason == wire.ReasonPolicy && s.cfg.News != nil {
 		s.cfg.News()
 	}
-	return s.finish(r)
+	return s.finish(wire.KindClaim, r)
 }
 
 // reportReceipt sees to it that no other report leaves on the same program day. A refused report is gone: its budget is spent.
-func (s *Sealer) reportReceipt(r *wire.Receipt) error {
+func (s *Sealer) reportReceipt(body []byte, r *wire.Receipt) error {
 	today := s.cfg.Clock.Today()
 	// A host clock that runs years ahead would hold reports back for years: the ECU's day bounds it.
 	if day, ok, err := s.ecuDay(); err == nil && ok {
@@ -74,23 +74,23 @@ func (s *Sealer) reportReceipt(r *wire.Receipt) error {
 		return err
 	}
 	if r.Reason == wire.ReasonBudget {
-		if err := s.reports.Refuse(); err != nil {
+		if err := s.reports.Refuse(body); err != nil {
 			return err
 		}
 	}
 	if err := s.cfg.Spool.Postpone(wire.KindReport, r.Submission, s.plan().Due(today+1, wire.KindReport)); err != nil {
 		return err
 	}
-	return s.finish(r)
+	return s.finish(wire.KindReport, r)
 }
 
 // finish writes the outcome and frees the submission.
-func (s *Sealer) finish(r *wire.Receipt) error {
+func (s *Sealer) finish(kind wire.Kind, r *wire.Receipt) error {
 	now := s.cfg.Clock.Now()
 	if !r.Accepted {
 		s.metrics.Refusals.WithLabelValues(string(r.Reason)).Inc()
 	}
-	if err := s.out.Finish(r.Submission, verdict.Outcome(r, s.cfg.Clock.Timing)); err != nil {
+	if err := s.out.Finish(r.Submission, verdict.Outcome(kind, r, s.cfg.Clock.Timing)); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"errors"
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
@@ -34,7 +35,7 @@ func (s *Sealer) report(ctx context.Context) error {
 		err = s.reports.Discard(ctx)
 	}
 	if err == nil {
-		err = s.archive.Commit(func(next *archive.State) { next.Boundary, next.Every = st.Boundary, st.Every })
+		err = s.archive.Commit(func(next *archive.State) { next.Boundary, next.Every, next.Partial = st.Boundary, st.Every, st.Partial })
 	}
 	return err
 }
@@ -52,18 +53,24 @@ func (s *Sealer) book() backlog.Book {
 // catchUp makes the reports of missed boundaries, or passes them. It says whether they wait.
 func (s *Sealer) catchUp(ctx context.Context, book backlog.Book, missed []uint32, day uint32) (waits bool, err error) {
 	st, last := s.archive.State(), missed[len(missed)-1]
-	if s.reports.Families() == 0 {
-		return false, s.skip(ctx, last)
+	if s.reports.Families() == 0 || s.cfg.Budget == nil || st.Partial {
+		return false, s.skip(ctx, missed)
 	}
 	if st.Reason == wire.ReasonUnknownVehicle && verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter).After(s.cfg.Clock.Now()) {
 		s.withhold("the collector does not know this vehicle: a report would spend privacy for nothing", nil)
-		return false, s.skip(ctx, last)
+		return false, s.skip(ctx, missed)
 	}
-	if err := s.reports.Wait(); err != nil {
+	if why := s.reports.Wait(); why != nil {
 		if !s.waiting {
-			s.log.Info("usage reports wait for the collector's record of the privacy budget", "reason", err)
+			s.log.Info("usage reports wait for the collector's record of the privacy budget", "reason", why)
 		}
 		s.waiting = true
+		if at := backlog.Unnoticed(st, missed); at < len(missed) {
+			if err = s.windows.Close(ctx, s.cfg.Usage, missed[0], missed[at]); err == nil {
+				err = s.archive.Commit(func(st *archive.State) { st.Noticed = last })
+			}
+			return true, err
+		}
 		return true, nil
 	}
 	s.waiting = false
@@ -77,19 +84,22 @@ func (s *Sealer) catchUp(ctx context.Context, book backlog.Book, missed []uint32
 
 // reportOf makes the report of one boundary of a backlog.
 func (s *Sealer) reportOf(ctx context.Context, book backlog.Book, boundary, last, day uint32) error {
-	st := s.archive.State()
-	sealed, lost, err := s.reports.Make(ctx, boundary, backlog.Idle(st, boundary))
+	st, usage := s.archive.State(), s.cfg.Usage
+	if backlog.Noticed(st, boundary) {
+		usage = s.windows.Of(boundary)
+	}
+	sealed, lost, err := s.reports.Make(ctx, boundary, usage)
 	if err != nil {
 		return err
 	}
 	leaves := book.Leaves(st, day)
 	if lost == nil {
-		contents, cost := s.reports.Explain(s.cfg.Clock.Timing, boundary)
+		contents, cost := s.reports.Explain(s.cfg.Clock.Timing, boundary, sealed)
 		err = s.out.Put(outbox.Submission{Kind: wire.KindReport, Body: sealed, Contents: contents, Cost: cost, Due: s.plan().Due(leaves, wire.KindReport)})
 	}
 	// What the ledger keeps of the dispatch before this one can no longer be needed.
 	if err == nil {
-		err = s.reports.Forget(ctx, *st.Boundary)
+		err = errors.Join(s.reports.Forget(ctx, *st.Boundary), s.windows.Drop(boundary))
 	}
 	switch {
 	case err != nil:
@@ -102,12 +112,13 @@ func (s *Sealer) reportOf(ctx context.Context, book backlog.Book, boundary, last
 	return s.archive.Commit(func(st *archive.State) { backlog.Made(st, boundary, last, leaves) })
 }
 
-// skip passes the boundaries up to one without a report.
-func (s *Sealer) skip(ctx context.Context, boundary uint32) error {
-	if err := s.reports.Discard(ctx); err != nil {
+// skip passes boundaries without a report. That of the first may have been stored before the power went.
+func (s *Sealer) skip(ctx context.Context, missed []uint32) error {
+	last := missed[len(missed)-1]
+	if err := errors.Join(s.reports.Discard(ctx), s.reports.Forget(ctx, missed[0]), s.windows.Drop(last)); err != nil {
 		return err
 	}
-	return s.archive.Commit(func(st *archive.State) { backlog.Passed(st, boundary) })
+	return s.archive.Commit(func(st *archive.State) { backlog.Passed(st, last) })
 }
 
 func (s *Sealer) withhold(why string, err error) {
@@ -122,19 +133,29 @@ func (s *Sealer) ecuDay() (uint32, bool, error) {
 	return day, ok, err
 }
 
-// withdraw takes back what waits to leave and tells of what the driver has turned off since it was sealed. Had it left the car, the
-// collector's head tells the next claim where to begin. A withdrawn report's budget stays spent. The caller holds work, or is New.
+// withdraw takes back what waits to leave and tells of what the driver has turned off since it was sealed, and notes what is on. Had it left
+// the car, the collector's head tells the next claim where to begin. A withdrawn report's budget stays spent. The caller holds work, or is New.
 func (s *Sealer) withdraw() error {
-	n, err := s.out.Withdraw(wire.KindClaim, s.cfg.Rules().Withdrawn)
-	s.metrics.Withdrawn.Add(float64(n))
-	families := s.reports.Families()
-	if err != nil || s.checked && families == s.families {
+	if err := s.takeBack(wire.KindClaim, outbox.TurnedOff, s.cfg.Rules().Withdrawn); err != nil {
 		return err
 	}
-	n, err = s.out.Withdraw(wire.KindReport, s.reports.Withdrawn)
-	s.metrics.Withdrawn.Add(float64(n))
-	if err == nil {
-		s.checked, s.families = true, families
+	if st := s.archive.State(); backlog.Allow(&st, s.reports.Drawn()) {
+		if err := s.archive.Commit(func(next *archive.State) { next.Drawn, next.Partial = st.Drawn, st.Partial }); err != nil {
+			return err
+		}
 	}
+	families := s.reports.Families()
+	if s.checked && families == s.families {
+		return nil
+	}
+	err := errors.Join(s.takeBack(wire.KindReport, outbox.TurnedOff, s.reports.Withdrawn), s.windows.Restrict(families))
+	s.checked, s.families = err == nil, families
+	return err
+}
+
+// takeBack withdraws what is not to leave any more, for the reason why.
+func (s *Sealer) takeBack(kind wire.Kind, why string, off func([]byte) bool) error {
+	n, err := s.out.Withdraw(kind, why, off)
+	s.metrics.Withdrawn.Add(float64(n))
 	return err
 }

@@ -3,8 +3,8 @@
 // On its inner side are the ECU's snapshots with their openings and the driver's usage; on its outer side are claims, whose
 // proofs tell that a threshold was passed and no more, and usage reports, one noised vector a dispatch under a durable budget.
 // The rooms behind it each know one thing: archive what the car remembers, resend how the ECU is asked again, dispatch when the car
-// speaks, cut what a claim is about, report how usage is noised, backlog which dispatches are to be reported, verdict what follows from an
-// answer. Package seal does these in the right order.
+// speaks, cut what a claim is about, report how usage is noised, backlog which dispatches are to be reported, window what was used in those
+// whose reports wait, verdict what follows from an answer. Package seal does these in the right order.
 //
 // Invariants:
 //   - One claim is in flight: the next is cut when the receipt of the last has been acted upon.
@@ -16,7 +16,7 @@
 //     Repeating any tail of these orders does no harm: submissions are put by identifier, the collector answers one it knows with
 //     the receipt it stored, and a report that was charged and not stored is lost, never drawn again.
 //   - What the driver turns off does not leave, also where it is sealed already. A report waits until the collector's record of the budget
-//     has been compared with the car's.
+//     has been compared with the car's; each dispatch that ends meanwhile keeps its own use.
 //   - What is sealed on one program day of the ECU leaves on a later one, so that the instant tells nothing of a departure (see dispatch).
 //
 // The package refuses snapshots that the configured ECU did not sign, whose opening does not match or whose salt was used before,
@@ -44,6 +44,7 @@ import (
 	"rawstone/agent/internal/resend"
 	"rawstone/agent/internal/seal/internal/metrics"
 	"rawstone/agent/internal/seal/internal/outbox"
+	"rawstone/agent/internal/seal/internal/window"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -91,8 +92,8 @@ type Config struct {
 	// nil means nobody is told.
 	News func()
 
-	// Families returns what the driver consents to at this moment; nil means that there are no reports whatever the driver says. With it
-	// Device, Budget, Usage and Heard are required. It may not block or call the Sealer.
+	// Families returns what the driver consents to at this moment; nil means that there are no reports whatever the driver says. Package
+	// report's Config says what is required with it. It may not block or call the Sealer.
 	Families func() wire.Family
 	// Heard says whether the collector's record of this car's budget was compared (see report.Config). Wake tells that it was.
 	Heard func() error
@@ -148,9 +149,9 @@ type Sealer struct {
 	asker    *resend.Asker
 	calendar dispatch.Calendar
 	reports  *report.Maker
+	windows  window.Store
 	metrics  *metrics.Metrics
 	wake     chan struct{}
-	askedOn  uint32 // the program day on which todays asked; of Run's goroutine
 
 	work     sync.Mutex // held while sealing or acting on a receipt
 	warnings cut.Warnings
@@ -182,7 +183,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 		return nil, err
 	}
 	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting}
-	s.out = outbox.Outbox{Spool: cfg.Spool, Journal: cfg.Journal, Now: cfg.Clock.Now}
+	s.out, s.windows = outbox.Outbox{Spool: cfg.Spool, Journal: cfg.Journal, Now: cfg.Clock.Now}, window.Store{DB: cfg.DB}
 	if s.metrics, err = metrics.New(cfg.Registerer); err != nil {
 		return nil, err
 	}
@@ -201,13 +202,13 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if s.archive, err = archive.Open(archive.Config{DB: cfg.DB, ECU: s.ecu, Max: cfg.MaxSnapshots, Damaged: s.damaged}); err != nil {
 		return nil, err
 	}
+	if err := s.takeBack(wire.KindReport, outbox.OtherKey, s.reports.Foreign); err != nil {
+		return nil, err
+	}
 	if err := s.withdraw(); err != nil {
 		return nil, err
 	}
-	if err := s.out.Sweep(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s, s.out.Sweep()
 }
 
 // Archive is for whoever has its receipts proven and frees them.
@@ -270,7 +271,11 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 	if wait := s.asker.Attend(ctx, missing, newest); wait > 0 {
 		return wait, nil
 	}
-	if wait := s.todays(ctx, newest); wait > 0 {
+	wait := s.asker.Daily(ctx, s.cfg.Clock.Timing, func() (uint32, bool) {
+		m, err := s.archive.Get(newest)
+		return m.Snapshot.Day, err == nil
+	})
+	if wait > 0 {
 		return wait, nil
 	}
 	s.work.Lock()
@@ -292,18 +297,4 @@ func (s *Sealer) turn(ctx context.Context) (time.Duration, error) {
 		next = retry
 	}
 	return min(max(next.Sub(now), time.Second), maxTurn), nil
-}
-
-// todays asks once a program day for the newest snapshot where today's has not come: a transfer that failed leaves no gap to be seen.
-func (s *Sealer) todays(ctx context.Context, newest uint64) time.Duration {
-	now, today := s.cfg.Clock.Now(), s.cfg.Clock.Today()
-	if s.askedOn == today || !s.asker.Spoke() || now.Before(s.cfg.Clock.DayStart(today).Add(s.cfg.ResendWait)) {
-		return 0
-	}
-	if m, err := s.archive.Get(newest); err == nil && m.Snapshot.Day >= today {
-		return 0
-	}
-	s.askedOn = today
-	s.asker.Ask(ctx, 1)
-	return s.cfg.ResendWait
 }

@@ -45,7 +45,7 @@ func (s *Sealer) Status() Status {
 	s.mu.Unlock()
 	switch {
 	case st.Reason != "":
-		status.Reason, status.Remedy, status.Retry = st.Reason, verdict.Remedy(st.Reason), verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter)
+		status.Reason, status.Remedy, status.Retry = st.Reason, verdict.Remedy(wire.KindClaim, st.Reason), verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter)
 	case status.Phase == PhaseUnruled:
 		status.Remedy = "no rules that this car can use are in force: it claims once the collector has sent some; see the policies for why others are not used"
 	case status.Phase == PhaseKeys:

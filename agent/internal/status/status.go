@@ -1,5 +1,5 @@
 // Package status shows, on the car's loopback, what the agent is doing: Prometheus metrics at /metrics, one JSON document for the
-// driver's display at /status, everything that left the car at /journal, the receipts without a proof at /receipts and /receipts/export,
+// driver's display at /status, every claim and report that left the car at /journal, the receipts without a proof at /receipts and /receipts/export,
 // and /healthz.
 //
 // It reads and never changes anything: every path answers GET and HEAD only. Nothing it shows names the vehicle or tells a

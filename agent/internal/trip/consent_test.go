@@ -14,7 +14,7 @@ import (
 func TestConsentWhileDriving(t *testing.T) {
 	db := openStore(t, t.TempDir())
 	defer db.Close()
-	cfg := Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Signals: signals(), Families: wire.FamilyHours | wire.FamilySpeed}
+	cfg := Config{DB: db, KeyFile: keyFile(db), Logger: slog.New(slog.DiscardHandler), Now: time.Now, Signals: signals(), Families: wire.FamilyHours | wire.FamilySpeed}
 	r, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestConsentWhileDriving(t *testing.T) {
 	if r.Usage().Speed != [numBands]int64{} || hours() != 99_000 {
 		t.Errorf("speed was turned off: %+v", r.Usage())
 	}
-	rec, found, err := r.load()
+	rec, _, found, err := r.shelf.load()
 	if err != nil || !found || rec.Use.Usage != r.Usage() || rec.Use.Families != wire.FamilyHours|wire.FamilyTrips {
 		t.Errorf("on flash: %+v, %v, %v", rec.Use, found, err)
 	}
@@ -71,7 +71,7 @@ func TestConsentWhileDriving(t *testing.T) {
 		t.Errorf("all is off: %+v", r.Usage())
 	}
 	second(50)
-	if rec, _, err := r.load(); err != nil || rec.Use != (use{}) {
+	if rec, _, _, err := r.shelf.load(); err != nil || rec.Use != (use{}) {
 		t.Errorf("on flash with all off: %+v, %v", rec.Use, err)
 	}
 	set(wire.FamilySpeed)

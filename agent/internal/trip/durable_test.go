@@ -1,6 +1,7 @@
 package trip
 
 import (
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -266,7 +267,7 @@ func TestNoUsageWithoutConsent(t *testing.T) {
 		db := openStore(t, t.TempDir())
 		defer db.Close()
 		at, odo := noon, int64(0)
-		r, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(0, at) }, Signals: signals(), Families: families})
+		r, err := Open(Config{DB: db, KeyFile: keyFile(db), Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(0, at) }, Signals: signals(), Families: families})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,6 +291,10 @@ func TestNoUsageWithoutConsent(t *testing.T) {
 				}
 				rec, err := decode(b)
 				if err != nil {
+					return err
+				}
+				plain, err := r.shelf.keys.Open(rec.Sealed)
+				if err := errors.Join(err, unmarshal(plain, &rec.Use)); err != nil {
 					return err
 				}
 				if u.Length, u.Moved = max(u.Length, rec.Use.Length), max(u.Moved, rec.Use.Moved); rec.Use.OnTrip {

@@ -27,7 +27,7 @@ func (f fortnight) findings(t *testing.T, db *badger.DB) (n int) {
 	t.Helper()
 	sig := []vss.Signal{{Name: "odometer", Role: vss.Distance, Resolution: f.resolution}, {Name: "speed", Role: vss.Speed}}
 	at, driven, seq := noon, int64(50_000_333_000), uint64(7)
-	cfg := Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(0, at) }, Signals: sig, SaveEvery: time.Hour}
+	cfg := Config{DB: db, KeyFile: keyFile(db), Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(0, at) }, Signals: sig, SaveEvery: time.Hour}
 	reopen := func() *Recorder {
 		r, err := Open(cfg)
 		if err != nil {

@@ -31,7 +31,7 @@ func replayed(t *testing.T, vehicleMap, bus0, capture string, speed int) record 
 	db := openStore(t, t.TempDir())
 	defer db.Close()
 	log := slog.New(slog.DiscardHandler)
-	r, err := Open(Config{DB: db, Logger: log, Now: time.Now, Signals: v.Signals(), Families: wire.AllFamilies})
+	r, err := Open(Config{DB: db, KeyFile: keyFile(db), Logger: log, Now: time.Now, Signals: v.Signals(), Families: wire.AllFamilies})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func replayed(t *testing.T, vehicleMap, bus0, capture string, speed int) record 
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	rec, found, err := r.load()
+	rec, _, found, err := r.shelf.load()
 	if err != nil || !found {
 		t.Fatalf("no record is left: %v", err)
 	}

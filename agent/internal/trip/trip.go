@@ -9,7 +9,8 @@
 // and no distance where the car has an odometer. A car whose samples tell nothing new writes nothing.
 //
 // Only the families that the driver has turned on are recorded, and from that moment on: what was kept of a family goes when it is turned
-// off, and without consent no usage is kept at all. The odometer's own state is kept whatever the consent, because it guards the
+// off, and without consent no usage is kept at all. Usage lies encrypted in the store, because that keeps what was overwritten for a while: what is
+// turned off takes its key along. The odometer's own state is kept whatever the consent, because it guards the
 // distance that claims are about. Neither ever leaves the car: package seal takes the summary through clip and noise, and nothing
 // takes the odometer's.
 //
@@ -33,11 +34,13 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// Config of a Recorder. DB, Logger and Now are required.
+// Config of a Recorder. DB, KeyFile, Logger and Now are required.
 type Config struct {
 	// DB is the flash store that keeps the record.
-	DB     DB
-	Logger *slog.Logger
+	DB DB
+	// KeyFile is where the keys lie that usage is encrypted under, outside of the store's files. It is made when missing.
+	KeyFile string
+	Logger  *slog.Logger
 	// Now is the host's clock; it only paces writes.
 	Now func() time.Time
 	// Signals are the reader's; samples refer to them by index. Of several with one role, usage takes the first that is not silent.
@@ -68,6 +71,7 @@ type Recorder struct {
 	cfg Config
 
 	mu        sync.Mutex
+	shelf     shelf
 	odometer  *odometer.Odometer
 	recovered int64 // the odometer's when this run began
 	began     int64 // frame time of this run's first sample, 0 for none
@@ -115,8 +119,16 @@ func Open(cfg Config) (*Recorder, error) {
 	if cfg.AttestedShare < 0 || cfg.AttestedShare > 1000 || cfg.AttestedFloor < 0 {
 		return nil, fmt.Errorf("cannot record trips: a share of %d permille or a floor of %d m is out of range", cfg.AttestedShare, cfg.AttestedFloor)
 	}
+	if cfg.KeyFile == "" {
+		return nil, errors.New("cannot record trips: no key file given")
+	}
 	r := &Recorder{cfg: cfg, looked: cfg.Now()}
-	rec, found, err := r.load()
+	shelf, err := openShelf(cfg.DB, cfg.KeyFile, cfg.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("cannot restore usage and distance: %w", err)
+	}
+	r.shelf = shelf
+	rec, _, found, err := r.shelf.load()
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore usage and distance: %w", err)
 	}
@@ -137,8 +149,8 @@ func Open(cfg Config) (*Recorder, error) {
 	return r, nil
 }
 
-// SetFamilies tells what the driver has turned on from now on. What was kept of the others is gone when it returns, from flash too unless
-// there is an error: then it goes with the next write, or when the recorder is opened again.
+// SetFamilies tells what the driver has turned on from now on. What was kept of the others is gone when it returns, and what the store's files
+// still have of it cannot be read any more, unless there is an error: then it goes with the next write, or when the recorder is opened again.
 func (r *Recorder) SetFamilies(f wire.Family) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -150,17 +162,14 @@ func (r *Recorder) SetFamilies(f wire.Family) error {
 
 // allow drops what may no longer be kept and saves that. Nothing that was seen before counts for a family that comes on. The lock is held.
 func (r *Recorder) allow(f wire.Family) error {
-	changed := r.use.Families ^ f
-	if changed != 0 {
-		r.use.restrict(f)
-		if changed&wire.FamilyTrips != 0 || f&^wire.FamilyCharge == 0 {
-			r.use.OnTrip, r.use.Length, r.use.Moved = false, 0, 0
-		}
+	r.shelf.forget = r.shelf.forget || r.use.Families&^f != 0
+	if r.use.follow(f) != 0 {
 		r.last, r.dirty = moment{}, true
 	}
-	if !r.dirty {
+	if !r.dirty && !r.shelf.forget {
 		return nil
 	}
+	r.dirty = true
 	return r.save(true)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -59,8 +60,14 @@ func openStore(t *testing.T, dir string) *badger.DB {
 	return db
 }
 
+// keyFile lies in the store's directory, for tests that copy it.
+func keyFile(db *badger.DB) string { return filepath.Join(db.Opts().Dir, "usage.key") }
+
 func open(t *testing.T, cfg Config) *Recorder {
 	t.Helper()
+	if db, ok := cfg.DB.(*badger.DB); ok {
+		cfg.KeyFile = keyFile(db)
+	}
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	if cfg.Families == 0 {
 		cfg.Families = wire.AllFamilies
@@ -248,7 +255,7 @@ func TestConsent(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		next, err := Open(Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: families, Signals: signals()})
+		next, err := Open(Config{DB: db, KeyFile: keyFile(db), Logger: slog.New(slog.DiscardHandler), Now: time.Now, Families: families, Signals: signals()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,7 +325,7 @@ func TestOtherRecordsBeginAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		var said bytes.Buffer
-		cfg := Config{DB: db, Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now, Families: wire.AllFamilies, Signals: signals()}
+		cfg := Config{DB: db, KeyFile: keyFile(db), Logger: slog.New(slog.NewTextHandler(&said, nil)), Now: time.Now, Families: wire.AllFamilies, Signals: signals()}
 		for i := range 2 {
 			r, err := Open(cfg)
 			if err != nil || r.Usage() != (Usage{}) || r.Odometer().Metres != 0 {
@@ -370,7 +377,7 @@ func TestSeveralSpeeds(t *testing.T) {
 func TestDistanceWhateverTheConsent(t *testing.T) {
 	db := openStore(t, t.TempDir())
 	defer db.Close()
-	cfg := Config{DB: db, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Signals: signals()}
+	cfg := Config{DB: db, KeyFile: keyFile(db), Logger: slog.New(slog.DiscardHandler), Now: time.Now, Signals: signals()}
 	r, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)

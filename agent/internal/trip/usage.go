@@ -54,6 +54,17 @@ func (u *use) restrict(f wire.Family) {
 	}
 }
 
+// follow makes f the consent, and says what has changed.
+func (u *use) follow(f wire.Family) (changed wire.Family) {
+	if changed = u.Families ^ f; changed != 0 {
+		u.restrict(f)
+		if changed&wire.FamilyTrips != 0 || f&^wire.FamilyCharge == 0 {
+			u.OnTrip, u.Length, u.Moved = false, 0, 0
+		}
+	}
+	return changed
+}
+
 // moment is what the summary needs to know of the samples before; it is not kept.
 type moment struct {
 	speed    int64 // last sample

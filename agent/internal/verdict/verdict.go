@@ -129,9 +129,9 @@ func Await(st *archive.State, lacking []*terms.Policy, now time.Time, day time.D
 }
 
 // Outcome tells the driver how a submission ended.
-func Outcome(r *wire.Receipt, t terms.Timing) string {
+func Outcome(kind wire.Kind, r *wire.Receipt, t terms.Timing) string {
 	if !r.Accepted {
-		return fmt.Sprintf("refused (%s): %s", r.Reason, Remedy(r.Reason))
+		return fmt.Sprintf("refused (%s): %s", r.Reason, Remedy(kind, r.Reason))
 	}
 	text := "accepted"
 	for _, c := range r.Credits {
@@ -142,8 +142,17 @@ func Outcome(r *wire.Receipt, t terms.Timing) string {
 	return text
 }
 
-// Remedy tells the driver what follows from a refusal.
-func Remedy(r wire.Reason) string {
+// Remedy tells the driver what follows from a refusal. A refused claim is made again; of a dispatch whose report is refused there is none.
+func Remedy(kind wire.Kind, r wire.Reason) string {
+	switch {
+	case kind != wire.KindReport:
+	case r == wire.ReasonFuture:
+		return "a clock in the car runs ahead; there is no report of that dispatch, have the clock checked"
+	case r == wire.ReasonCharter:
+		return "the data charter that it was made under was out of date, or the car reported more often in a year than that allows; there is no report of that dispatch"
+	case r == wire.ReasonEpoch:
+		return "the vehicle has already reported for that time, or was not registered then; there is no other report of that dispatch"
+	}
 	switch r {
 	case wire.ReasonGap, wire.ReasonStale:
 		return "the collector stands at another snapshot, or the car was sold there; the next claim begins or ends there"

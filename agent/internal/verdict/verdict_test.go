@@ -59,18 +59,22 @@ func TestBackOffDoublesToABound(t *testing.T) {
 
 func TestOutcomeTellsTheDriver(t *testing.T) {
 	timing := terms.Timing{DayS: 86400}
-	got := Outcome(&wire.Receipt{Accepted: true, Credits: []wire.Credit{{Policy: 1, Km: 40, Effective: 10}, {Policy: 2}}}, timing)
+	got := Outcome(wire.KindClaim, &wire.Receipt{Accepted: true, Credits: []wire.Credit{{Policy: 1, Km: 40, Effective: 10}, {Policy: 2}}}, timing)
 	if want := "accepted: 40 km credited from program day 10 (1970-01-11)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	seen := make(map[string]bool)
 	for _, r := range []wire.Reason{wire.ReasonGap, wire.ReasonUnknownVehicle, wire.ReasonUnknownKey, wire.ReasonRevoked, wire.ReasonFuture,
 		wire.ReasonPolicy, wire.ReasonCharter, wire.ReasonEpoch, wire.ReasonProof} {
-		text := Outcome(&wire.Receipt{Reason: r}, timing)
-		if !strings.HasPrefix(text, "refused ("+string(r)+"): ") || seen[Remedy(r)] {
+		// A report that is refused is gone, whatever the reason.
+		if of := Remedy(wire.KindReport, r); r != wire.ReasonPolicy && strings.Contains(of, "again") || of == Remedy(wire.KindClaim, r) && r == wire.ReasonFuture {
+			t.Errorf("a report refused for %s: %s", r, of)
+		}
+		text := Outcome(wire.KindClaim, &wire.Receipt{Reason: r}, timing)
+		if !strings.HasPrefix(text, "refused ("+string(r)+"): ") || seen[Remedy(wire.KindClaim, r)] {
 			t.Errorf("%s: %q", r, text)
 		}
-		seen[Remedy(r)] = true
+		seen[Remedy(wire.KindClaim, r)] = true
 	}
 }
 

@@ -13,7 +13,13 @@
 // The package refuses to show numbers from fewer than 1,000 reports or with a relative standard error above 30 %. Of the models of one window
 // it shows only so many that what is left of the fleet's total without them is nothing or at least 1,000 reports: otherwise subtraction
 // would give what was suppressed. Windows that overlap may still differ by fewer. Suppression keeps readers from taking noise for knowledge;
-// what protects a driver is the noise that was added in the car, which no choice of windows takes away.
+// what protects a driver's values is the noise that was added in the car, which no choice of windows takes away.
+//
+// Numbers of reports have no noise: they tell which families drivers turned on. Below 1,000, and of a model that is hidden, none is told;
+// the others are rounded to hundreds, so that families, days, windows and models of the same vehicles cannot be subtracted to find the one
+// that differs. Estimates have four digits, totals count with the rounded number, and neither an earlier charter nor a model is named, nor
+// how many reports a vehicle may have made, for fewer than 1,000: what is exact would give the number back. Rounding is no proof: who knows
+// that a number lies on the edge between two hundreds, and all of its reports but one, learns of that one that it came.
 //
 // Post-processing (package adjust) is done where it is asked for, and stands beside the estimates.
 package analytics
@@ -67,6 +73,8 @@ type Config struct {
 	Frozen bool
 	// Today returns the current program day. Required.
 	Today func() uint32
+	// Now says when to put on disk what was pooled; nil means time.Now.
+	Now func() time.Time
 	// Logger takes what is read again and why; nil discards it. Registerer receives the metrics; nil means none.
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -98,6 +106,9 @@ func New(cfg Config) (*Estimator, error) {
 	}
 	if cfg.Population == (clipping.Population{}) {
 		cfg.Population = clipping.DefaultPopulation()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -115,7 +115,7 @@ func estimate(t testing.TB, e *Estimator, from, to uint32) []Family {
 
 func ask(t testing.TB, e *Estimator, q Query) []Result {
 	t.Helper()
-	r, err := e.Estimate(q)
+	r, err := e.exact(q)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"rawstone/collector/internal/analytics/clipping"
 	"rawstone/collector/internal/analytics/cost"
@@ -26,7 +27,7 @@ type Report struct {
 	// Day is the program day of the dispatch.
 	Day      uint32
 	Families wire.Family
-	// Model is the vehicle's; empty for unknown.
+	// Model is the vehicle's when the report came; empty for unknown. It never changes.
 	Model string
 	// Values are wire.VectorLen noised values.
 	Values []int64
@@ -44,8 +45,10 @@ type Source interface {
 const (
 	// batch is how many reports are read at once.
 	batch = 20_000
-	// saveEvery is after how many reports they are put on disk: so many are read again after a crash.
+	// saveEvery is after how many reports they are put on disk, and saveAfter how long after the last time: so many are read again after
+	// a crash.
 	saveEvery = 50_000
+	saveAfter = time.Minute
 )
 
 // A book is what is pooled of one charter.
@@ -68,6 +71,7 @@ type book struct {
 	at      tally.Position
 	opened  bool // path was looked at
 	unsaved int
+	saved   time.Time // zero for never
 }
 
 func newBook(c Charter, p clipping.Population, dir string) (b *book, err error) {
@@ -168,7 +172,7 @@ func (e *Estimator) update(ctx context.Context, b *book) error {
 			return errors.Join(err, unsaved)
 		}
 		more = n == batch
-		if b.unsaved >= saveEvery && unsaved == nil {
+		if unsaved == nil && (b.unsaved >= saveEvery || b.unsaved > 0 && e.cfg.Now().Sub(b.saved) >= saveAfter) {
 			unsaved = e.save(b)
 		}
 	}
@@ -307,7 +311,7 @@ func (e *Estimator) save(b *book) error {
 			return err
 		}
 	}
-	b.unsaved = 0
+	b.unsaved, b.saved = 0, e.cfg.Now()
 	return nil
 }
 

@@ -63,9 +63,10 @@ type Adjusted struct {
 // Family is the estimate of one family, its bins in the order of the usage vector; of categorical reports there is one more, for idle.
 type Family struct {
 	wire.Layout
-	// N is the number of reports with the family on.
-	N    uint64
-	Bins []Bin
+	// N is the number of reports with the family on, to the hundred. Where it is not told it is 0, and Fewer says why in words.
+	N     uint64
+	Fewer string
+	Bins  []Bin
 	// Adjusted is as long as Bins where it was asked for, otherwise nil.
 	Adjusted []Adjusted
 }
@@ -81,14 +82,23 @@ type Result struct {
 	Categorical bool
 	// Clipped is the share of simulated vehicle-weeks that clipping changes.
 	Clipped float64
-	// PerVehicle is the number of reports that one vehicle may have in the window, by which the intervals are widened.
+	// PerVehicle is 0 where nothing is told, or the number of reports that one vehicle may have in the window, by which the intervals are widened.
 	PerVehicle float64
 	Families   []Family
 }
 
-// Estimate returns what has been read of the window, charter by charter, the one in force first and of others those that have reports in
-// it. A window without reports gives suppressed estimates, a reversed one an error.
+// Estimate returns what may be told of what has been read of the window, charter by charter, the one in force first and of others those of
+// which the fleet has at least dp.MinReports of a family in it. A window without reports gives suppressed estimates, a reversed one an error.
 func (e *Estimator) Estimate(q Query) ([]Result, error) {
+	out, err := e.exact(q)
+	for i := range out {
+		tell(&out[i])
+	}
+	return out, err
+}
+
+// exact is Estimate with numbers that nobody is told.
+func (e *Estimator) exact(q Query) ([]Result, error) {
 	if q.Window.From > q.Window.To {
 		return nil, fmt.Errorf("cannot estimate: the window begins on day %d after its end on day %d", q.Window.From, q.Window.To)
 	}
@@ -105,13 +115,13 @@ func (e *Estimator) Estimate(q Query) ([]Result, error) {
 	return out, nil
 }
 
-// Models returns the models of which there are reports, in the order of their names.
+// Models returns the models of which there are at least dp.MinReports of a family under one charter, in the order of their names.
 func (e *Estimator) Models() []string {
 	all := make(map[string]bool)
 	for _, b := range e.books {
 		b.mu.RLock()
-		for m := range b.tally.Count(0, ^uint32(0)).Models {
-			all[m] = m != "" && m != tally.Other
+		for m, n := range b.tally.Count(0, ^uint32(0)).Models {
+			all[m] = all[m] || m != "" && m != tally.Other && slices.Max(n) >= dp.MinReports
 		}
 		b.mu.RUnlock()
 	}
@@ -119,7 +129,7 @@ func (e *Estimator) Models() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// estimate reports also whether there is any report in the window.
+// estimate reports also whether the fleet's reports in the window are enough to tell that there are any.
 func (b *book) estimate(q Query) (Result, bool, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -159,15 +169,32 @@ func (b *book) estimate(q Query) (Result, bool, error) {
 			return Result{}, false, err
 		}
 	}
-	return r, counts.Days > 0, nil
+	return r, enough(counts.Models, len(b.parts)), nil
 }
 
-// perVehicle returns how many reports a vehicle may have in a window, of which some days have any: one in so many days as the charter's
-// dispatches of a year leave between two.
+// perVehicle returns how many reports a vehicle has in a window, of which some days have any, at the shortest cadence that the charter leaves:
+// cars round the days between two dispatches up, and so does this. It is no bound: a driver who changes the cadence has dispatches of the old and the
+// new one, which may lie a day apart, and a car that was tampered with may have any days of the year, as many as the charter's yearly number, which intake
+// enforces. The intervals are too narrow by what such cars are of the fleet; what one of them can change of an estimate is bounded by that number.
 func (b *book) perVehicle(w Window, days int) float64 {
-	apart := max(365/uint64(b.charter.Usage.YearlyDispatches), 1)
+	yearly := max(uint64(b.charter.Usage.YearlyDispatches), 1)
+	apart := (365 + yearly - 1) / yearly
 	length := uint64(w.To-w.From) + 1
 	return float64(max(1, min((length+apart-1)/apart, uint64(days))))
+}
+
+// enough says whether all models together have at least dp.MinReports of a part.
+func enough(models map[string][]uint64, parts int) bool {
+	for i := range parts {
+		n := uint64(0)
+		for _, of := range models {
+			n += of[i]
+		}
+		if n >= dp.MinReports {
+			return true
+		}
+	}
+	return false
 }
 
 // shown returns the models of part i whose estimates are shown beside the fleet's.

@@ -106,13 +106,16 @@ func TestChartersApart(t *testing.T) {
 	}
 }
 
-// TestPerVehicle counts the reports that a vehicle may have in a window.
+// TestPerVehicle counts the reports of a vehicle in a window, as its agent has them: at 53 a year, which configs/charter.yaml has, one a week.
 func TestPerVehicle(t *testing.T) {
 	for _, c := range []struct {
 		yearly       uint16
 		length, days int
 		want         float64
-	}{{52, 7, 7, 1}, {52, 28, 28, 4}, {52, 28, 2, 2}, {52, 8, 8, 2}, {365, 7, 7, 7}, {366, 28, 28, 28}, {12, 28, 28, 1}, {1, 7, 0, 1}} {
+	}{
+		{53, 7, 7, 1}, {53, 28, 28, 4}, {53, 28, 2, 2}, {53, 8, 8, 2}, {52, 7, 7, 1}, {52, 8, 8, 1}, {52, 28, 28, 4}, {52, 9, 9, 2},
+		{365, 7, 7, 7}, {366, 28, 28, 28}, {12, 28, 28, 1}, {1, 7, 0, 1},
+	} {
 		b := &book{charter: Charter{Usage: terms.Usage{YearlyDispatches: c.yearly}}}
 		if got := b.perVehicle(Ending(today, uint32(c.length)), c.days); got != c.want {
 			t.Errorf("%d a year in %d days, %d with reports: %g, want %g", c.yearly, c.length, c.days, got, c.want)
@@ -199,5 +202,64 @@ func TestUnknownModelIsRest(t *testing.T) {
 	got := shown(map[string][]uint64{"A": {5000}, "B": {1200}, "": {1500}, "C": {500}}, 0)
 	if d := cmp.Diff(map[string]bool{"A": true, "B": true}, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestNumbersOfReportsAreNotTold: neither the number of a small or hidden group nor, of others, one that differs by a vehicle, and nothing
+// from which it could be computed.
+func TestNumbersOfReportsAreNotTold(t *testing.T) {
+	s := &shelf{}
+	for model, n := range map[string]int{"A": 5003, "B": 1549, "C": 1} {
+		for i := range n {
+			r := stored{today - 1 - uint32(i%2), wire.AllFamilies &^ wire.FamilyCharge, flat(61), model}
+			if i == 0 {
+				r.families &^= wire.FamilySpeed
+			}
+			s.reports = append(s.reports, r)
+		}
+	}
+	s.reports = append(s.reports, stored{today - 1, wire.FamilyCharge, flat(61), "C"})
+	old := wire.Hash{2}
+	cfg := config(nil, usage(1))
+	cfg.Source = shelves{charter: s, old: {reports: []stored{{today - 1, wire.AllFamilies, flat(60), "C"}}}}
+	cfg.Charters = append(cfg.Charters, Charter{old, 0, usage(1)})
+	e := estimator(t, cfg)
+	if err := e.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"A", "B"}, e.Models()); d != "" {
+		t.Error(d)
+	}
+	const few, hidden = "fewer than 1,000 reports", "fewer than 1,000 reports beside it"
+	for model, want := range map[string]struct {
+		n                    uint64
+		hours, speed, charge string
+		per                  float64
+	}{"": {6600, "", "", few, 2}, "A": {5000, "", "", few, 2}, "B": {0, hidden, hidden, few, 0}, "C": {0, few, few, few, 0}, "D": {0, few, few, few, 0}} {
+		u := Query{Window: Ending(today-1, Week), Model: model, Adjusted: true}
+		all, err := e.Estimate(u)
+		if err != nil || len(all) != 1 || all[0].PerVehicle != min(want.per, 1) {
+			t.Fatalf("model %q: %+v, %v", model, all, err)
+		}
+		for _, f := range all[0].Families {
+			n, fewer := want.n, map[wire.Family]string{wire.FamilySpeed: want.speed, wire.FamilyCharge: want.charge}
+			fewer[wire.FamilyHours], fewer[wire.FamilyTrips], fewer[wire.FamilyFeature] = want.hours, want.hours, want.hours
+			if fewer[f.Family] != "" {
+				n = 0
+			}
+			if f.N != n || f.Fewer != fewer[f.Family] {
+				t.Errorf("model %q, %s: %d, %q", model, f.Name, f.N, f.Fewer)
+			}
+			for j, b := range f.Bins {
+				for _, v := range []Value{b.Mean, b.Share, b.Sum} {
+					if v.N != n || v.Variance != 0 || v.NoiseVariance != 0 || v.Low != rounded(v.Low) || v.StdErr != rounded(v.StdErr) || v.Bias != rounded(v.Bias) {
+						t.Errorf("model %q, %s: %+v", model, f.Name, v)
+					}
+				}
+				if b.Sum.Mean != rounded(b.Mean.Mean*float64(n)) || f.Adjusted[j].Value != rounded(f.Adjusted[j].Value) {
+					t.Errorf("model %q, %s: %+v, %+v", model, f.Name, b, f.Adjusted[j])
+				}
+			}
+		}
 	}
 }

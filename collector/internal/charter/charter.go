@@ -6,7 +6,8 @@
 //
 // The package refuses every document that package terms refuses, to sign with a key that the program does not name for the board, and to
 // add a signature to any that does not hold. It keeps no keys. What a charter cannot say, no source can: there are families for
-// hours, speeds, trips, charging and features, and none for a position, a face or a VIN.
+// hours, speeds, trips, charging and features, and none for a position, a face or a VIN; and kinds of policy for mileage, safe
+// driving and the features that package terms lists.
 package charter
 
 import (
@@ -17,7 +18,9 @@ import (
 	"strconv"
 	"strings"
 
+	"rawstone/collector/internal/analytics/cost"
 	"rawstone/pkg/config"
+	"rawstone/pkg/dp"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -130,14 +133,35 @@ func (d *Document) String() string {
 	}
 	number := func(n uint32, unit float64) string { return strconv.FormatFloat(float64(n)/unit, 'g', -1, 64) }
 	fmt.Fprintf(&b, "serial: %d\n# Cars prove policies of these kinds and of no others.\nkinds: [%s]\n", d.Serial, strings.Join(d.Kinds, ", "))
-	fmt.Fprintf(&b, "# Tiers from 5 km on lie at least this far apart: a claim tells the distance no finer.\ntier_ratio: %s\n", number(uint32(d.TierRatioMilli), 1e3))
+	fmt.Fprintf(&b, "# Tiers from 5 km on lie at least this far apart: from 5 km on, a claim tells the distance no finer.\ntier_ratio: %s\n", number(uint32(d.TierRatioMilli), 1e3))
 	fmt.Fprintf(&b, "usage:\n  # %s\n  mechanism: %s\n  families: [%s]\n", words(u.Mechanism), u.Mechanism, strings.Join(families, ", "))
 	fmt.Fprintf(&b, "  # A car makes at most %d reports in 365 program days, each of this much privacy.\n  epsilon: %s\n", u.YearlyDispatches, number(u.EpsilonMicro, 1e6))
+	fmt.Fprintf(&b, "  # %s\n", year(u))
 	if u.Mechanism == terms.GaussianVector {
 		fmt.Fprintf(&b, "  delta: %s\n  clip: %d\n  scale: {%s}\n", number(u.DeltaPico, 1e12), u.Clip, strings.Join(scale, ", "))
 	}
 	fmt.Fprintf(&b, "  yearly_dispatches: %d\n", u.YearlyDispatches)
 	return b.String()
+}
+
+// A release is one dispatch of a charter, as far as its privacy goes.
+type release struct{ epsilon, delta, mu float64 }
+
+func (r release) Epsilon() float64 { return r.epsilon }
+func (r release) Delta() float64   { return r.delta }
+func (r release) Mu() float64      { return r.mu }
+
+// year says what a year of a charter's dispatches costs a car together: that is what the board signs, and no key of a charter spells it out.
+func year(u *terms.Usage) string {
+	r := release{epsilon: float64(u.EpsilonMicro) / 1e6, delta: float64(u.DeltaPico) / 1e12}
+	var err error
+	if r.mu, err = dp.Mu(r.epsilon, r.delta); err == nil {
+		var p cost.Privacy
+		if p, err = cost.Of(r, int(u.YearlyDispatches)); err == nil {
+			return fmt.Sprintf("A year of %d composes to ε = %.1f at a total δ of %.0e.", p.Dispatches, p.YearEpsilon, p.YearDelta)
+		}
+	}
+	return fmt.Sprintf("What a year composes to cannot be said: %v.", err)
 }
 
 func words(m terms.Mechanism) string {

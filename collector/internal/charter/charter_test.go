@@ -35,18 +35,18 @@ func load(text string) (*terms.Charter, error) {
 
 // TestShownIsSource: every charter there can be, shown and built again, is itself.
 func TestShownIsSource(t *testing.T) {
-	kinds := []string{"feature/a", "feature/b_2", terms.KindMileage, terms.KindSafe}
+	kinds := []string{"feature/assist", "feature/parking", terms.KindMileage, terms.KindSafe}
 	rapid.Check(t, func(rt *rapid.T) {
 		c := &terms.Charter{
-			Version: wire.Version, Program: wire.Hash{1}, Serial: rapid.Uint16().Draw(rt, "serial"), TierRatioMilli: rapid.Uint16Range(1100, 65_000).Draw(rt, "ratio"),
+			Version: wire.Version, Program: wire.Hash{1}, Serial: rapid.Uint16Min(1).Draw(rt, "serial"), TierRatioMilli: rapid.Uint16Range(1100, 65_000).Draw(rt, "ratio"),
 			Usage: terms.Usage{
 				Mechanism:        terms.Mechanism(rapid.IntRange(0, 2).Draw(rt, "mechanism")),
 				EpsilonMicro:     rapid.Uint32Range(10_000, 10_000_000).Draw(rt, "epsilon"),
 				YearlyDispatches: rapid.Uint16Range(1, 366).Draw(rt, "dispatches"),
 			},
 		}
-		for _, k := range kinds {
-			if rapid.Bool().Draw(rt, k) {
+		for i, k := range kinds {
+			if rapid.Bool().Draw(rt, k) || i == len(kinds)-1 && len(c.Kinds) == 0 {
 				c.Kinds = append(c.Kinds, k)
 			}
 		}
@@ -59,8 +59,8 @@ func TestShownIsSource(t *testing.T) {
 			c.Usage.Scale = append(c.Usage.Scale, scale)
 		}
 		if vector {
-			c.Usage.Families = wire.Family(rapid.IntRange(0, int(wire.AllFamilies)).Draw(rt, "families"))
-			c.Usage.DeltaPico, c.Usage.Clip = rapid.Uint32Range(1, 10_000_000).Draw(rt, "delta"), rapid.Uint32Range(1, 100_000).Draw(rt, "clip")
+			c.Usage.Families = wire.Family(rapid.IntRange(1, int(wire.AllFamilies)).Draw(rt, "families"))
+			c.Usage.DeltaPico, c.Usage.Clip = rapid.Uint32Range(1, 10_000_000).Draw(rt, "delta"), rapid.Uint32Range(minClip, 100_000).Draw(rt, "clip")
 		} else {
 			c.Usage.Families = wire.Layouts()[rapid.IntRange(0, 4).Draw(rt, "family")].Family
 		}
@@ -71,9 +71,6 @@ func TestShownIsSource(t *testing.T) {
 		got, err := load(shown)
 		if err != nil {
 			rt.Fatalf("%v\n%s", err, shown)
-		}
-		if len(got.Kinds) == 0 {
-			got.Kinds = c.Kinds
 		}
 		if d := cmp.Diff(c, got); d != "" {
 			rt.Fatalf("%s\n%s", d, shown)
@@ -98,29 +95,54 @@ usage:
 	if _, err := load(good); err != nil {
 		t.Fatalf("the good source: %v", err)
 	}
-	for name, c := range map[string][2]string{
-		"epsilon of 11":     {"epsilon: 1", "epsilon: 11"},
-		"infinite epsilon":  {"epsilon: 1", "epsilon: 1e999"},
-		"epsilon wraps":     {"epsilon: 1", "epsilon: 4295.967296"}, // 2^32 + 10^6 millionths
-		"negative epsilon":  {"epsilon: 1", "epsilon: -1"},
-		"negative delta":    {"1e-6", "-1e-6"},
-		"delta wraps":       {"1e-6", "4.294968296e-3"},
-		"no delta":          {"1e-6", "0"},
-		"ratio wraps":       {"1.2", "66.736"},
-		"ratio of 1":        {"1.2", "1"},
-		"unknown family":    {"[hours]", "[hours, position]"},
-		"unknown scale":     {"hours: 1", "face: 1"},
-		"missing scale":     {"hours: 1, ", ""},
-		"unknown kind":      {"safe", "vin"},
-		"kind twice":        {"safe", "mileage"},
-		"mechanism":         {"gaussian", "none"},
-		"categorical delta": {"gaussian", "randomised-response"},
-		"unknown key":       {"clip:", "vin: 1\n  clip:"},
-		"no dispatches":     {"53", "0"},
+	for name, c := range map[string][3]string{
+		"serial 0":          {"serial: 1", "serial: 0", ":1:"},
+		"no kinds":          {"[mileage, safe]", "[]", ":2:"},
+		"a position":        {"safe", "feature/gps", ":2:"},
+		"a face":            {"safe", "feature/face", ":2:"},
+		"a VIN":             {"safe", "feature/vin", ":2:"},
+		"no families":       {"[hours]", "[]", ":6:"},
+		"clip of 1":         {"2600", "1", ":9:"},
+		"ratio, rounded":    {"1.2", "1.2000001", ":3:"},
+		"epsilon, rounded":  {"epsilon: 1", "epsilon: 0.0123456789", ":7:"},
+		"delta, rounded":    {"1e-6", "1.0000001e-6", ":8:"},
+		"epsilon of 11":     {"epsilon: 1", "epsilon: 11", ":7:"},
+		"infinite epsilon":  {"epsilon: 1", "epsilon: 1e999", ":7:"},
+		"epsilon wraps":     {"epsilon: 1", "epsilon: 4295.967296", ":7:"},
+		"negative epsilon":  {"epsilon: 1", "epsilon: -1", ":7:"},
+		"negative delta":    {"1e-6", "-1e-6", ":8:"},
+		"delta wraps":       {"1e-6", "4.294968296e-3", ":8:"},
+		"no delta":          {"1e-6", "0", ":8:"},
+		"ratio wraps":       {"1.2", "66.736", ":3:"},
+		"ratio of 1":        {"1.2", "1", ":3:"},
+		"unknown family":    {"[hours]", "[hours, position]", ":6:"},
+		"unknown scale":     {"hours: 1", "hours: 1, face: 1", ":10:"},
+		"missing scale":     {"hours: 1, ", "", ":10:"},
+		"unknown kind":      {"safe", "vin", ":2:"},
+		"kind twice":        {"safe", "mileage", ":2:"},
+		"mechanism":         {"gaussian", "none", ":5:"},
+		"categorical delta": {"gaussian", "randomised-response", ""},
+		"unknown key":       {"clip:", "vin: 1\n  clip:", ":9:"},
+		"no dispatches":     {"53", "0", ":11:"},
 	} {
 		bad := strings.Replace(good, c[0], c[1], 1)
-		if got, err := load(bad); err == nil || bad == good {
+		got, err := load(bad)
+		if err == nil || bad == good {
 			t.Errorf("%s: accepted as %+v", name, got)
+		} else if c[2] != "" && (strings.Count(err.Error(), "charter.yaml") != 1 || !strings.Contains(err.Error(), "charter.yaml"+c[2])) {
+			t.Errorf("%s: want one fault in line %s: %v", name, c[2], err)
+		}
+	}
+}
+
+// TestShownYear: the board sees what a year composes to, exactly for Gaussian noise and by the smaller bound for pure reports.
+func TestShownYear(t *testing.T) {
+	for want, u := range map[string]terms.Usage{
+		"  # A year of 52 composes to ε = 9.1 at a total δ of 1e-06.\n": {EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 2600, YearlyDispatches: 52, Scale: []uint16{1, 1, 1, 1, 1}},
+		"  # A year of 1 composes to ε = 0.5 at a total δ of 1e-06.\n":  {Mechanism: terms.SubsetSelection, EpsilonMicro: 500_000, YearlyDispatches: 1, Scale: []uint16{1, 1, 1, 1, 1}},
+	} {
+		if shown := (&Document{Charter: &terms.Charter{Usage: u}}).String(); !strings.Contains(shown, want) {
+			t.Errorf("want %q in\n%s", want, shown)
 		}
 	}
 }

@@ -52,37 +52,89 @@ func (s *UsageSource) mechanism() (m terms.Mechanism, ok bool) {
 	return 0, false
 }
 
-// Validate implements config.Config.
+// minClip is the least clip of a source: rounding to whole numbers alone may move a clipped vector of 64 values by 8, and below a hundred or so
+// little but rounding would be left of it.
+const minClip = 100
+
+// Validate implements config.Config. Each fault is said once, where it is: the document's own bounds are asked only when nothing was found here.
 func (s *Source) Validate(f *config.Faults) {
-	for i, name := range s.Usage.Families {
-		if _, err := wire.ParseFamily(name); err != nil {
-			f.Add("$.usage.families["+strconv.Itoa(i)+"]", "%v", err)
+	faulty := false
+	fault := func(path, format string, args ...any) {
+		faulty = true
+		f.Add(path, format, args...)
+	}
+	// NaN, infinities and what the document's integers cannot hold never get as far as the document; unit is what its integers count.
+	decimal := func(path string, v, least, most, unit float64, parts string) {
+		switch {
+		case !(v >= least && v <= most):
+			fault(path, "%g is not within %g to %g", v, least, most)
+		case math.Round(v*unit)/unit != v:
+			fault(path, "%v is not whole in %s, which the charter counts in", v, parts)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Usage.Scale)) {
-		if _, err := wire.ParseFamily(name); err != nil {
-			f.Add("$.usage.scale", "%v", err)
+	integer := func(path string, v, least, most uint32) {
+		if v < least || v > most {
+			fault(path, "%d is not within %d to %d", v, least, most)
 		}
 	}
-	m, ok := s.Usage.mechanism()
+	u := &s.Usage
+	m, ok := u.mechanism()
 	if !ok {
-		f.Add("$.usage.mechanism", "%q is none of %s, %s and %s", s.Usage.Mechanism, terms.GaussianVector, terms.SubsetSelection, terms.RandomizedResponse)
+		fault("$.usage.mechanism", "%q is none of %s, %s and %s", u.Mechanism, terms.GaussianVector, terms.SubsetSelection, terms.RandomizedResponse)
 	}
-	// NaN, infinities and what the document's integers cannot hold never get as far as the document.
-	within := func(path string, v, least, most float64) {
-		if !(v >= least && v <= most) {
-			f.Add(path, "%g is not within %g to %g", v, least, most)
+	integer("$.serial", uint32(s.Serial), 1, math.MaxUint16)
+	if len(s.Kinds) == 0 {
+		fault("$.kinds", "it is empty: cars could prove nothing; name mileage at least")
+	}
+	for i, kind := range s.Kinds {
+		path := "$.kinds[" + strconv.Itoa(i) + "]"
+		if err := terms.CheckKind(kind); err != nil {
+			fault(path, "%v", err)
+		} else if slices.Contains(s.Kinds[:i], kind) {
+			fault(path, "kind %q stands twice", kind)
 		}
 	}
-	within("$.tier_ratio", s.TierRatio, 1.1, 65)
-	within("$.usage.epsilon", s.Usage.Epsilon, 0.01, 10)
-	if m == terms.GaussianVector {
-		within("$.usage.delta", s.Usage.Delta, 1e-12, 1e-5)
-	} else {
-		within("$.usage.delta", s.Usage.Delta, 0, 0)
+	decimal("$.tier_ratio", s.TierRatio, 1.1, 65, 1e3, "thousandths")
+	for i, name := range u.Families {
+		if _, err := wire.ParseFamily(name); err != nil {
+			fault("$.usage.families["+strconv.Itoa(i)+"]", "%v", err)
+		}
 	}
-	if err := s.Charter(wire.Hash{}).Validate(); err != nil {
-		f.Add("$", "%v", err)
+	if len(u.Families) == 0 {
+		fault("$.usage.families", "it is empty: reports would be noise over nothing; name a family at least")
+	}
+	decimal("$.usage.epsilon", u.Epsilon, 0.01, 10, 1e6, "millionths")
+	integer("$.usage.yearly_dispatches", uint32(u.YearlyDispatches), 1, 366)
+	for _, name := range slices.Sorted(maps.Keys(u.Scale)) {
+		if _, err := wire.ParseFamily(name); err != nil {
+			fault("$.usage.scale."+name, "%v", err)
+		} else if m != terms.GaussianVector && u.Scale[name] != 1 {
+			fault("$.usage.scale."+name, "mechanism %s scales nothing: leave it out", m)
+		}
+	}
+	if m == terms.GaussianVector {
+		decimal("$.usage.delta", u.Delta, 1e-12, 1e-5, 1e12, "millionths of a millionth")
+		integer("$.usage.clip", u.Clip, minClip, 100_000)
+		for _, l := range wire.Layouts() {
+			if u.Scale[l.Name] == 0 {
+				fault("$.usage.scale", "family %s has no scale or one of 0: give a whole number of at least 1", l.Name)
+			}
+		}
+	} else {
+		if len(u.Families) > 1 {
+			fault("$.usage.families", "mechanism %s has one family", m)
+		}
+		if u.Delta != 0 {
+			fault("$.usage.delta", "mechanism %s has no delta: leave it out", m)
+		}
+		if u.Clip != 0 {
+			fault("$.usage.clip", "mechanism %s clips nothing: leave it out", m)
+		}
+	}
+	if !faulty {
+		if err := s.Charter(wire.Hash{}).Validate(); err != nil {
+			f.Add("$", "%v", err)
+		}
 	}
 }
 

@@ -107,7 +107,7 @@ func newClaimVerify() *cobra.Command {
 	open := withProgram(cmd)
 	keys := cmd.Flags().String("keys", "", "directory with the verifying key and its lock file (required)")
 	policies := cmd.Flags().StringArray("policy", nil, "a signed policy; give every one that is or was in force (required)")
-	registry := cmd.Flags().String("registry", "", "what `collector registry export` wrote (required)")
+	registry := cmd.Flags().String("registry", "", "what \"collector registry export\" wrote (required)")
 	authority := cmd.Flags().String("ca", "", "authorities of ECU certificates, in PEM; checks that one certified each claim's key")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := open()

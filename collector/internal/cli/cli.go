@@ -34,6 +34,11 @@ import (
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
+	return command.Main(root(), args, stdout, stderr)
+}
+
+// root returns the program's command with all others below it.
+func root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "collector",
 		Short: "Verify claims, credit kilometres, draw stones and write the ledger",
@@ -43,7 +48,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	root.AddCommand(newPolicy(), newClaim(), newRegistry(), statistics.Command(estimator), letters.Command(socket), validator.Command())
 	root.AddCommand(publish.Commands()...)
 	root.AddCommand(owner.Command(writeStatement, records))
-	return command.Main(root, args, stdout, stderr)
+	return root
 }
 
 func newAudit() *cobra.Command {

@@ -231,7 +231,7 @@ func TestTwoVerifyingKeys(t *testing.T) {
 	for _, first := range []bool{true, false} {
 		r, e, other := newRig(t), newECU(t), newECU(t)
 		feature := *r.cfg.Policies[1]
-		feature.Serial, feature.Kind, feature.VerifyingKey = 5, "feature/slow", wire.Hash{9}
+		feature.Serial, feature.Kind, feature.VerifyingKey = 5, "feature/eco", wire.Hash{9}
 		r.cfg.Policies = append(r.cfg.Policies, &feature)
 		r.cfg.Verifiers[feature.VerifyingKey] = picky{}
 		r.restart()
@@ -364,7 +364,7 @@ func TestCancelledBetweenPieces(t *testing.T) {
 	r.cfg.Workers = 1
 	v := r.record()
 	second := *r.cfg.Policies[1]
-	second.Serial, second.Kind, second.VerifyingKey = 5, "feature/slow", wire.Hash{9}
+	second.Serial, second.Kind, second.VerifyingKey = 5, "feature/eco", wire.Hash{9}
 	r.cfg.Policies = append(r.cfg.Policies, &second)
 	r.cfg.Verifiers[second.VerifyingKey] = v
 	r.restart()

@@ -28,6 +28,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 
@@ -43,6 +44,13 @@ import (
 )
 
 const defaultKept = 100
+
+type Earlier = usage.Earlier // a charter that was in force before
+
+// ReadEarlier finds them in the log.
+func ReadEarlier(ctx context.Context, log usage.Log, d *terms.Documents, c terms.Clock) ([]Earlier, error) {
+	return usage.ReadEarlier(ctx, log, d, c)
+}
 
 // A Verifier checks proofs under one verifying key; it must be safe for concurrent use.
 type Verifier interface {
@@ -65,10 +73,10 @@ type Config struct {
 	// Charter is the data charter in force and CharterID its identifier; without one, every report is refused.
 	Charter   *terms.Charter
 	CharterID wire.Hash
+	Earlier   []Earlier // those before it under which reports may still arrive
 	// Receipt signs receipts with one of the program's receipt keys.
 	Receipt crypto.Signer
-	// KeptPerDay bounds the submissions that are kept of a vehicle and program day although they were refused or repeat another's span;
-	// 100 when zero. Further ones are judged and answered like these, and only refusals counted.
+	// KeptPerDay bounds what is kept of a vehicle and program day though refused or a repetition; 100 when zero. More is judged, answered and counted.
 	KeptPerDay int
 	Workers    int                   // how many goroutines check a batch; the number of cores when zero
 	Registerer prometheus.Registerer // takes the package's metrics; none when nil
@@ -78,7 +86,7 @@ type Config struct {
 type Judge struct {
 	cfg      Config
 	policies map[uint16]*terms.Policy
-	usage    *usage.Rule
+	usage    map[wire.Hash]*usage.Rule // by charter
 	batches  prometheus.Histogram
 	block    atomic.Pointer[block] // the one that was read last
 }
@@ -101,10 +109,13 @@ func New(cfg Config) (*Judge, error) {
 		return nil, errors.New("cannot judge submissions: number of workers or of kept submissions is negative")
 	}
 	cfg.KeptPerDay, cfg.Workers = cmp.Or(cfg.KeptPerDay, defaultKept), cmp.Or(cfg.Workers, runtime.GOMAXPROCS(0))
-	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies)), usage: new(usage.Rule)}
-	if cfg.Charter != nil {
+	j := &Judge{cfg: cfg, policies: make(map[uint16]*terms.Policy, len(cfg.Policies)), usage: make(map[wire.Hash]*usage.Rule)}
+	if n := len(cfg.Earlier); cfg.Charter != nil {
+		cfg.Earlier = append(cfg.Earlier[:n:n], Earlier{Charter: cfg.Charter, ID: cfg.CharterID, Until: math.MaxUint32})
+	}
+	for _, c := range cfg.Earlier {
 		var err error
-		if j.usage, err = usage.New(cfg.Charter, cfg.CharterID); err != nil {
+		if j.usage[c.ID], err = usage.New(c.Charter, c.ID, c.Until); err != nil {
 			return nil, err
 		}
 	}

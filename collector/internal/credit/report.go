@@ -17,7 +17,7 @@ func (j *Judge) report(vehicle string, body []byte) *candidate {
 			if err != nil || !s.known || malformed != nil {
 				return s, err
 			}
-			s.charges, err = tx.Charges(ctx, vehicle, s.device.ID(), r.Epoch, r.Charge)
+			s.charges, err = tx.Charges(ctx, store.Report{Vehicle: vehicle, Device: s.device.ID(), Epoch: r.Epoch, Charge: r.Charge, Charter: r.Charter})
 			return s, err
 		},
 		decide: func(s state, checks *checks) verdict {
@@ -29,7 +29,7 @@ func (j *Judge) report(vehicle string, body []byte) *candidate {
 			case !checks.sealed(sealed{s.device, vehicle, string(body)}):
 				return verdict{reason: wire.ReasonSignature}
 			}
-			if reason := j.usage.Judge(r, usage.Facts{Today: s.today, Added: s.added, Charges: s.charges}); reason != "" {
+			if reason := j.usage[r.Charter].Judge(r, usage.Facts{Today: s.today, Added: s.added, Charges: s.charges}); reason != "" {
 				return verdict{reason: reason}
 			}
 			return verdict{report: r}

@@ -189,6 +189,83 @@ func TestReportsBeginWithTheRegistration(t *testing.T) {
 	}
 }
 
+// TestYearlyNumber: a vehicle has no more reports in 365 program days than its charter allows, also with another device key and with two
+// that are checked in one batch; once the oldest is a year old there is room again.
+func TestYearlyNumber(t *testing.T) {
+	r := newRig(t)
+	_, device := r.add("V1", newECU(t))
+	_, second := r.add("V2", newECU(t))
+	r.day = today + 500
+	of := func(vehicle string, key *ecdsa.PrivateKey, epoch, index uint32) []byte {
+		return report(t, key, wire.Report{
+			Vehicle: vehicle, Charter: r.cfg.CharterID, Epoch: epoch, Families: wire.FamilyHours, Charge: wire.NewCharge(uint64(index), [32]byte{1}),
+		})
+	}
+	yearly := uint32(r.cfg.Charter.Usage.YearlyDispatches)
+	for i := range yearly - 1 { // a day each: a head unit that was tampered with
+		got, _ := r.submit("V1", wire.KindReport, of("V1", device, today+i, i+1))
+		r.accepted(got, 0)
+	}
+	one, two := of("V1", device, today+yearly-1, yearly), of("V1", device, today+yearly, yearly+1)
+	both := r.prepareAll(wire.KindReport, Submission{Vehicle: "V1", Body: one}, Submission{Vehicle: "V1", Body: two})
+	got, _ := r.apply("V1", one, both[0])
+	r.accepted(got, 0)
+	got, _ = r.apply("V1", two, both[1])
+	r.refused(got, wire.ReasonCharter, 0)
+	// Another device key is no other vehicle.
+	device, pub := newKey(t)
+	r.enrol("V1", pub)
+	got, _ = r.submit("V1", wire.KindReport, of("V1", device, today+364, 1))
+	r.refused(got, wire.ReasonCharter, 0)
+	got, _ = r.submit("V1", wire.KindReport, of("V1", device, today+365, 1))
+	r.accepted(got, 0)
+	got, _ = r.submit("V1", wire.KindReport, of("V1", device, today+365, 2))
+	r.refused(got, wire.ReasonBudget, 0)
+	// Nor does one vehicle take another's room.
+	got, _ = r.submit("V2", wire.KindReport, of("V2", second, today+364, 1))
+	r.accepted(got, 0)
+}
+
+// TestEarlierCharter: a report under way when the charter changed is judged by the rule of its own, up to the day after the change, and each
+// charter's yearly number is its own.
+func TestEarlierCharter(t *testing.T) {
+	r := newRig(t)
+	_, device := r.add("V1", newECU(t))
+	old, oldID := *r.cfg.Charter, r.cfg.CharterID
+	old.Usage.YearlyDispatches = 4
+	next := *r.cfg.Charter
+	next.Serial, next.Usage.Families = 2, wire.FamilySpeed
+	r.cfg.Charter, r.cfg.CharterID = &next, wire.ID([]byte("next"))
+	r.cfg.Earlier = []Earlier{{Charter: &old, ID: oldID, Until: today + 11}}
+	r.restart()
+	r.day = today + 30
+	index := uint64(0)
+	for _, c := range []struct {
+		why      string
+		charter  wire.Hash
+		epoch    uint32
+		families wire.Family
+		want     wire.Reason
+	}{
+		{"under way", oldID, today + 3, wire.FamilyHours, ""},
+		{"a family that the next one has not", oldID, today + 10, wire.FamilyHours | wire.FamilySpeed, ""},
+		{"the last day", oldID, today + 11, wire.FamilyHours, ""},
+		{"a day too late", oldID, today + 12, wire.FamilyHours, wire.ReasonCharter},
+		{"a family of the earlier one", r.cfg.CharterID, today + 13, wire.FamilyHours, wire.ReasonCharter},
+		{"a charter of nobody", wire.Hash{9}, today + 14, wire.FamilySpeed, wire.ReasonCharter},
+		{"the next", r.cfg.CharterID, today + 15, wire.FamilySpeed, ""},
+		{"and more than the earlier one allowed", r.cfg.CharterID, today + 16, wire.FamilySpeed, ""},
+	} {
+		index++
+		got, _ := r.submit("V1", wire.KindReport, report(t, device, wire.Report{
+			Vehicle: "V1", Charter: c.charter, Epoch: c.epoch, Families: c.families, Charge: wire.NewCharge(index, [32]byte{1}),
+		}))
+		if got.Accepted != (c.want == "") || got.Reason != c.want {
+			t.Errorf("%s: accepted %t, %q; want %q", c.why, got.Accepted, got.Reason, c.want)
+		}
+	}
+}
+
 func TestTwoReportsCheckedAtOnce(t *testing.T) {
 	r := newRig(t)
 	_, device := r.add("V1", newECU(t))

@@ -100,7 +100,7 @@ func policies(lock claim.Lock) []*terms.Policy {
 	slow.A[wire.DriveTimeS], slow.A[wire.OverspeedS] = 1, -20
 	safe.Serial, safe.Kind, safe.Tiers = 2, terms.KindSafe, []terms.Tier{{Rows: []wire.Row{slow}}}
 	old.Serial, old.FromDay, old.ToDay = 3, 0, 9
-	stopped.Serial, stopped.Kind, stopped.Tiers, stopped.Stop = 4, "feature/night", safe.Tiers, true
+	stopped.Serial, stopped.Kind, stopped.Tiers, stopped.Stop = 4, "feature/cruise", safe.Tiers, true
 	return []*terms.Policy{&mileage, &safe, &old, &stopped}
 }
 
@@ -135,7 +135,7 @@ func newRig(t testing.TB) *rig {
 	signer, pub := newKey(t)
 	r.receipts = wire.KeySet{pub}
 	charter := &terms.Charter{
-		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{"feature/night", "feature/slow", terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
+		Version: wire.Version, Program: testProgram, Serial: 1, Kinds: []string{"feature/cruise", "feature/eco", terms.KindMileage, terms.KindSafe}, TierRatioMilli: 1200,
 		Usage: terms.Usage{
 			Families: wire.FamilyHours | wire.FamilySpeed, EpsilonMicro: 1_000_000, DeltaPico: 1_000_000, Clip: 2600, Scale: []uint16{1, 1, 1, 1, 1}, YearlyDispatches: 53,
 		},

@@ -214,7 +214,7 @@ func TestCharts(t *testing.T) {
 		hours.Bins[i] = Bin{Mean: float64(i), Low: float64(i) - 1, High: float64(i) + 1, Bias: -0.25}
 	}
 	hours.Bins[3] = Bin{Suppressed: "relative standard error > 30 %"}
-	trips := Family{Family: wire.FamilyTrips, Reports: 12, Bins: []Bin{{Suppressed: "n < 1,000"}}, Suppressed: "n < 1,000", Privacy: "cost of trips"}
+	trips := Family{Family: wire.FamilyTrips, Fewer: "fewer than 1,000 reports", Bins: []Bin{{Suppressed: "n < 1,000"}}, Suppressed: "n < 1,000", Privacy: "cost of trips"}
 	speed := Family{Family: wire.FamilySpeed, Reports: 5000, Measure: Share, Categorical: true, Bins: make([]Bin, 11)}
 	speed.Bins[10] = Bin{Mean: 0.25, Low: 0.2, High: 0.3}
 	r.usage = Usage{Window: "program day 7", Models: []string{"A 1", "B"}, Charters: []Charter{
@@ -223,12 +223,12 @@ func TestCharts(t *testing.T) {
 	}}
 	text := r.page(t)
 	contains(t, text, "(1, 1e-06)-differentially private. Clipping changes 1 %.", "In use by hour of the day", "program day 7",
-		"minutes per vehicle and dispatch, mean, with 95 % interval, 1\u202f200 reports",
+		"minutes per vehicle and dispatch, mean, with 95 % interval, some 1\u202f200 reports",
 		`<th scope="row">23:00</th><td class="draw">`, `width="95.83"`, "23.00 <span class=\"muted\">[22.00, 24.00], clipping bias -0.25</span>",
 		`<th scope="row">03:00</th><td class="muted" colspan="2">suppressed: relative standard error &gt; 30 %</td>`,
-		"<h3>Trips by length</h3>", `<p class="suppressed">suppressed: n &lt; 1,000</p>`, "12 reports in this window",
+		"<h3>Trips by length</h3>", `<p class="suppressed">suppressed: n &lt; 1,000</p>`, "fewer than 1,000 reports in this window",
 		`<p class="muted cost">cost: ε = 1 a report.</p>`, `<p class="muted cost">cost of trips</p>`,
-		"<h3>Under charter 2, in force</h3>", "<h3>Under charter 1, an earlier one</h3>", "share of dispatches in which this was the most, with 95 % interval, 5\u202f000 reports",
+		"<h3>Under charter 2, in force</h3>", "<h3>Under charter 1, an earlier one</h3>", "share of dispatches in which this was the most, with 95 % interval, some 5\u202f000 reports",
 		`<th scope="row">none at all</th>`, "25.0 % <span class=\"muted\">[20.0 %, 30.0 %]</span>",
 		`<a href="./" aria-current="true">28 days</a>`, `<a href="?window=week">week</a>`, `<a href="?show=share">shares</a>`, `<a href="?model=A&#43;1">A 1</a>`)
 	lacks(t, text, "under 1 km", "NaN", "trips per vehicle")

@@ -139,8 +139,9 @@ type Bin struct {
 // A Family is a chart of usage estimates.
 type Family struct {
 	Family wire.Family
-	// Reports counts the reports behind it.
+	// Reports counts the reports behind it, to the hundred; where the number is not told it is 0, and Fewer says why in words.
 	Reports uint64
+	Fewer   string
 	// Measure is what the bins are: shares where the reports tell no more, whatever was chosen.
 	Measure Measure
 	// Bins are in the order of the usage vector; of reports that name one bin there is one more, for none.

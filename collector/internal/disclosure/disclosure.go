@@ -30,7 +30,7 @@ const (
 )
 
 // ErrStale is for who follows the ledger and has to begin anew with what it keeps, because an account was erased that it knows otherwise.
-var ErrStale = errors.New("an account was erased of which this validator had seen only a part, or another has its name: it goes on when it is started again")
+var ErrStale = errors.New("an account was erased of which this validator had seen only a part, or not to the end, or another has its name: it goes on when it is started again")
 
 // An Entry is an entry with what is behind it. What there is depends on the type of the entry; documents and blocks have nothing.
 type Entry struct {

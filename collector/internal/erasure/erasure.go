@@ -6,12 +6,14 @@
 // account. What stays says nothing of whose it was: entries of the ledger are blinded, and pseudonyms of different days cannot be told to
 // be one account's without its secret. That entries were erased together stays known.
 //
-// It refuses an account that the ledger is not done with: Obstacles. Erasing is one transaction. The tables belong to package store's
+// It refuses an account that the ledger is not done with: Obstacles. So do the tables themselves, whoever asks them. Erasing is one transaction. The tables belong to package store's
 // schema, whose migration says row by row what goes; on PostgreSQL that works as the owner, and no login has the right to delete.
 package erasure
 
 import (
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,13 +23,14 @@ import (
 	"rawstone/collector/internal/firewall"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
 )
 
 type statement = firewall.Statement
 
 // Statements returns all statements of the package.
 func Statements() []firewall.Statement {
-	return append(kept(), entries(), erasures(), dayLeaves(), allLeaves(), openVehicles(), connecting(), waiting(), kilometres(), addLeaf(), erase(), marked(), cut())
+	return append(kept(), entries(), erasures(), dayLeaves(), allLeaves(), erasedKeys(), fullDays(), openVehicles(), connecting(), waiting(), kilometres(), erase(), marked(), cut())
 }
 
 // A Book is what was erased, within one transaction.
@@ -113,6 +116,21 @@ func cut() statement {
 	return statement{Name: "read erased cut", Roles: firewall.Admin, SQL: `SELECT coalesce((SELECT cut FROM erased_cuts WHERE ecu = $1), 0)`}
 }
 
+// ErasedKeys returns what auditors are given of the ECU keys whose last binding was erased, in the order of the keys.
+func (b Book) ErasedKeys(ctx context.Context) ([]ledger.ErasedKey, error) {
+	return database.List(ctx, b.tx, erasedKeys(), func(k *ledger.ErasedKey, scan database.Scanner) error {
+		var id wire.KeyID
+		err := scan(database.Fixed(id[:]), database.Uint64(&k.Since), database.Uint64(&k.Cut), database.Flag(&k.Revoked))
+		k.Mark = ledger.KeyMark(id)
+		return err
+	})
+}
+
+func erasedKeys() statement {
+	return statement{Name: "read erased keys", Roles: firewall.Settle | firewall.Audit,
+		SQL: `SELECT c.ecu, c.since, c.cut, k.revoked FROM erased_cuts c JOIN ecu_keys k ON k.id = c.ecu ORDER BY c.ecu`}
+}
+
 // Obstacles are why an account may not be erased yet; all are empty when it may.
 type Obstacles struct {
 	// Bound are the vehicles whose ECU is bound to the account.
@@ -122,7 +140,12 @@ type Obstacles struct {
 	// Waiting counts the account's entries that no block of the ledger covers yet, which a quorum of validators need not have seen, and boxes that
 	// are not open.
 	Waiting uint64
+	// Full is a day whose tree would hold more than MaxLeaves of erased accounts, 0 for none.
+	Full uint32
 }
+
+// MaxLeaves bounds the leaves of erased accounts on one day: validators are told them with the day, and take no more.
+const MaxLeaves = 1 << 16
 
 // Obstacles returns what stands in the way of erasing an account.
 func (b Book) Obstacles(ctx context.Context, account string) (o Obstacles, err error) {
@@ -133,8 +156,31 @@ func (b Book) Obstacles(ctx context.Context, account string) (o Obstacles, err e
 	if o.Connecting, err = database.List(ctx, b.tx, connecting(), name, account); err != nil {
 		return o, err
 	}
-	err = b.tx.Get(ctx, waiting(), []any{account, int64(ledger.TypeBlock)}, database.Uint64(&o.Waiting))
+	if err = b.tx.Get(ctx, waiting(), []any{account, int64(ledger.TypeBlock)}, database.Uint64(&o.Waiting)); err != nil {
+		return o, err
+	}
+	o.Full, err = b.full(ctx, account, MaxLeaves)
 	return o, err
+}
+
+// full returns the first day that has most leaves of erased accounts, or more, and on which an account's kilometres count; 0 for none.
+func (b Book) full(ctx context.Context, account string, most uint64) (uint32, error) {
+	days, err := database.List(ctx, b.tx, fullDays(), func(day *uint32, scan database.Scanner) error { return scan(day) }, int64(most))
+	if err != nil || len(days) == 0 {
+		return 0, err
+	}
+	km, err := b.Earned(ctx, account)
+	for _, l := range Leaves([32]byte{}, km) {
+		if slices.Contains(days, l.Day) {
+			return l.Day, err
+		}
+	}
+	return 0, err
+}
+
+func fullDays() statement {
+	return statement{Name: "look for days full of erased leaves", Roles: firewall.Admin,
+		SQL: `SELECT day FROM erased_leaves GROUP BY day HAVING count(*) >= $1 ORDER BY day`}
 }
 
 func openVehicles() statement {
@@ -203,7 +249,7 @@ func (b Book) Erase(ctx context.Context, account string, leaves []Leaf) (entries
 	if err != nil {
 		return 0, err
 	}
-	if len(o.Bound)+len(o.Connecting) > 0 || o.Waiting > 0 {
+	if len(o.Bound)+len(o.Connecting) > 0 || o.Waiting > 0 || o.Full > 0 {
 		return 0, ErrWaiting
 	}
 	km, err := b.Earned(ctx, account)
@@ -214,11 +260,10 @@ func (b Book) Erase(ctx context.Context, account string, leaves []Leaf) (entries
 	for _, l := range Leaves([32]byte{}, km) {
 		want += l.Weight
 	}
-	for _, l := range leaves {
+	list := make([][3]any, len(leaves)) // as the view takes them
+	for i, l := range leaves {
 		have += l.Weight
-		if err := b.tx.ExecOne(ctx, addLeaf(), int64(l.Day), l.Pseudonym[:], int64(l.Weight)); err != nil {
-			return 0, err
-		}
+		list[i] = [3]any{l.Day, hex.EncodeToString(l.Pseudonym[:]), l.Weight}
 	}
 	if want != have {
 		return 0, fmt.Errorf("cannot erase account: its leaves weigh %d km over all days, should be %d: it has earned meanwhile, try again", have, want)
@@ -227,19 +272,19 @@ func (b Book) Erase(ctx context.Context, account string, leaves []Leaf) (entries
 	if err := b.tx.Get(ctx, marked(), nil, database.Uint64(&before)); err != nil {
 		return 0, err
 	}
-	if _, err := b.tx.Exec(ctx, erase(), account); err != nil {
+	text, err := json.Marshal(list)
+	if err != nil {
+		return 0, fmt.Errorf("cannot erase account: %w", err)
+	}
+	if _, err := b.tx.Exec(ctx, erase(), account, string(text)); err != nil {
 		return 0, err
 	}
 	err = b.tx.Get(ctx, marked(), nil, database.Uint64(&after))
 	return after - before, err
 }
 
-func addLeaf() statement {
-	return statement{Name: "add erased leaf", Roles: firewall.Admin, SQL: `INSERT INTO erased_leaves (day, pseudonym, weight) VALUES ($1, $2, $3)`}
-}
-
 func erase() statement {
-	return statement{Name: "erase account", Roles: firewall.Admin, SQL: `INSERT INTO erasing (account) VALUES ($1)`}
+	return statement{Name: "erase account", Roles: firewall.Admin, SQL: `INSERT INTO erasing (account, leaves) VALUES ($1, $2)`}
 }
 
 func marked() statement {

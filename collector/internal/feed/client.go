@@ -20,6 +20,7 @@ import (
 	"rawstone/pkg/audit"
 	"rawstone/pkg/codec"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 )
 
 const (
@@ -45,6 +46,12 @@ type ClientConfig struct {
 	// Erasure returns the numbers of the entries of an erasure, none when there was none; the first is 1. The validator is told each before it
 	// follows more. Nil tells none.
 	Erasure func(ctx context.Context, erasure uint64) ([]uint64, error)
+	// Leaves returns what the tree of a day holds of erased accounts, which the validator is told before it is to cosign that day's leaves: one
+	// that never saw the accounts cannot know. Nil tells none.
+	Leaves func(ctx context.Context, day uint32) ([]reward.Leaf, error)
+	// Unerased is told an erasure that the validator did not do, and why. It follows the ledger all the same, and is told again later, and later
+	// ones after it. Nil tells nobody.
+	Unerased func(erasure uint64, err error)
 	// Checkpoint returns the ledger's newest checkpoint, which the validator is shown before it gives anything, so that it can hold the
 	// operator to it. Nil shows none.
 	Checkpoint func() ([]byte, error)
@@ -62,7 +69,7 @@ type Client struct {
 
 	following chan struct{} // is full while somebody uses followed
 	followed  uint64        // the entry that the validator wants next, as far as this client knows
-	erased    uint64        // the last erasure that it was told, likewise
+	told      telling       // of erasures, likewise
 }
 
 // CheckURL refuses an address that no validator is reached by.
@@ -193,21 +200,6 @@ func (c *Client) Erase(ctx context.Context, numbers []uint64) error {
 	return c.send(ctx, pathErase, m, nil)
 }
 
-// erase tells it the erasures that it was not told yet.
-func (c *Client) erase(ctx context.Context) error {
-	for c.c.Erasure != nil {
-		numbers, err := c.c.Erasure(ctx, c.erased+1)
-		if err != nil || len(numbers) == 0 {
-			return err
-		}
-		if err := c.Erase(ctx, numbers); err != nil {
-			return err
-		}
-		c.erased++
-	}
-	return nil
-}
-
 // follow is Follow; it returns how many entries went there.
 func (c *Client) follow(ctx context.Context, entries []ledger.Entry) (int, error) {
 	if c.c.Source == nil {
@@ -217,9 +209,7 @@ func (c *Client) follow(ctx context.Context, entries []ledger.Entry) (int, error
 		return 0, err
 	}
 	defer c.release()
-	if err := c.erase(ctx); err != nil {
-		return 0, err
-	}
+	c.told.tell(ctx, c)
 	for len(entries) > 0 && entries[0].Number < c.followed { // Run was faster
 		entries = entries[1:]
 	}
@@ -295,8 +285,29 @@ func (c *Client) Cosign(ctx context.Context, t ledger.Type, payload []byte) (s l
 	if err := c.show(ctx); err != nil {
 		return s, err
 	}
-	err = c.send(ctx, pathCosign, draft{t, payload}, &s)
+	d := draft{Type: t, Payload: payload}
+	if d.Leaves, err = c.leaves(ctx, t, payload); err != nil {
+		return s, err
+	}
+	err = c.send(ctx, pathCosign, d, &s)
 	return s, err
+}
+
+// leaves returns those of erased accounts on the day of a payload, if it is one of leaves.
+func (c *Client) leaves(ctx context.Context, t ledger.Type, payload []byte) ([]byte, error) {
+	if t != ledger.TypeLeaves || c.c.Leaves == nil {
+		return nil, nil
+	}
+	l, err := ledger.DecodeLeaves(payload)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.c.Leaves(ctx, l.Day)
+	var e disclosure.Entry
+	for _, leaf := range list {
+		e.AddLeaf(leaf)
+	}
+	return e.Leaves, err
 }
 
 // show shows the ledger's checkpoint unless it was shown before. One that it might yet cosign is shown again.

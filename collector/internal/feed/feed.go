@@ -21,10 +21,12 @@ import (
 	"rawstone/collector/internal/disclosure"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 )
 
 const (
 	maxPayload    = ledger.MaxBodyLen + 64
+	maxDraft      = maxPayload + disclosure.MaxLeaves*40
 	maxSmall      = 4 << 10
 	maxErasure    = 2 << 20
 	maxAnswer     = 16 << 10
@@ -49,6 +51,8 @@ type Validator interface {
 	Erase(ctx context.Context, numbers []uint64) error
 	// Prove returns its proof for the seed that is due.
 	Prove(ctx context.Context, due audit.Due) (ledger.Proof, error)
+	// Told takes what the tree of a day holds of erased accounts, before Cosign is asked for that day's leaves.
+	Told(day uint32, leaves []reward.Leaf)
 	// Cosign checks a payload as the next entry and signs it.
 	Cosign(ctx context.Context, t ledger.Type, payload []byte) (ledger.Cosignature, error)
 	// Gossip returns what it tells others.
@@ -86,5 +90,7 @@ type (
 	draft struct {
 		Type    ledger.Type `cbor:"0,keyasint"`
 		Payload []byte      `cbor:"1,keyasint"`
+		// Leaves are those of erased accounts, as in a disclosure.Entry.
+		Leaves []byte `cbor:"2,keyasint,omitempty"`
 	}
 )

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"rawstone/collector/internal/role"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 )
 
 // noted is a validator that notes what it was asked.
@@ -29,9 +31,12 @@ type noted struct {
 	next     uint64
 	followed []disclosure.Entry
 	erased   [][]uint64
+	told     []reward.Leaf
 	seen     []string
 	line     []byte
 	refuse   error
+	// unerasable is its answer to erasures alone.
+	unerasable error
 }
 
 func (n *noted) Next(context.Context) (uint64, error) { return n.next, n.refuse }
@@ -39,9 +44,10 @@ func (n *noted) Follow(_ context.Context, e ...disclosure.Entry) error {
 	n.followed = append(n.followed, e...)
 	return n.refuse
 }
+func (n *noted) Told(day uint32, leaves []reward.Leaf) { n.told = append(n.told, leaves...) }
 func (n *noted) Erase(_ context.Context, numbers []uint64) error {
 	n.erased = append(n.erased, numbers)
-	return n.refuse
+	return errors.Join(n.refuse, n.unerasable)
 }
 func (n *noted) Prove(_ context.Context, d audit.Due) (ledger.Proof, error) {
 	return ledger.Proof{Validator: uint8(d.Drop)}, n.refuse
@@ -252,7 +258,7 @@ func TestBounds(t *testing.T) {
 	b := newBench(t)
 	identity := b.identity("ca", "s1", role.Settle)
 	c := b.dial(ClientConfig{TLS: identity.Client(role.Validator)})
-	for path, limit := range map[string]int{pathFollow: disclosure.MaxBatchLen, pathProve: maxSmall, pathCosign: maxPayload, pathSeen: maxSmall, pathComplaint: maxSmall} {
+	for path, limit := range map[string]int{pathFollow: disclosure.MaxBatchLen, pathProve: maxSmall, pathCosign: maxDraft, pathSeen: maxSmall, pathComplaint: maxSmall} {
 		if err := c.ask(t.Context(), path, make([]byte, limit+1), nil); err == nil || !strings.Contains(err.Error(), "more than") {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -387,7 +393,8 @@ func (public) Batches(_ context.Context, list []ledger.Entry) ([][]byte, error) 
 	return Batches(out)
 }
 
-// TestErasures tells a validator each erasure once, before it follows more, and again what it did not take.
+// TestErasures tells a validator each erasure once, before it follows more. One that it refuses stops neither the entries nor later ones, and is told
+// again, less and less often.
 func TestErasures(t *testing.T) {
 	b := newBench(t)
 	entries := source{{Number: 0, Type: ledger.TypePolicy, Body: []byte{1}}}
@@ -396,20 +403,30 @@ func TestErasures(t *testing.T) {
 		many[i] = uint64(i)
 	}
 	list := [][]uint64{{3, 1 << 40}, many}
+	var undone []uint64
 	c := b.dial(ClientConfig{TLS: b.identity("ca", "s1", role.Settle).Client(role.Validator), Source: entries, Erasure: func(_ context.Context, n uint64) ([]uint64, error) {
 		if n > uint64(len(list)) {
 			return nil, nil
 		}
 		return list[n-1], nil
-	}})
-	b.v.refuse = errors.New("not now")
-	if err := c.Follow(t.Context(), entries[0].Ledger()); err == nil || !strings.Contains(err.Error(), "not now") || len(b.v.followed) != 0 {
-		t.Errorf("%v, followed %d", err, len(b.v.followed))
-	}
-	b.v.refuse, b.v.erased = nil, nil
+	}, Unerased: func(n uint64, err error) { undone = append(undone, n) }})
+	b.v.unerasable = errors.New("not now")
 	b.must(c.Follow(t.Context(), entries[0].Ledger()))
-	if d := cmp.Diff(list, b.v.erased); d != "" || len(b.v.followed) != 1 {
-		t.Errorf("followed %d, erased %s", len(b.v.followed), d)
+	if !slices.Equal(undone, []uint64{1, 2}) || len(b.v.followed) != 1 {
+		t.Errorf("%d, followed %d", undone, len(b.v.followed))
+	}
+	for range 64 {
+		b.must(c.Follow(t.Context()))
+	}
+	if len(undone) != 2*(1+6) { // the first time, and after 0, 1, 2, 4, 8, 16 times, with 32 to wait
+		t.Errorf("it was told %d times", len(undone))
+	}
+	b.v.unerasable, b.v.erased = nil, nil
+	for range 64 {
+		b.must(c.Follow(t.Context()))
+	}
+	if d := cmp.Diff(list, b.v.erased); d != "" {
+		t.Errorf("erased %s", d)
 	}
 	list = append(list, []uint64{7})
 	b.must(c.Follow(t.Context()))
@@ -422,5 +439,32 @@ func TestErasures(t *testing.T) {
 	}
 	if err := c.ask(t.Context(), pathErase, []byte{0xa1, 0, 0x41, 1}, nil); err == nil || !strings.Contains(err.Error(), "cut off") {
 		t.Error(err)
+	}
+}
+
+// TestTold has a validator cosign leaves: it is told those of erased accounts first, and nothing of the kind with anything else.
+func TestTold(t *testing.T) {
+	b := newBench(t)
+	want := []reward.Leaf{{Pseudonym: [32]byte{1}, Weight: 40}, {Pseudonym: [32]byte{2}, Weight: 50}}
+	c := b.dial(ClientConfig{TLS: b.identity("ca", "s1", role.Settle).Client(role.Validator), Leaves: func(_ context.Context, day uint32) ([]reward.Leaf, error) {
+		if day != 9 {
+			t.Errorf("it is asked for day %d", day)
+		}
+		return want, nil
+	}})
+	payload, err := ledger.EncodePayload(&ledger.Leaves{Day: 9, Count: 2, Weight: 90, Validators: []byte{0}})
+	b.must(err)
+	_, err = c.Cosign(t.Context(), ledger.TypeBlock, payload)
+	b.must(err)
+	if len(b.v.told) != 0 {
+		t.Errorf("with a block it is told %v", b.v.told)
+	}
+	_, err = c.Cosign(t.Context(), ledger.TypeLeaves, payload)
+	b.must(err)
+	if d := cmp.Diff(want, b.v.told); d != "" {
+		t.Error(d)
+	}
+	if err := c.send(t.Context(), pathCosign, draft{ledger.TypeLeaves, payload, make([]byte, 41)}, nil); err == nil || !strings.Contains(err.Error(), "41 bytes") {
+		t.Errorf("a piece of a leaf: %v", err)
 	}
 }

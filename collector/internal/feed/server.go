@@ -18,6 +18,8 @@ import (
 	"rawstone/collector/internal/role"
 	"rawstone/pkg/audit"
 	"rawstone/pkg/codec"
+	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 )
 
 const (
@@ -196,8 +198,17 @@ func (s *Server) prove(r *http.Request) (any, error) {
 
 func (s *Server) cosign(r *http.Request) (any, error) {
 	var d draft
-	if err := message(r, maxPayload, &d); err != nil {
+	if err := message(r, maxDraft, &d); err != nil {
 		return nil, err
+	}
+	if e := (disclosure.Entry{Type: d.Type, Leaves: d.Leaves}); d.Type == ledger.TypeLeaves {
+		l, err := ledger.DecodeLeaves(d.Payload)
+		if err := errors.Join(err, e.Validate()); err != nil {
+			return nil, err
+		}
+		var leaves []reward.Leaf
+		e.ErasedLeaves(func(l reward.Leaf) { leaves = append(leaves, l) })
+		s.v.Told(l.Day, leaves)
 	}
 	return s.v.Cosign(r.Context(), d.Type, d.Payload)
 }

@@ -11,6 +11,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -105,6 +106,9 @@ func (r *Registry) add(ctx context.Context, tx *store.Tx, v Vehicle) (account, t
 	if err := tx.AddVehicle(ctx, added); err != nil {
 		return "", "", err
 	}
+	if err := tx.RefuseModel(ctx, v.Model); err != nil { // it may be this vehicle's own id
+		return "", "", err
+	}
 	if token, err = r.newToken(ctx, tx, v.ID); err != nil {
 		return "", "", err
 	}
@@ -119,10 +123,7 @@ func (r *Registry) check(v Vehicle) error {
 	if err := r.checkECU(ECU{v.Identity, v.Certificate}); err != nil {
 		return err
 	}
-	if err := admission.CheckModel(v.Model); err != nil {
-		return err
-	}
-	return CheckAccount(v.Account)
+	return cmp.Or(admission.CheckModel(v.Model), CheckAccount(v.Account))
 }
 
 // checkECU checks an ECU's identity and certificate.

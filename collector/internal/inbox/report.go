@@ -25,16 +25,17 @@ type Report struct {
 	Device wire.KeyID
 }
 
-// AddReport keeps a report; a second one of the same vehicle and epoch fails.
+// AddReport keeps a report and of what model its vehicle is now; a second one of the same vehicle and epoch fails.
 func (b Inbox) AddReport(ctx context.Context, r Report) error {
 	return b.tx.ExecOne(ctx, addReport(), r.Vehicle, int64(r.Epoch), int64(r.Families), r.Vector, r.Charter[:], r.Submission[:], r.Charge[:], r.Device[:])
 }
 
 func addReport() statement {
 	return statement{Name: "add report", Roles: firewall.Ingest,
-		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission, charge, device) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		Many: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission, charge, device)
-			SELECT a, b, c, d, e, f, g, h FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[])
+		SQL: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission, charge, device, model)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce((SELECT model FROM vehicles WHERE id = $1), ''))`,
+		Many: `INSERT INTO reports (vehicle, epoch, families, vector, charter, submission, charge, device, model)
+			SELECT a, b, c, d, e, f, g, h, coalesce((SELECT model FROM vehicles WHERE id = a), '') FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[])
 				WITH ORDINALITY AS v (a, b, c, d, e, f, g, h, n) ORDER BY n`}
 }
 

@@ -15,7 +15,7 @@ type Usage struct {
 	Families   wire.Family
 	Vector     []byte
 	Submission wire.Hash
-	// Model is the vehicle's as of the time of reading; empty for unknown.
+	// Model is the vehicle's as of when the report was added; empty for unknown.
 	Model string
 }
 
@@ -33,8 +33,7 @@ func (b Inbox) EachUsage(ctx context.Context, charter wire.Hash, after int64, li
 
 func eachUsage() statement {
 	return statement{Name: "read usage", Roles: firewall.Web,
-		SQL: `SELECT r.serial, r.epoch, r.families, r.vector, r.submission, v.model FROM reports r JOIN vehicles v ON v.id = r.vehicle
-			WHERE r.charter = $1 AND r.serial > $2 ORDER BY r.serial LIMIT $3`}
+		SQL: `SELECT serial, epoch, families, vector, submission, model FROM reports WHERE charter = $1 AND serial > $2 ORDER BY serial LIMIT $3`}
 }
 
 // LastErasure returns the number of the last erasure of a person's data, 0 before there was any: after each, reports may be gone.
@@ -44,5 +43,5 @@ func (b Inbox) LastErasure(ctx context.Context) (n uint64, err error) {
 }
 
 func lastErasure() statement {
-	return statement{Name: "read last erasure", Roles: firewall.Web, SQL: `SELECT coalesce(max(erasure), 0) FROM erased_entries`}
+	return statement{Name: "read last erasure", Roles: firewall.Web, SQL: `SELECT coalesce(max(erasure), 0) FROM erasures`}
 }

@@ -85,7 +85,7 @@ func TestShowBuildsAgain(t *testing.T) {
 		for range rapid.IntRange(0, 2).Draw(t, "tasks") {
 			n := rapid.Uint32Range(1, 1000).Draw(t, "crystals")
 			o.Tasks = append(o.Tasks, cultivation.Task{ID: id.Draw(t, "id"), Title: title.Draw(t, "title"), Crystals: n, Daily: uint64(n) + rapid.Uint64Range(0, 9).Draw(t, "daily"),
-				Total: rapid.Uint64Range(1009, uint64(cultivation.MaxCrystals)).Draw(t, "total"), Kind: rapid.SampledFrom([]string{"", "feature/a_1"}).Draw(t, "kind")})
+				Total: rapid.Uint64Range(1009, uint64(cultivation.MaxCrystals)).Draw(t, "total"), Kind: rapid.SampledFrom([]string{"", "feature/lane"}).Draw(t, "kind")})
 		}
 		var goods []string
 		for range rapid.IntRange(0, 2).Draw(t, "items") {

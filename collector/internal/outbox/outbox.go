@@ -233,7 +233,7 @@ func (b Box) EntriesAfter(ctx context.Context, typ ledger.Type, after uint64, li
 }
 
 func entriesAfter() statement {
-	return statement{Name: "read entries after one", Roles: firewall.Account,
+	return statement{Name: "read entries after one", Roles: firewall.Account | firewall.Ingest,
 		SQL: `SELECT number, type, body FROM outbox WHERE type = $1 AND number > $2 ORDER BY number LIMIT $3`}
 }
 

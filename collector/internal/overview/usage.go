@@ -117,7 +117,7 @@ func price(p cost.Privacy) string {
 
 // chart shows a family. One none of whose bins can be shown is suppressed as a whole.
 func chart(r analytics.Result, f analytics.Family, m dashboard.Measure) dashboard.Family {
-	out := dashboard.Family{Family: f.Family, Reports: f.N, Measure: m, Categorical: r.Categorical, Privacy: price(r.Privacy)}
+	out := dashboard.Family{Family: f.Family, Reports: f.N, Fewer: f.Fewer, Measure: m, Categorical: r.Categorical, Privacy: price(r.Privacy)}
 	if r.Categorical {
 		out.Measure = dashboard.Share
 	}

@@ -140,7 +140,10 @@ func Export(ctx context.Context, c Config, account string, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		d = document{Account: account, Secret: k.Secret[:], DrawnMilli: k.Milli, Crystals: k.Crystals, NotHere: notHere}
+		d = document{Account: account, Secret: k.Secret[:], DrawnMilli: k.Milli, Crystals: k.Crystals, NotHere: notHere,
+			// What there is none of is an empty list.
+			Vehicles: []vehicle{}, Bindings: []binding{}, Handovers: []handover{}, History: []event{}, Leaves: []leaf{}, Submissions: []submission{}, Claims: []claim{},
+			Reports: []report{}, Answers: []answer{}}
 		d.keep(&k)
 		km, err := tx.Earned(ctx, account)
 		if err != nil {

@@ -75,6 +75,8 @@ func refuse(o erasure.Obstacles) error {
 		return fmt.Errorf("vehicle %s may still connect for it: `collector vehicle revoke`, or give the car to another account before its ECU is released", strings.Join(o.Connecting, ", "))
 	case o.Waiting > 0:
 		return fmt.Errorf("%d of its entries or mine boxes wait for the ledger: try again after the next drop", o.Waiting)
+	case o.Full > 0:
+		return fmt.Errorf("%d accounts that counted on day %d, as it did, are erased already: validators of this version take no more of one day, so update them and the collector first", erasure.MaxLeaves, o.Full)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func TestShowBuildsAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := &terms.Policy{
 			Version: wire.Version, Program: testProgram, Serial: rapid.Uint16Min(1).Draw(t, "serial"),
-			Kind:    rapid.SampledFrom([]string{terms.KindMileage, terms.KindSafe, "feature/a_1"}).Draw(t, "kind"),
+			Kind:    rapid.SampledFrom([]string{terms.KindMileage, terms.KindSafe, "feature/lane"}).Draw(t, "kind"),
 			FromDay: rapid.Uint32Range(0, 1000).Draw(t, "from"), ToDay: rapid.Uint32Range(1000, terms.MaxDay).Draw(t, "to"),
 			Circuit: testLock.Circuit, ProvingKey: testLock.ProvingKey, VerifyingKey: testLock.VerifyingKey, Lock: testLock.ID(), CapKm: rapid.Uint32Range(1, 5000).Draw(t, "cap"),
 			MinAgent: rapid.SampledFrom([]string{"", "0.1.0", "10.20.30"}).Draw(t, "agent"), Stop: rapid.Bool().Draw(t, "stop"),

@@ -94,7 +94,12 @@ func (d *Desk) AddVehicle(ctx context.Context, v Vehicle) (account, token string
 func (d *Desk) SetModel(ctx context.Context, vehicle, model string) error {
 	err := admission.CheckModel(model)
 	if err == nil {
-		err = d.db.Update(ctx, func(tx *store.Tx) error { return tx.SetModel(ctx, vehicle, model) })
+		err = d.db.Update(ctx, func(tx *store.Tx) error {
+			if err := tx.RefuseModel(ctx, model); err != nil {
+				return err
+			}
+			return tx.SetModel(ctx, vehicle, model)
+		})
 	}
 	if errors.Is(err, store.ErrNotFound) {
 		err = errors.New("it is not registered: add it first")

@@ -12,6 +12,7 @@ import (
 	"rawstone/collector/internal/disclosure"
 	"rawstone/collector/internal/store"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 )
 
 // read reads what is behind at least one entry; they follow each other.
@@ -125,4 +126,13 @@ func one(ctx context.Context, tx *store.Tx, e *disclosure.Entry) error {
 	secret, err := tx.AccountSecret(ctx, e.Account)
 	e.Secret = secret[:]
 	return err
+}
+
+// Leaves returns what the tree of a day holds of erased accounts.
+func (r *Records) Leaves(ctx context.Context, day uint32) (out []reward.Leaf, err error) {
+	err = r.DB.View(ctx, func(tx *store.Tx) error {
+		out, err = tx.ErasedLeaves(ctx, day)
+		return err
+	})
+	return out, err
 }

@@ -88,7 +88,7 @@ func (c *crowd) drive() {
 	if !ok || timing.Day(c.now) > c.settler.replay.Due().Day+1 { // a claim is not credited while drops wait for days
 		return
 	}
-	kind, km := "feature/drive", uint32(0)
+	kind, km := "feature/cruise", uint32(0)
 	if c.rand.IntN(2) == 0 {
 		kind, km = "mileage", 1+c.rand.Uint32N(400)
 	}
@@ -155,7 +155,7 @@ func (c *crowd) offersOf(serial uint16, from uint32) Document {
 	b, err := cultivation.SealOffers(c.policy, &cultivation.Offers{Version: wire.Version, Program: c.id, Serial: serial, FromDay: from,
 		Tasks: []cultivation.Task{
 			{ID: "survey", Title: "s", Crystals: 10, Daily: 20, Total: 2000}, {ID: "rich", Title: "r", Crystals: 1 << 31, Daily: 1 << 31, Total: 1<<32 - 1},
-			{ID: "drive", Title: "d", Crystals: 3, Daily: 6, Total: 200, Kind: "feature/drive"},
+			{ID: "drive", Title: "d", Crystals: 3, Daily: 6, Total: 200, Kind: "feature/cruise"},
 		},
 		Boxes: []cultivation.OfferedBox{
 			{ID: "box", Title: "b", Cost: 2, Owners: odds(stones, cultivation.Prize{Crystals: 3}), Others: odds(cultivation.Prize{Goods: "mug"}, cultivation.Prize{Crystals: 3})},

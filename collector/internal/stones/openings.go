@@ -14,6 +14,7 @@ import (
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/opening"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
 )
 
 // Openings returns what the auditor is given.
@@ -21,6 +22,7 @@ func Openings(ctx context.Context, db *store.DB) (*opening.Set, error) {
 	var from store.Openings
 	var gone []erasure.Entry
 	var leaves []erasure.Leaf
+	var keys []ledger.ErasedKey
 	err := db.View(ctx, func(tx *store.Tx) (err error) {
 		if from, err = tx.Openings(ctx); err != nil {
 			return err
@@ -28,7 +30,10 @@ func Openings(ctx context.Context, db *store.DB) (*opening.Set, error) {
 		if gone, err = tx.ErasedEntries(ctx, 0, math.MaxInt64); err != nil {
 			return err
 		}
-		leaves, err = tx.AllErasedLeaves(ctx)
+		if leaves, err = tx.AllErasedLeaves(ctx); err != nil {
+			return err
+		}
+		keys, err = tx.ErasedKeys(ctx)
 		return err
 	})
 	if err != nil {
@@ -40,6 +45,9 @@ func Openings(ctx context.Context, db *store.DB) (*opening.Set, error) {
 	}
 	for _, l := range leaves {
 		o.AddErasedLeaf(l.Day, l.Leaf)
+	}
+	for _, k := range keys {
+		o.AddErasedKey(k)
 	}
 	for _, a := range from.Accounts {
 		o.AddAccount(a.ID, a.Secret)
@@ -158,4 +166,15 @@ func (o Opener) Erased(number uint64) bool {
 func (o Opener) ErasedLeaves(day uint32) []reward.Leaf {
 	leaves, _ := opened(o, func(ctx context.Context, tx *store.Tx) ([]reward.Leaf, error) { return tx.ErasedLeaves(ctx, day) })
 	return leaves
+}
+
+// ErasedKey returns what is kept of an ECU key, if its last binding was erased.
+func (o Opener) ErasedKey(id wire.KeyID) (ledger.ErasedKey, bool) {
+	keys, _ := opened(o, func(ctx context.Context, tx *store.Tx) ([]ledger.ErasedKey, error) { return tx.ErasedKeys(ctx) })
+	for _, k := range keys {
+		if k.Mark == ledger.KeyMark(id) {
+			return k, true
+		}
+	}
+	return ledger.ErasedKey{}, false
 }

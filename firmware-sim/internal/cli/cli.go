@@ -18,12 +18,17 @@ import (
 
 // Main runs the command line and returns the exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
+	return command.Main(root(), args, stdout, stderr)
+}
+
+// root returns the program's command with all others below it.
+func root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "firmware-sim",
 		Short: "Play a car and its attestation ECU on a CAN bus",
 	}
 	root.AddCommand(newDrive(), newReplay(), newECU(), newCheckConfig(), newDemo(), newFleet(), newApp())
-	return command.Main(root, args, stdout, stderr)
+	return root
 }
 
 func newDrive() *cobra.Command {

@@ -2,7 +2,7 @@
 // same text. Signatures are added one after another, by people who do not meet.
 //
 // A document's identity is that of its text: a further signature makes no other document of it. The package refuses messages over different
-// texts, and keys that are not asked for, wherever they stand; a key that signs twice counts once. It knows no document.
+// texts, and keys that are not asked for, wherever they stand; a key that signs twice counts once, and Read and Add refuse it. It knows no document.
 package quorum
 
 import (
@@ -94,6 +94,9 @@ func Read(b []byte, limit int) (text []byte, signers []key.KeyID, err error) {
 		}
 		if i > 0 && !bytes.Equal(got, text) {
 			return nil, nil, errDifferent
+		}
+		if slices.Contains(signers, id) {
+			return nil, nil, fmt.Errorf("key %s signed it twice", id)
 		}
 		text, signers = got, append(signers, id)
 	}

@@ -95,6 +95,9 @@ func TestRefused(t *testing.T) {
 	if _, _, err := Read(of(one, other), limit); err == nil {
 		t.Error("read two texts as one")
 	}
+	if _, _, err := Read(of(one, two, one), limit); err == nil {
+		t.Error("read one signer as two")
+	}
 	if _, err := Seal(nil, context, []byte("text")); err == nil {
 		t.Error("sealed with no key")
 	}

@@ -109,8 +109,11 @@ func (o *Offers) Validate() error {
 		if t.Crystals == 0 || t.Daily < uint64(t.Crystals) || t.Total < t.Daily || t.Total > uint64(MaxCrystals) {
 			return fmt.Errorf("task %q gives %d crystals, at most %d a day and %d altogether: want at least 1, and rising bounds up to %d", t.ID, t.Crystals, t.Daily, t.Total, MaxCrystals)
 		}
-		if t.Kind != "" && (terms.CheckKind(t.Kind) != nil || !strings.HasPrefix(t.Kind, terms.KindFeature)) {
+		if t.Kind != "" && !strings.HasPrefix(t.Kind, terms.KindFeature) {
 			return fmt.Errorf("task %q is proven by kind %q, want feature/NAME", t.ID, t.Kind)
+		}
+		if err := terms.CheckKind(t.Kind); t.Kind != "" && err != nil {
+			return fmt.Errorf("task %q: %w", t.ID, err)
 		}
 		if t.Kind != "" && kinds[t.Kind] {
 			return fmt.Errorf("task %q is proven by kind %q, as another task is: one credit would pay twice", t.ID, t.Kind)

@@ -112,7 +112,7 @@ func inputs() []offersVector {
 		Version: 1, Serial: 7, FromDay: 20_800,
 		Tasks: []taskVector{
 			{"survey", "Answer a survey", 20, 40, 2000, ""},
-			{"assist", "使用驾驶辅助", 10, 10, 1<<32 - 1, "feature/lane_assist_2"},
+			{"assist", "使用驾驶辅助", 10, 10, 1<<32 - 1, "feature/lane"},
 		},
 		Boxes: []boxVector{{"jade-1", "Jade box", 300,
 			[]oddsVector{{500_000, 0, 0, ""}, {299_999, 0, 100, ""}, {200_000, 1500, 0, ""}, {1, 0, 0, "model-car"}},

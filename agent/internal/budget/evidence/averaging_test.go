@@ -166,7 +166,7 @@ func (c *car) restart() {
 // report asks for the week's report and returns its values, and false where there is none.
 func (c *car) report(epoch uint32) ([]int64, bool) {
 	c.t.Helper()
-	sealed, lost, err := c.maker.Make(c.t.Context(), epoch, false)
+	sealed, lost, err := c.maker.Make(c.t.Context(), epoch, &c.usage)
 	if err != nil && !errors.Is(err, errCut) {
 		c.t.Fatal(err)
 	}

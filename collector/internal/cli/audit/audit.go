@@ -27,7 +27,7 @@ credit is, every weight and every draw; with archived claims also that each cred
 	cmd.Flags().StringVar(&c.Ledger, "ledger", "", "the ledger's directory, or the URL where a collector hands it out (required)")
 	cmd.Flags().StringVar(&c.Root, "root", "", "file that pins the program root (required)")
 	cmd.Flags().StringVar(&c.Openings, "openings", "", "the auditor's openings; without them weights and draws stay unchecked")
-	cmd.Flags().StringVar(&c.Claims, "proofs", "", "directory that `collector claim export` wrote: each credit needs a claim that proves it")
+	cmd.Flags().StringVar(&c.Claims, "proofs", "", "directory that \"collector claim export\" wrote: each credit needs a claim that proves it")
 	cmd.Flags().StringArrayVar(&c.Keys, "keys", nil, "directory with the verifying key and the lock file of a setup that policies name; with --proofs")
 	asJSON := cmd.Flags().Bool("json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

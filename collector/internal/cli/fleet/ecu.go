@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rawstone/collector/internal/identity"
 	"rawstone/collector/internal/registry"
@@ -49,7 +50,18 @@ func finalFlags(cmd *cobra.Command) func() (string, error) {
 }
 
 func vehicleFlag(cmd *cobra.Command) *string {
+	idIsVehicle(cmd)
 	return cmd.Flags().String("vehicle", "", "the vehicle's id (required)")
+}
+
+// idIsVehicle takes --id for --vehicle, as some commands called it first; only the latter is told of.
+func idIsVehicle(cmd *cobra.Command) {
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "id" {
+			name = "vehicle"
+		}
+		return pflag.NormalizedName(name)
+	})
 }
 
 func newECUBind(administer Administer) *cobra.Command {
@@ -120,7 +132,7 @@ func newECURevoke(administer Administer) *cobra.Command {
 		Example: "  collector ecu revoke --config collector.yaml --key 0123456789abcdef0123456789abcdef",
 		Args:    cobra.NoArgs,
 	}
-	id := cmd.Flags().String("key", "", "the key's identifier, as `collector ecu list` prints it")
+	id := cmd.Flags().String("key", "", "the key's identifier, as \"collector ecu list\" prints it")
 	key := cmd.Flags().String("ecu-key", "", "file with an identity of the ECU, old or new")
 	cmd.MarkFlagsOneRequired("key", "ecu-key")
 	cmd.MarkFlagsMutuallyExclusive("key", "ecu-key")

@@ -13,7 +13,7 @@ import (
 
 func newVehicleTransfer(administer Administer) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "transfer --config FILE --id ID --to (ACCOUNT | new) (--final FILE [--old] | --at-head)",
+		Use:   "transfer --config FILE --vehicle ID --to (ACCOUNT | new) (--final FILE [--old] | --at-head)",
 		Short: "Give a car to another account: its stones stay, its future kilometres go",
 		Long: "Give a car to another account. The ECU stays in the car. What was credited stays with the seller; what the car drives from the cut on\n" +
 			"earns for the buyer; both steps are logged in the ledger, blinded. Let the ECU make its identity when the car changes hands and give\n" +
@@ -21,12 +21,12 @@ func newVehicleTransfer(administer Administer) *cobra.Command {
 			"credited last: what it has not claimed by then goes to the buyer. An identity from before yesterday is refused unless --old says that the\n" +
 			"car stood still since.\n\n" +
 			"--to new makes an account and prints its id.",
-		Example: "  collector vehicle transfer --config collector.yaml --id CAR1 --to A7K2M4QZ --final CAR1.identity.pem\n" +
-			"  collector vehicle transfer --config collector.yaml --id CAR1 --to new --at-head",
+		Example: "  collector vehicle transfer --config collector.yaml --vehicle CAR1 --to A7K2M4QZ --final CAR1.identity.pem\n" +
+			"  collector vehicle transfer --config collector.yaml --vehicle CAR1 --to new --at-head",
 		Args: cobra.NoArgs,
 	}
-	id := cmd.Flags().String("id", "", "the vehicle's id (required)")
-	to := cmd.Flags().String("to", "", "the buyer's account, or `new` for one that is made (required)")
+	id := vehicleFlag(cmd)
+	to := cmd.Flags().String("to", "", "the buyer's account, or new for one that is made (required)")
 	final := cmd.Flags().String("final", "", "file with the identity that the ECU made when the car changed hands")
 	atHead := cmd.Flags().Bool("at-head", false, "cut where the car was credited last; the rest goes to the buyer")
 	old := cmd.Flags().Bool("old", false, "take a --final from before yesterday")
@@ -57,5 +57,5 @@ func newVehicleTransfer(administer Administer) *cobra.Command {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), t.To)
 		return err
 	}
-	return command.WithConfig(command.Require(cmd, "id", "to"))
+	return command.WithConfig(command.Require(cmd, "vehicle", "to"))
 }

@@ -22,7 +22,7 @@ func newVehicle(administer Administer) *cobra.Command {
 
 func newVehicleAdd(administer Administer) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "add --config FILE (--id ID --ecu-key FILE --ecu-cert FILE | --list FILE --tokens FILE)",
+		Use:   "add --config FILE (--vehicle ID --ecu-key FILE --ecu-cert FILE | --list FILE --tokens FILE)",
 		Short: "Bind an attestation ECU to a vehicle, log its first head, and print the token for its enrolment",
 		Long: "Bind an attestation ECU to a vehicle; its first head is logged. Standard output is the token with which the vehicle enrols, once:\n" +
 			"nothing else shows it again. Give it to the vehicle's `agent enroll` over a way that nobody else reads.\n\n" +
@@ -30,23 +30,24 @@ func newVehicleAdd(administer Administer) *cobra.Command {
 			"ecu_key and ecu_cert are names of files, relative to the list's, or their PEM text itself. A line VEHICLE TOKEN for each goes to the end of the\n" +
 			"file --tokens, which nobody else may read; where a vehicle has several, the last is good. Vehicles that are registered already are\n" +
 			"passed over, so that the same list may be given again after an interruption.",
-		Example: "  collector vehicle add --config collector.yaml --id CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem > CAR1.token\n" +
+		Example: "  collector vehicle add --config collector.yaml --vehicle CAR1 --ecu-key CAR1.identity.pem --ecu-cert CAR1.cert.pem > CAR1.token\n" +
 			"  collector vehicle add --config collector.yaml --list cars.csv --tokens cars.tokens",
 		Args: cobra.NoArgs,
 	}
 	var v registry.Vehicle
-	cmd.Flags().StringVar(&v.ID, "id", "", "the vehicle's id, 1 to 32 characters of A-Z and 0-9")
+	idIsVehicle(cmd)
+	cmd.Flags().StringVar(&v.ID, "vehicle", "", "the vehicle's id, 1 to 32 characters of A-Z and 0-9")
 	cmd.Flags().StringVar(&v.ECUKey, "ecu-key", "", "file with the ECU's identity")
 	cmd.Flags().StringVar(&v.ECUCert, "ecu-cert", "", "file with the manufacturer's certificate of the ECU's key, in PEM")
 	cmd.Flags().StringVar(&v.Account, "account", "", "an existing account; a new one by default")
 	cmd.Flags().StringVar(&v.Model, "model", "", "the vehicle's model, by which usage statistics are told apart; unknown by default")
 	list := cmd.Flags().String("list", "", "file with many vehicles, instead")
 	tokens := cmd.Flags().String("tokens", "", "file that gets the tokens of those in the list")
-	cmd.MarkFlagsOneRequired("id", "list")
-	cmd.MarkFlagsMutuallyExclusive("id", "list")
+	cmd.MarkFlagsOneRequired("vehicle", "list")
+	cmd.MarkFlagsMutuallyExclusive("vehicle", "list")
 	cmd.MarkFlagsMutuallyExclusive("account", "list")
 	cmd.MarkFlagsMutuallyExclusive("model", "list")
-	cmd.MarkFlagsRequiredTogether("id", "ecu-key", "ecu-cert")
+	cmd.MarkFlagsRequiredTogether("vehicle", "ecu-key", "ecu-cert")
 	cmd.MarkFlagsRequiredTogether("list", "tokens")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("list") {

@@ -39,7 +39,8 @@ blocks in between. It holds the account's secret. With the state that the owner 
 	}
 	account := cmd.Flags().String("account", "", "the account (required)")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; it is secret (required)")
-	since := cmd.Flags().String("since", "", "the state that `collector audit owner` has kept")
+	since := cmd.Flags().String("since", "", "the state that \"collector audit owner\" has kept")
+	cmd.PreRunE = named(account)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		drop := uint64(0)
 		if *since != "" {

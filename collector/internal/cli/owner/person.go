@@ -25,6 +25,16 @@ func (r Records) open(cmd *cobra.Command, role store.Role) (*store.DB, error) {
 	return store.Open(cmd.Context(), c)
 }
 
+// named refuses an empty name of an account, such as an unset variable gives.
+func named(account *string) func(*cobra.Command, []string) error {
+	return func(*cobra.Command, []string) error {
+		if *account == "" {
+			return errors.New("--account is empty: name the account (`collector account list` prints them)")
+		}
+		return nil
+	}
+}
+
 func newExport(records Records) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --config FILE --account NAME --out FILE",
@@ -37,6 +47,7 @@ came, with their noise.`,
 	}
 	account := cmd.Flags().String("account", "", "the account (required)")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; it is secret (required)")
+	cmd.PreRunE = named(account)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		db, err := records.open(cmd, store.Person)
 		if err != nil {
@@ -67,6 +78,7 @@ here: they are to be destroyed too.`,
 	}
 	account := cmd.Flags().String("account", "", "the account (required)")
 	yes := cmd.Flags().Bool("yes", false, "the person knows that nothing of it comes back")
+	cmd.PreRunE = named(account)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if !*yes {
 			return fmt.Errorf("cannot erase account %s without --yes: its stones and crystals are nobody's afterwards, and nothing of it comes back; `collector owner export` writes what there is", *account)

@@ -21,7 +21,7 @@ func newEquity() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&cfg.Ledger, "ledger", "", "directory of the ledger, or URL of a server that hands it out (required)")
 	cmd.Flags().StringVar(&cfg.Root, "root", "", "file that pins the program root (required)")
-	cmd.Flags().StringVar(&cfg.Openings, "openings", "", "file that `collector openings` wrote (required)")
+	cmd.Flags().StringVar(&cfg.Openings, "openings", "", "file that \"collector openings\" wrote (required)")
 	cmd.Flags().Uint32Var(&cfg.Day, "day", 0, "program day at whose end stones are counted (required)")
 	cmd.Flags().Uint64Var(&cfg.ValueFen, "value-fen", 0, "founding-round equity value in fen (required)")
 	out := cmd.Flags().String("out", "", "file to write, which must not exist; it says what each account holds (required)")

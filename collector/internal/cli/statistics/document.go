@@ -20,7 +20,7 @@ type (
 		Privacy     cost     `json:"privacy"`
 		Categorical bool     `json:"categorical"`
 		Clipped     float64  `json:"clipped_share"`
-		PerVehicle  float64  `json:"reports_per_vehicle_at_most"`
+		PerVehicle  float64  `json:"reports_per_vehicle_at_most,omitempty"` // left out where nothing is told
 		Families    []family `json:"families"`
 	}
 	cost struct {
@@ -31,9 +31,11 @@ type (
 		Dispatches  int     `json:"dispatches"`
 	}
 	family struct {
-		Name    string `json:"family"`
-		Unit    string `json:"unit"`
-		Reports uint64 `json:"reports"`
+		Name string `json:"family"`
+		Unit string `json:"unit"`
+		// Reports is to the hundred; left out where Fewer says that it is not told.
+		Reports uint64 `json:"reports,omitempty"`
+		Fewer   string `json:"reports_suppressed,omitempty"`
 		Bins    []bin  `json:"bins"`
 		// Adjusted are after post-processing; null where the estimate is suppressed, left out where nobody asked.
 		Adjusted []*float64 `json:"adjusted,omitempty"`
@@ -75,7 +77,7 @@ func document(results []analytics.Result, clock terms.Clock) []charter {
 }
 
 func familyOf(r analytics.Result, f analytics.Family) family {
-	out := family{Name: f.Name, Unit: dashboard.Unit(f.Family), Reports: f.N}
+	out := family{Name: f.Name, Unit: dashboard.Unit(f.Family), Reports: f.N, Fewer: f.Fewer}
 	for i, b := range f.Bins {
 		one := bin{Bin: dashboard.Label(f.Family, i), Share: estimateOf(b.Share)}
 		if !r.Categorical {

@@ -3,10 +3,12 @@
 package statistics
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -16,6 +18,7 @@ import (
 	"rawstone/collector/internal/analytics"
 	"rawstone/collector/internal/dashboard"
 	"rawstone/pkg/command"
+	"rawstone/pkg/dp"
 	"rawstone/pkg/terms"
 )
 
@@ -30,7 +33,8 @@ func Command(open Open) *cobra.Command {
 		Short: "Print usage estimates with 95 % confidence intervals, clipping bias and privacy cost",
 		Long: `Print what the usage reports of a window say: means per vehicle and dispatch, shares and totals, each with its 95 % confidence interval, the
 bias of clipping on a simulated fleet beside it, and what it cost every vehicle in privacy. Estimates from fewer than 1,000 reports, with a
-relative standard error above 30 %, and of a model without which fewer than 1,000 reports would be left are suppressed.
+relative standard error above 30 %, and of a model without which fewer than 1,000 reports would be left are suppressed. Numbers of reports are
+rounded to hundreds and not told below 1,000; estimates have four digits.
 
 A window ends with --day, by default the last program day that is over. Reports that come late count on the day that they were made for, so
 that the same window may say more later. Reports under an earlier charter, which had other noise, are estimated apart.
@@ -42,7 +46,7 @@ where the same reports tell both. They have no confidence interval.`,
 		Args: cobra.NoArgs,
 	}
 	window := cmd.Flags().String("window", "28d", "week or 28d")
-	day := cmd.Flags().Uint32("day", 0, "last program day of the window; by default the last one that is over")
+	day := cmd.Flags().Int64("day", 0, "last program day of the window; by default the last one that is over")
 	var q analytics.Query
 	cmd.Flags().StringVar(&q.Model, "model", "", "vehicles of one model; by default the whole fleet")
 	cmd.Flags().BoolVar(&q.Adjusted, "adjusted", false, "add post-processed values")
@@ -63,10 +67,15 @@ where the same reports tell both. They have no confidence interval.`,
 		today := clock.Today()
 		last := today - min(today, 1)
 		if cmd.Flags().Changed("day") {
-			if last = *day; last > today {
-				return fmt.Errorf("cannot estimate: day %d is yet to come; today is %s", last, clock.Date(today))
+			if *day < 0 {
+				return fmt.Errorf("cannot estimate: --day %d is no program day: they begin at 0, and today is %s", *day, clock.Date(today))
 			}
+			if *day > int64(today) {
+				return fmt.Errorf("cannot estimate: day %d is yet to come; today is %s", *day, clock.Date(today))
+			}
+			last = uint32(*day)
 		}
+		unknown(cmd.ErrOrStderr(), q.Model, e.Models())
 		q.Window = analytics.Ending(last, days)
 		results, err := e.Estimate(q)
 		if err != nil {
@@ -87,6 +96,18 @@ where the same reports tell both. They have no confidence interval.`,
 	return command.WithConfig(cmd)
 }
 
+// unknown says of a model that it cannot be told of, whether its name is misspelt or its reports are few: which of the two is not told.
+func unknown(w io.Writer, model string, models []string) {
+	if model == "" || slices.Contains(models, model) {
+		return
+	}
+	there := "there is no model yet with enough of them"
+	if len(models) > 0 {
+		there = "those with enough of them: " + strings.Join(models, ", ")
+	}
+	fmt.Fprintf(w, "there are no reports of a model %q, or fewer than %d; %s\n", model, dp.MinReports, there)
+}
+
 // print writes a charter's estimates for people.
 func print(out io.Writer, r analytics.Result, clock terms.Clock) error {
 	whose := "the whole fleet"
@@ -105,9 +126,11 @@ func print(out io.Writer, r analytics.Result, clock terms.Clock) error {
 	if !r.Categorical {
 		fmt.Fprintf(w, "Clipping changes %.1f %% of the simulated weeks; its bias is in the estimates and not subtracted.\n", 100*r.Clipped)
 	}
-	fmt.Fprintf(w, "Intervals are of 95 %%, for up to %.0f reports of one vehicle in the window.\n", r.PerVehicle)
+	if r.PerVehicle > 0 {
+		fmt.Fprintf(w, "Intervals are of 95 %%, for up to %.0f reports of one vehicle in the window.\n", r.PerVehicle)
+	}
 	for _, f := range r.Families {
-		fmt.Fprintf(w, "\n%s, %d reports\n", dashboard.Title(f.Family), f.N)
+		fmt.Fprintf(w, "\n%s, %s\n", dashboard.Title(f.Family), cmp.Or(f.Fewer, fmt.Sprintf("some %d reports", f.N)))
 		head := "BIN\tMEAN\tINTERVAL\tBIAS\tSHARE\tINTERVAL\tBIAS\tTOTAL\tINTERVAL"
 		if r.Categorical {
 			head = "BIN\tSHARE OF DISPATCHES\tINTERVAL"

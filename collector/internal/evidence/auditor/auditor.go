@@ -43,9 +43,11 @@ type Config struct {
 // Report says what was checked.
 type Report struct {
 	audit.Report
-	// ClaimsChecked says that archived claims were given; Proven counts the credits that one proves.
+	// ClaimsChecked says that archived claims were given; Proven counts the credits that one proves, and CreditsErased those that nobody can
+	// check any more, because their openings were destroyed at a person's request.
 	ClaimsChecked bool   `json:"claims_checked"`
 	Proven        uint64 `json:"proven"`
+	CreditsErased uint64 `json:"credits_erased,omitempty"`
 	// AtDay are every account's stones in milli-stones after the last drop of Config.Day, nil while the log has not come so far.
 	AtDay map[string]uint64 `json:"at_day_milli,omitempty"`
 }
@@ -55,7 +57,11 @@ func (r Report) String() string {
 	if !r.ClaimsChecked {
 		return r.Report.String()
 	}
-	return fmt.Sprintf("%s; the claims behind %d credits hold", r.Report, r.Proven)
+	s := fmt.Sprintf("%s; the claims behind %d credits hold", r.Report, r.Proven)
+	if r.CreditsErased > 0 {
+		s += fmt.Sprintf(", %d were erased", r.CreditsErased)
+	}
+	return s
 }
 
 // Audit replays a ledger from nothing. The report says how far it came also when there is an error.
@@ -129,7 +135,7 @@ func auditFrom(ctx context.Context, source tlog.Source, c Config) (r Report, err
 		r.AtDay = r.Balances
 	}
 	if claims != nil {
-		r.ClaimsChecked, r.Proven = true, claims.proven
+		r.ClaimsChecked, r.Proven, r.CreditsErased = true, claims.proven, claims.erased
 	}
 	_, here := source.(tlog.Dir)
 	switch {

@@ -240,6 +240,30 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestErased: a credit whose opening was destroyed is counted as such, not as proven.
+func TestErased(t *testing.T) {
+	w := newWorld(t)
+	_, kept := w.drive()
+	_, gone := w.drive()
+	all := w.openings
+	w.openings = opening.Set{}
+	w.openings.AddAccount("a", [32]byte{1})
+	for n := range w.number() {
+		if n >= gone[0]-1 {
+			w.openings.AddErased(n)
+		} else if o, ok := all.Binding(n); ok {
+			w.openings.AddBinding(n, o)
+		} else if o, ok := all.Credit(n); ok {
+			w.openings.AddCredit(n, o)
+		}
+	}
+	w.write()
+	r, err := Audit(t.Context(), w.c)
+	if err != nil || r.Proven != uint64(len(kept)) || r.CreditsErased != uint64(len(gone)) || !strings.HasSuffix(r.String(), "; the claims behind 2 credits hold, 2 were erased") {
+		t.Errorf("%s, %v", r, err)
+	}
+}
+
 // TestOldOpenings holds that openings need not reach beyond the day that is asked for, and what helps when they do not reach far enough.
 func TestOldOpenings(t *testing.T) {
 	w := newWorld(t)

@@ -24,8 +24,9 @@ type claims struct {
 	openings *opening.Set
 	kept     *archive
 	waiting  []proof.Item
-	credits  int
-	proven   uint64
+	// credits counts the waiting ones, and opened those of them that somebody can still say are whose: nothing proves the rest any more.
+	credits, opened int
+	proven, erased  uint64
 }
 
 // add takes the next entry, which the replay has accepted.
@@ -36,6 +37,7 @@ func (c *claims) add(ctx context.Context, e *ledger.Entry) (err error) {
 			if item.Claims, err = c.kept.of(o.ECU, o.ToSeq); err != nil {
 				return err
 			}
+			c.opened++
 		}
 		c.credits++
 	}
@@ -54,8 +56,9 @@ func (c *claims) flush(ctx context.Context) error {
 		}
 		return err
 	}
-	c.proven += uint64(c.credits)
-	c.waiting, c.credits = c.waiting[:0], 0
+	c.proven += uint64(c.opened)
+	c.erased += uint64(c.credits - c.opened)
+	c.waiting, c.credits, c.opened = c.waiting[:0], 0, 0
 	return nil
 }
 

@@ -90,7 +90,10 @@ func Open(ctx context.Context, c Config) (_ *Archive, err error) {
 	}
 	a := &Archive{c: c, db: db, log: log, cancel: cancel}
 	a.changed.L = &a.mu
-	if err := a.recover(life); err != nil {
+	if err = a.recover(life); err == nil {
+		err = a.resume()
+	}
+	if err != nil {
 		cancel()
 		return nil, errors.Join(err, log.Close(), db.Close())
 	}
@@ -130,6 +133,7 @@ func (a *Archive) Append(entries ...disclosure.Entry) error {
 	defer a.mu.Unlock()
 	for i := range entries {
 		for a.err == nil && len(a.waiting) >= maxWaiting {
+			a.changed.Broadcast() // the writer may not know of them yet
 			a.changed.Wait()
 		}
 		if a.err != nil {

@@ -2,105 +2,169 @@ package archive
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 
 	"rawstone/collector/internal/disclosure"
 	"rawstone/collector/internal/erasure"
+	"rawstone/pkg/durable"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
 
-const leafPrefix = 'l'
+const (
+	// erasingFile holds an erasure from its beginning to its end. What is in it stays known anyway.
+	erasingFile = "erasing.json"
+	// maxChanges bounds the changes of one transaction, beside those of the last span in it.
+	maxChanges = 1000
+)
 
-// leafKey is of what the tree of a day holds of an erased account; the value is its weight.
-func leafKey(l *erasure.Leaf) []byte {
-	return append(binary.BigEndian.AppendUint32([]byte{leafPrefix}, l.Day), l.Pseudonym[:]...)
+// An Erasure is what Erase destroys, and what stays in its place.
+type Erasure struct {
+	// Numbers are the entries', all of them on disk. All credits of a span are among them, or none.
+	Numbers []uint64           `json:"numbers"`
+	Leaves  []erasure.Leaf     `json:"leaves"`
+	Keys    []ledger.ErasedKey `json:"keys"`
 }
 
-// Erase destroys what is behind entries that are on disk, all or none, and keeps leaves in their place. That a claim was credited by an entry
-// stays known to who has the claim; whose it was, of which key and span, does not. It is on disk when it returns; the database's files are rid of
+// Erase destroys what is behind entries that are on disk, and keeps leaves and keys in their place. That a claim was credited by an entry stays
+// known to who has the claim; whose it was, of which key and span, does not. It is on disk when it returns; the database's files are rid of
 // what was there before when the copy is closed the next time.
-func (a *Archive) Erase(entries []disclosure.Entry, leaves []erasure.Leaf) error {
-	// Which credits a span has is known from then on by the claims over it.
-	spans := make(map[string][]*disclosure.Entry)
-	for i := range entries {
-		if op, ok := disclosure.Opened[ledger.CreditOpening](&entries[i], ledger.TypeCredit); ok {
-			k := string(spanKey(op.ECU, op.ToSeq))
-			spans[k] = append(spans[k], &entries[i])
-		}
+//
+// An erasure that has begun is finished by the next Open if it was not before. Then the error is disclosure.ErrStale.
+func (a *Archive) Erase(e Erasure) error {
+	text, err := json.Marshal(e)
+	if err == nil {
+		err = Keep(filepath.Join(a.c.Dir, erasingFile), text)
 	}
-	err := a.db.Update(func(txn *badger.Txn) error {
-		for k, credits := range spans {
-			for _, e := range credits {
-				if err := txn.Delete(binary.BigEndian.AppendUint64([]byte(k), e.Number)); err != nil {
+	if err != nil {
+		return fmt.Errorf("cannot erase %d entries of the copy in %s: %w", len(e.Numbers), a.c.Dir, err)
+	}
+	if err := a.finish(&e); err != nil {
+		return errors.Join(disclosure.ErrStale, err)
+	}
+	return nil
+}
+
+// resume finishes an erasure that had begun.
+func (a *Archive) resume() error {
+	text, err := os.ReadFile(filepath.Join(a.c.Dir, erasingFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var e Erasure
+	if err == nil {
+		err = json.Unmarshal(text, &e)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot finish erasure of the copy in %s: %w", a.c.Dir, err)
+	}
+	return a.finish(&e)
+}
+
+// finish does what is left to do of an erasure. Doing any of it again changes nothing.
+func (a *Archive) finish(e *Erasure) error {
+	err := a.keepErased(e)
+	if err == nil {
+		err = a.destroy(e.Numbers)
+	}
+	if err == nil {
+		err = a.db.Flatten(1)
+	}
+	if err == nil {
+		err = os.Remove(filepath.Join(a.c.Dir, erasingFile))
+	}
+	if err == nil {
+		err = durable.SyncDir(a.c.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot finish erasing %d entries of the copy in %s: %w", len(e.Numbers), a.c.Dir, err)
+	}
+	return nil
+}
+
+// destroy replaces the entries that are still there. Those of a span are replaced together: which credits it has is known from then on by the
+// claims over it.
+func (a *Archive) destroy(numbers []uint64) error {
+	var groups [][]uint64
+	spans := make(map[string]int) // places in groups
+	for _, n := range numbers {
+		e, err := a.Entry(n)
+		if err != nil {
+			return err
+		}
+		if e.Erased {
+			continue
+		}
+		op, ok := disclosure.Opened[ledger.CreditOpening](&e, ledger.TypeCredit)
+		if !ok {
+			groups = append(groups, []uint64{n})
+			continue
+		}
+		k := string(spanKey(op.ECU, op.ToSeq))
+		if at, known := spans[k]; known {
+			groups[at] = append(groups[at], n)
+			continue
+		}
+		spans[k] = len(groups)
+		groups = append(groups, []uint64{n})
+	}
+	for len(groups) > 0 {
+		done := 0
+		err := a.db.Update(func(txn *badger.Txn) error {
+			for changes := 0; done < len(groups) && changes < maxChanges; done++ {
+				n, err := a.replace(txn, groups[done])
+				if err != nil {
 					return err
 				}
-				for _, other := range credits {
-					if err := txn.Set(binary.BigEndian.AppendUint64(claimKey(wire.ID(e.Claim)), other.Number), nil); err != nil {
-						return err
-					}
-				}
+				changes += n
 			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		for i := range entries {
-			e := &entries[i]
-			b, err := gone(e)
-			if err == nil {
-				err = txn.Set(entryKey(e.Number), b)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		for i := range leaves {
-			if err := txn.Set(leafKey(&leaves[i]), binary.BigEndian.AppendUint64(nil, leaves[i].Weight)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("cannot erase %d entries of the copy in %s: %w", len(entries), a.c.Dir, err)
-	}
-	if err := a.db.Flatten(1); err != nil {
-		return fmt.Errorf("cannot write the copy in %s anew: %w", a.c.Dir, err)
+		groups = groups[done:]
 	}
 	return nil
 }
 
-func gone(e *disclosure.Entry) ([]byte, error) {
-	g := e.Erase()
-	return g.Encode()
-}
-
-// Leaves calls fn with every leaf that Erase has kept.
-func (a *Archive) Leaves(fn func(erasure.Leaf)) error {
-	err := a.db.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{leafPrefix}, PrefetchValues: true, PrefetchSize: 100})
-		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
-			var l erasure.Leaf
-			key := it.Item().Key()
-			err := it.Item().Value(func(b []byte) error {
-				if len(key) != 1+4+len(l.Pseudonym) || len(b) != 8 {
-					return errors.New("its database is damaged: a leaf has another size")
-				}
-				l.Day, l.Weight = binary.BigEndian.Uint32(key[1:]), binary.BigEndian.Uint64(b)
-				copy(l.Pseudonym[:], key[5:])
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			fn(l)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("cannot read leaves of the copy in %s: %w", a.c.Dir, err)
+// replace replaces entries, of one span when there are several, and returns how many changes that makes.
+func (a *Archive) replace(txn *badger.Txn, numbers []uint64) (changes int, err error) {
+	set := func(key, value []byte) error {
+		changes++
+		return txn.Set(key, value)
 	}
-	return nil
+	for _, n := range numbers {
+		e, err := a.Entry(n)
+		if err != nil {
+			return 0, err
+		}
+		if op, ok := disclosure.Opened[ledger.CreditOpening](&e, ledger.TypeCredit); ok {
+			changes++
+			if err := txn.Delete(binary.BigEndian.AppendUint64(spanKey(op.ECU, op.ToSeq), n)); err != nil {
+				return 0, err
+			}
+			for _, other := range numbers {
+				if err := set(binary.BigEndian.AppendUint64(claimKey(wire.ID(e.Claim)), other), nil); err != nil {
+					return 0, err
+				}
+			}
+		}
+		gone := e.Erase()
+		b, err := gone.Encode()
+		if err == nil {
+			err = set(entryKey(n), b)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return changes, nil
 }

@@ -8,9 +8,12 @@ package forget
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"rawstone/collector/internal/disclosure"
 	"rawstone/collector/internal/erasure"
+	"rawstone/collector/internal/validator/archive"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/wire"
 )
@@ -22,7 +25,7 @@ const MaxEntries = 1 << 17
 type Copy interface {
 	Durable() uint64
 	Entry(number uint64) (disclosure.Entry, error)
-	Erase(entries []disclosure.Entry, leaves []erasure.Leaf) error
+	Erase(archive.Erasure) error
 }
 
 // Memory is what was replayed; *opener.Opener is one.
@@ -39,10 +42,11 @@ func Erase(c Copy, m Memory, numbers []uint64) (erased int, err error) {
 	if len(numbers) > MaxEntries {
 		return 0, fmt.Errorf("cannot erase %d entries at once: at most %d allowed", len(numbers), MaxEntries)
 	}
-	var entries []disclosure.Entry
+	var e archive.Erasure
 	account, named, beyond := "", uint64(0), 0
 	keys := make(map[wire.KeyID]int) // open bindings so far
 	km := make(map[uint32]uint64)
+	marks := make(map[wire.KeyID]ledger.ErasedKey)
 	for i, n := range numbers {
 		if i > 0 && n <= numbers[i-1] {
 			return 0, errors.New("cannot erase entries: their numbers do not ascend")
@@ -51,37 +55,39 @@ func Erase(c Copy, m Memory, numbers []uint64) (erased int, err error) {
 			beyond++
 			continue
 		}
-		e, err := c.Entry(n)
+		it, err := c.Entry(n)
 		if err != nil {
 			return 0, err
 		}
 		switch {
-		case !disclosure.Hides(e.Type):
-			return 0, fmt.Errorf("cannot erase entry %d: it is of type %v and hides nothing", n, e.Type)
-		case e.Erased:
+		case !disclosure.Hides(it.Type):
+			return 0, fmt.Errorf("cannot erase entry %d: it is of type %v and hides nothing", n, it.Type)
+		case it.Erased:
 			continue
 		}
-		entries = append(entries, e)
-		if o, ok := disclosure.Opened[ledger.HandoverOpening](&e, ledger.TypeHandover); ok {
+		e.Numbers = append(e.Numbers, n)
+		if o, ok := disclosure.Opened[ledger.HandoverOpening](&it, ledger.TypeHandover); ok {
 			if keys[o.ECU] == 0 {
 				return 0, fmt.Errorf("cannot erase hand-over %d: no binding of its key before it is erased", n)
 			}
+			k := ledger.ErasedKey{Mark: ledger.KeyMark(o.ECU), Since: c.Durable(), Cut: o.Cut, Revoked: o.Revoked}
+			marks[o.ECU] = k.Join(marks[o.ECU])
 			continue
 		}
-		id, ok := e.Named()
+		id, ok := it.Named()
 		if !ok || account != "" && id != account {
 			return 0, fmt.Errorf("cannot erase entry %d: it is of another account than the others", n)
 		}
 		account, named = id, named+1
-		if o, ok := disclosure.Opened[ledger.BindingOpening](&e, ledger.TypeBinding); ok {
+		if o, ok := disclosure.Opened[ledger.BindingOpening](&it, ledger.TypeBinding); ok {
 			keys[o.ECU.ID()]++
 		}
-		entry := e.Ledger()
-		if credit, err := entry.Credit(); e.Type == ledger.TypeCredit && err == nil && credit.Km > 0 {
+		entry := it.Ledger()
+		if credit, err := entry.Credit(); it.Type == ledger.TypeCredit && err == nil && credit.Km > 0 {
 			km[credit.Effective] += uint64(credit.Km)
 		}
 	}
-	if len(entries) == 0 {
+	if len(e.Numbers) == 0 {
 		return 0, nil
 	}
 	if have := m.Count(account); named != have {
@@ -91,12 +97,13 @@ func Erase(c Copy, m Memory, numbers []uint64) (erased int, err error) {
 	if !ok {
 		return 0, errors.New("cannot erase an account: its secret was never disclosed")
 	}
-	if err := c.Erase(entries, erasure.Leaves(secret, km)); err != nil {
+	e.Leaves, e.Keys = erasure.Leaves(secret, km), slices.Collect(maps.Values(marks))
+	if err := c.Erase(e); err != nil {
 		return 0, err
 	}
 	m.Forget(account)
 	if beyond > 0 {
-		return len(entries), disclosure.ErrStale
+		return len(e.Numbers), disclosure.ErrStale
 	}
-	return len(entries), nil
+	return len(e.Numbers), nil
 }

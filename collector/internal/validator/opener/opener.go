@@ -4,7 +4,8 @@
 // either. A secret that its entry's opening does not name, or that is not the one which came before, is refused.
 //
 // What was destroyed at a person's request the rules do without. Where the validator had checked it before, nothing is lost. Where it had
-// not, it believes nobody that there was anything to destroy: Blind says until when it must give nothing.
+// not, it believes the quorum alone that cosigned a block after it, as an account may only be erased once a block covers all that it has: until
+// it has replayed such a block, Blind says that it must give nothing.
 package opener
 
 import (
@@ -16,7 +17,6 @@ import (
 	"rawstone/collector/internal/disclosure"
 	"rawstone/collector/internal/erasure"
 	"rawstone/pkg/account"
-	"rawstone/pkg/audit"
 	"rawstone/pkg/ledger"
 	"rawstone/pkg/reward"
 	"rawstone/pkg/wire"
@@ -30,15 +30,20 @@ type Opener struct {
 	replayed *disclosure.Entry
 	counts   map[string]uint64 // entries that were replayed and named an account
 	leaves   map[uint32]map[wire.Hash]uint64
+	keys     map[wire.Hash]ledger.ErasedKey
 	// forgotten are accounts that were erased since the validator began: their secrets count for what was replayed.
 	forgotten map[string]bool
-	unseen    uint64 // the last entry that was erased unseen, and the log's day of it
-	until     uint32 // 0 for none
+	// told is what somebody says of a day whose leaves are yet to be cosigned; it counts until they are replayed with what is said then.
+	told    []reward.Leaf
+	toldDay uint32
+	// unseen is the last entry that was erased before the validator saw it, blind until a block covers it.
+	unseen uint64
+	blind  bool
 }
 
 // New starts before the first entry.
 func New() *Opener {
-	return &Opener{secrets: make(map[string][32]byte), counts: make(map[string]uint64), leaves: make(map[uint32]map[wire.Hash]uint64), forgotten: make(map[string]bool)}
+	return &Opener{secrets: make(map[string][32]byte), counts: make(map[string]uint64), leaves: make(map[uint32]map[wire.Hash]uint64), keys: make(map[wire.Hash]ledger.ErasedKey), forgotten: make(map[string]bool)}
 }
 
 // Keep keeps what the tree of a day holds of an account that this validator has erased.
@@ -49,6 +54,13 @@ func (o *Opener) Keep(l erasure.Leaf) {
 	o.leaves[l.Day][l.Pseudonym] = l.Weight
 }
 
+// KeepKey keeps what is left of an ECU key whose binding this validator has erased.
+func (o *Opener) KeepKey(k ledger.ErasedKey) { o.keys[k.Mark] = k }
+
+// Told takes what the tree of a day is said to hold of erased accounts, before the day's leaves are. Whether it weighs what their credits do is for
+// the rules to find out.
+func (o *Opener) Told(day uint32, leaves []reward.Leaf) { o.toldDay, o.told = day, leaves }
+
 // Count returns how many entries that were replayed named an account.
 func (o *Opener) Count(account string) uint64 { return o.counts[account] }
 
@@ -56,12 +68,12 @@ func (o *Opener) Count(account string) uint64 { return o.counts[account] }
 // from then on is another, which this one cannot follow before.
 func (o *Opener) Forget(account string) { o.forgotten[account] = true }
 
-// Blind refuses while, on a log's day, something counts that was erased before this validator could see it.
-func (o *Opener) Blind(day uint32) error {
-	if o.until == 0 || day > o.until {
+// Blind refuses while something that was erased before this validator could see it is covered by no block, which a quorum that saw it cosigned.
+func (o *Opener) Blind() error {
+	if !o.blind {
 		return nil
 	}
-	return fmt.Errorf("what entry %d hides was erased before this validator saw it, and may count until day %d: it gives nothing before day %d", o.unseen, o.until, uint64(o.until)+1)
+	return fmt.Errorf("what entry %d hides was erased before this validator saw it: it gives nothing before the others have cosigned a block after it", o.unseen)
 }
 
 // Look opens consecutive entries until what it returns is called.
@@ -70,8 +82,8 @@ func (o *Opener) Look(entries []disclosure.Entry) (end func()) {
 	return func() { o.current = nil }
 }
 
-// Replay has apply take in an entry of a log's day with its disclosure.
-func (o *Opener) Replay(e *disclosure.Entry, day uint32, apply func() error) error {
+// Replay has apply take in an entry with its disclosure; apply accepts no block that a quorum has not cosigned.
+func (o *Opener) Replay(e *disclosure.Entry, apply func() error) error {
 	if err := o.secret(e); err != nil {
 		return fmt.Errorf("cannot accept entry %d: %w", e.Number, err)
 	}
@@ -87,8 +99,9 @@ func (o *Opener) Replay(e *disclosure.Entry, day uint32, apply func() error) err
 		o.counts[id]++
 	}
 	if e.Erased && !e.Seen {
-		// A credit takes effect up to two days later, and counts for a window.
-		o.unseen, o.until = e.Number, day+audit.MaxAhead+reward.WindowDays
+		o.unseen, o.blind = e.Number, true
+	} else if e.Type == ledger.TypeBlock {
+		o.blind = false
 	}
 	return nil
 }
@@ -165,6 +178,12 @@ func (o *Opener) Secret(id string) ([32]byte, bool) {
 // Erased reports whether what the entry hides is said to have been destroyed.
 func (o *Opener) Erased(n uint64) bool { e := o.at(n); return e.Erased && e.Number == n }
 
+// ErasedKey returns what is left of an ECU key whose binding was erased in an earlier life of the validator; in this one it has seen the binding.
+func (o *Opener) ErasedKey(id wire.KeyID) (ledger.ErasedKey, bool) {
+	k, ok := o.keys[ledger.KeyMark(id)]
+	return k, ok
+}
+
 // ErasedLeaves returns what the tree of a day holds of erased accounts, as far as the validator knows it or is told with the entry that is replayed.
 func (o *Opener) ErasedLeaves(day uint32) (out []reward.Leaf) {
 	all := maps.Clone(o.leaves[day])
@@ -173,6 +192,14 @@ func (o *Opener) ErasedLeaves(day uint32) (out []reward.Leaf) {
 			all = make(map[wire.Hash]uint64)
 		}
 		e.ErasedLeaves(func(l reward.Leaf) { all[l.Pseudonym] = l.Weight })
+	}
+	if o.replayed == nil && o.toldDay == day && len(o.told) > 0 {
+		if all == nil {
+			all = make(map[wire.Hash]uint64)
+		}
+		for _, l := range o.told {
+			all[l.Pseudonym] = l.Weight
+		}
 	}
 	for p, weight := range all {
 		out = append(out, reward.Leaf{Pseudonym: p, Weight: weight})

@@ -51,7 +51,7 @@ func TestOpener(t *testing.T) {
 		}
 	}
 	for i, e := range entries {
-		if err := o.Replay(&e, 1, func() error {
+		if err := o.Replay(&e, func() error {
 			known("anna", i >= 1)
 			known("ben", i >= 2)
 			return nil
@@ -67,7 +67,7 @@ func TestOpener(t *testing.T) {
 	// What is refused leaves no secret behind.
 	chen := entry(t, 8, ledger.TypeAccount, &account.ChangeOpening{Account: "chen"}, "chen", secret...)
 	refusal := errors.New("refused")
-	if err := o.Replay(&chen, 1, func() error { return refusal }); !errors.Is(err, refusal) {
+	if err := o.Replay(&chen, func() error { return refusal }); !errors.Is(err, refusal) {
 		t.Error(err)
 	}
 	known("chen", false)
@@ -82,17 +82,43 @@ func TestSecrets(t *testing.T) {
 		"too short":       entry(t, 1, ledger.TypeBinding, binding, "anna", other...),
 		"no such opening": entry(t, 1, ledger.TypeBinding, &account.ChangeOpening{Account: "anna"}, "anna", secret...),
 	} {
-		if err := New().Replay(&e, 1, func() error { t.Errorf("%s: it is replayed", name); return nil }); err == nil || !strings.Contains(err.Error(), "cannot accept entry 1") {
+		if err := New().Replay(&e, func() error { t.Errorf("%s: it is replayed", name); return nil }); err == nil || !strings.Contains(err.Error(), "cannot accept entry 1") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	o := New()
 	first := entry(t, 1, ledger.TypeBinding, binding, "anna", secret...)
-	if err := o.Replay(&first, 1, func() error { return nil }); err != nil {
+	if err := o.Replay(&first, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	first.Secret = append([]byte{1}, other...)
-	if err := o.Replay(&first, 1, func() error { return nil }); err == nil || !strings.Contains(err.Error(), "not the one that was disclosed before") {
+	if err := o.Replay(&first, func() error { return nil }); err == nil || !strings.Contains(err.Error(), "not the one that was disclosed before") {
 		t.Error(err)
 	}
+}
+
+// TestBlind replays entries that were erased unseen: a block that comes after them ends it, and nothing else does.
+func TestBlind(t *testing.T) {
+	o := New()
+	take := func(e disclosure.Entry, err error) {
+		t.Helper()
+		if got := o.Replay(&e, func() error { return err }); !errors.Is(got, err) {
+			t.Fatal(got)
+		}
+	}
+	blind := func(want bool) {
+		t.Helper()
+		if err := o.Blind(); (err != nil) != want {
+			t.Errorf("%v, want blind %t", err, want)
+		}
+	}
+	take(disclosure.Entry{Number: 1, Type: ledger.TypeCredit, Erased: true, Seen: true}, nil)
+	blind(false)
+	take(disclosure.Entry{Number: 2, Type: ledger.TypeCredit, Erased: true}, nil)
+	blind(true)
+	take(disclosure.Entry{Number: 3, Type: ledger.TypeLeaves}, nil)
+	take(disclosure.Entry{Number: 4, Type: ledger.TypeBlock}, errors.New("no quorum"))
+	blind(true)
+	take(disclosure.Entry{Number: 4, Type: ledger.TypeBlock}, nil)
+	blind(false)
 }

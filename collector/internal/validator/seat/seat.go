@@ -34,6 +34,7 @@ import (
 	"rawstone/pkg/audit"
 	"rawstone/pkg/audit/proof"
 	"rawstone/pkg/ledger"
+	"rawstone/pkg/reward"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
 )
@@ -141,7 +142,7 @@ func (s *Seat) resume(ctx context.Context) error {
 	if s.archive.Size() == 0 {
 		return nil
 	}
-	if err := s.archive.Leaves(s.opener.Keep); err != nil {
+	if err := errors.Join(s.archive.Leaves(s.opener.Keep), s.archive.ErasedKeys(s.opener.KeepKey)); err != nil {
 		return err
 	}
 	return s.archive.Each(ctx, func(e disclosure.Entry) error {
@@ -232,7 +233,7 @@ func (s *Seat) Stale() <-chan struct{} { return s.stale }
 
 // replay has the rules look at an entry with its disclosure.
 func (s *Seat) replay(ctx context.Context, e *disclosure.Entry) error {
-	return s.opener.Replay(e, s.core.Due().Day, func() error { return s.core.Follow(ctx, e.Ledger()) })
+	return s.opener.Replay(e, func() error { return s.core.Follow(ctx, e.Ledger()) })
 }
 
 // Prove returns the VRF proof for the seed that is due, once all before it is on disk.
@@ -250,6 +251,13 @@ func (s *Seat) Prove(ctx context.Context, due audit.Due) (ledger.Proof, error) {
 	}
 	s.refused(err)
 	return p, err
+}
+
+// Told takes what a day's tree is said to hold of erased accounts: opener.Opener.Told.
+func (s *Seat) Told(day uint32, leaves []reward.Leaf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opener.Told(day, leaves)
 }
 
 // Cosign checks a payload as the next entry, remembers it on disk, and signs it.
@@ -309,7 +317,7 @@ func (s *Seat) ready(ctx context.Context) error {
 		return disclosure.ErrStale
 	default:
 	}
-	if err := s.opener.Blind(s.core.Due().Day); err != nil {
+	if err := s.opener.Blind(); err != nil {
 		return err
 	}
 	list, err := s.overdue()

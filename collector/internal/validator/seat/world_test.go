@@ -57,6 +57,7 @@ type story struct {
 	log     *tlog.Log
 	dir     string
 	hide    func(*disclosure.Entry) // what was erased; nil for nothing
+	gone    func(day uint32) []reward.Leaf
 }
 
 // Batches implements feed.Source.
@@ -69,6 +70,14 @@ func (s *story) Batches(_ context.Context, entries []ledger.Entry) ([][]byte, er
 		}
 	}
 	return feed.Batches(list)
+}
+
+// leaves are those of erased accounts on a day.
+func (s *story) leaves(_ context.Context, day uint32) (out []reward.Leaf, _ error) {
+	if s.gone != nil {
+		out = s.gone(day)
+	}
+	return out, nil
 }
 
 func (s *story) checkpoint() ([]byte, error) { return os.ReadFile(filepath.Join(s.dir, "checkpoint")) }
@@ -224,7 +233,7 @@ func (c *court) dial(i int, url string, s *story) {
 	if url == "" {
 		url = c.clients[i].URL()
 	}
-	client, err := feed.Dial(feed.ClientConfig{URL: url, TLS: c.settle.Client(role.Validator), Source: s, Checkpoint: s.checkpoint, Cosigned: c.cosigned})
+	client, err := feed.Dial(feed.ClientConfig{URL: url, TLS: c.settle.Client(role.Validator), Source: s, Leaves: s.leaves, Checkpoint: s.checkpoint, Cosigned: c.cosigned})
 	c.must(err)
 	c.clients[i] = client
 }

@@ -7,7 +7,7 @@
 //
 // Of entries whose openings were destroyed at a person's request it checks what is left to check: that the leaves of erased accounts weigh what
 // their credits do, and that they spent no more crystals and stones, all together, than they got. How that is divided among them, and whose
-// it was, nobody can tell any more.
+// it was, nobody can tell any more. A key's erased last binding is known by its end alone, which no later binding begins before.
 //
 // Its methods check first and return what is to be done once the whole entry is accepted; what is refused changes nothing. What a
 // stranger can check is left to the replay.
@@ -47,6 +47,8 @@ type Opener interface {
 	Erased(number uint64) bool
 	// ErasedLeaves returns what the tree of a day holds of erased accounts.
 	ErasedLeaves(day uint32) []reward.Leaf
+	// ErasedKey returns what is kept of an ECU key whose last binding's opening was destroyed, as far as it is known.
+	ErasedKey(id wire.KeyID) (ledger.ErasedKey, bool)
 }
 
 // Accounts is the state of all accounts after a prefix of a log. It is used by one goroutine at a time.
@@ -103,7 +105,7 @@ func (o *Accounts) Credit(number uint64, c ledger.Credit) (func(), error) {
 	if _, ok := o.opener.Secret(op.Account); !ok {
 		return nil, fmt.Errorf("credit's account %q has no opening", op.Account)
 	}
-	to, err := o.segment(op)
+	to, err := o.segment(number, op)
 	if err != nil {
 		return nil, err
 	}

@@ -87,3 +87,56 @@ func TestErased(t *testing.T) {
 		t.Errorf("they have %d milli-stones after a draw", milli)
 	}
 }
+
+// TestErasedKey binds a key again whose last binding was erased: from its cut on, and never once it is revoked. What stood in the log before the
+// erasure is as it was.
+func TestErasedKey(t *testing.T) {
+	set := new(opening.Set)
+	o := New(set)
+	ecu := wire.PublicKey{1}
+	set.AddAccount("ben", [32]byte{1})
+	binding := func(number uint64, car string, from uint64) (func(), error) {
+		b := ledger.BindingOpening{Vehicle: car, Account: "ben", ECU: ecu, Head: wire.Head{Seq: from}}
+		set.AddBinding(number, b)
+		blind, err := b.Blind()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Binding(number, ledger.Binding{Blind: blind})
+	}
+	credit := func(number, to uint64) (func(), error) {
+		c := ledger.CreditOpening{Account: "ben", ECU: ecu.ID(), ToSeq: to, Kind: "mileage"}
+		set.AddCredit(number, c)
+		blind, err := c.Blind()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Credit(number, ledger.Credit{Blind: blind, Km: 40, Effective: 4})
+	}
+	set.AddErasedKey(ledger.ErasedKey{Mark: ledger.KeyMark(ecu.ID()), Since: 10, Cut: 100})
+	if _, err := binding(10, "CAR", 99); err == nil || !strings.Contains(err.Error(), "begins at snapshot 99, should be at or after 100") {
+		t.Errorf("a binding of what an erased account had: %v", err)
+	}
+	take := func(commit func(), err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit()
+	}
+	take(binding(10, "CAR", 100))
+	take(credit(11, 150))
+	o = New(set)
+	take(binding(9, "CAR", 1)) // of an owner before the one who was erased
+	take(credit(9, 50))
+	set.AddErasedKey(ledger.ErasedKey{Mark: ledger.KeyMark(ecu.ID()), Since: 10, Cut: 100, Revoked: true})
+	take(credit(9, 60))
+	if _, err := credit(10, 70); err == nil || !strings.Contains(err.Error(), "was revoked") {
+		t.Errorf("a credit of a revoked key: %v", err)
+	}
+	o = New(set)
+	if _, err := binding(10, "CAR", 100); err == nil || !strings.Contains(err.Error(), "which is revoked") {
+		t.Errorf("a binding of a revoked key: %v", err)
+	}
+	take(binding(9, "CAR", 1))
+}

@@ -53,6 +53,13 @@ func (o *Accounts) Binding(number uint64, b ledger.Binding) (func(), error) {
 			return nil, fmt.Errorf("binding begins at snapshot %d, should be at or after %d, where key %s was handed over", op.Head.Seq, last.cut, id)
 		}
 	}
+	switch e, known := o.opener.ErasedKey(id); {
+	case !known || number < e.Since:
+	case e.Revoked:
+		return nil, fmt.Errorf("binding is of key %s, which is revoked", id)
+	case op.Head.Seq < e.Cut:
+		return nil, fmt.Errorf("binding begins at snapshot %d, should be at or after %d, where key %s was handed over by an account that was erased", op.Head.Seq, e.Cut, id)
+	}
 	if other, fitted := o.fitted[op.Vehicle]; fitted {
 		return nil, fmt.Errorf("binding is of vehicle %q, which is bound to key %s already: a hand-over closes a binding", op.Vehicle, other)
 	}
@@ -111,13 +118,13 @@ func (o *Accounts) Handover(number uint64, h ledger.Handover) (func(), error) {
 	}, nil
 }
 
-// segment returns the segment in which a credit lies: the last that begins before its end.
-func (o *Accounts) segment(op ledger.CreditOpening) (*segment, error) {
+// segment returns the segment in which the credit that is the entry of that number lies: the last that begins before its end.
+func (o *Accounts) segment(number uint64, op ledger.CreditOpening) (*segment, error) {
 	k := o.keys[op.ECU]
 	if k == nil {
 		return nil, fmt.Errorf("credit's key %s was never bound", op.ECU)
 	}
-	if k.revoked {
+	if e, known := o.opener.ErasedKey(op.ECU); k.revoked || known && e.Revoked && number >= e.Since {
 		return nil, fmt.Errorf("credit stands after its key %s was revoked", op.ECU)
 	}
 	at := &k.segments[0]

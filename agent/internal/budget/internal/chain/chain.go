@@ -6,6 +6,7 @@
 package chain
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -19,8 +20,16 @@ import (
 // Each is followed by the epoch in 8 big-endian bytes, so that charges iterate in chain order.
 const (
 	chargePrefix = "budget/charge/"
-	storedPrefix = "budget/stored/"
+	// StoredPrefix is of sealed bytes.
+	StoredPrefix = "budget/stored/"
 )
+
+// A DB is the store: Badger's own, or one that writes only where there is room.
+type DB interface {
+	View(func(*badger.Txn) error) error
+	Update(func(*badger.Txn) error) error
+	Opts() badger.Options
+}
 
 const storedDomain = "rawstone/budget/stored/v1\x00"
 
@@ -28,7 +37,7 @@ const storedDomain = "rawstone/budget/stored/v1\x00"
 const storedHead = 1 + sha256.Size
 
 // Walk calls visit with each charge and its key, in the order of epochs, until it returns false.
-func Walk(db *badger.DB, visit func(k []byte, c charge.Charge) bool) error {
+func Walk(db DB, visit func(k []byte, c charge.Charge) bool) error {
 	return db.View(func(txn *badger.Txn) error {
 		opts := badger.DefaultIteratorOptions
 		opts.Prefix = []byte(chargePrefix)
@@ -54,7 +63,7 @@ func Walk(db *badger.DB, visit func(k []byte, c charge.Charge) bool) error {
 }
 
 // Write adds a charge to the chain, or writes the same one again.
-func Write(db *badger.DB, c charge.Charge) error {
+func Write(db DB, c charge.Charge) error {
 	err := db.Update(func(txn *badger.Txn) error { return txn.Set(Key(c.Epoch), c.Encode()) })
 	if err != nil {
 		return fmt.Errorf("cannot write charge: %w", err)
@@ -63,7 +72,7 @@ func Write(db *badger.DB, c charge.Charge) error {
 }
 
 // Read returns the charge of an epoch, and false where there is none.
-func Read(db *badger.DB, epoch uint64) (charge.Charge, bool, error) {
+func Read(db DB, epoch uint64) (charge.Charge, bool, error) {
 	b, found, err := Get(db, Key(epoch))
 	if err != nil || !found {
 		return charge.Charge{}, false, err
@@ -77,7 +86,7 @@ func Read(db *badger.DB, epoch uint64) (charge.Charge, bool, error) {
 
 // Store writes a charge and what was drawn under it in one transaction. It refuses to replace bytes: two different reports of
 // one epoch would be two draws.
-func Store(db *badger.DB, c charge.Charge, sealed []byte) error {
+func Store(db DB, c charge.Charge, sealed []byte) error {
 	b := make([]byte, 0, storedHead+len(sealed)+sha256.Size)
 	b = append(b, charge.Version)
 	b = append(b, c.Hash[:]...)
@@ -97,7 +106,7 @@ func Store(db *badger.DB, c charge.Charge, sealed []byte) error {
 }
 
 // Stored returns the bytes of an epoch, only when they are whole and belong to the charge in the chain.
-func Stored(db *badger.DB, epoch uint64) ([]byte, bool, error) {
+func Stored(db DB, epoch uint64) ([]byte, bool, error) {
 	b, found, err := Get(db, StoredKey(epoch))
 	if err != nil || !found {
 		return nil, false, err
@@ -117,12 +126,36 @@ func Stored(db *badger.DB, epoch uint64) ([]byte, bool, error) {
 }
 
 // Drop frees the stored bytes of an epoch. The charge stays.
-func Drop(db *badger.DB, epoch uint64) error {
+func Drop(db DB, epoch uint64) error {
 	return db.Update(func(txn *badger.Txn) error { return txn.Delete(StoredKey(epoch)) })
 }
 
+// Keep frees the stored bytes of all epochs but one. The charges stay.
+func Keep(db DB, epoch uint64) error {
+	var others [][]byte
+	err := db.View(func(txn *badger.Txn) error {
+		opts := badger.DefaultIteratorOptions
+		opts.Prefix, opts.PrefetchValues = []byte(StoredPrefix), false
+		it := txn.NewIterator(opts)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			if k := it.Item().KeyCopy(nil); !bytes.Equal(k, StoredKey(epoch)) {
+				others = append(others, k)
+			}
+		}
+		return nil
+	})
+	for _, k := range others { // one transaction each: Badger bounds its own
+		err = errors.Join(err, db.Update(func(txn *badger.Txn) error { return txn.Delete(k) }))
+	}
+	if err != nil {
+		return fmt.Errorf("cannot drop stored reports: %w", err)
+	}
+	return nil
+}
+
 // Get returns the value of a key, and false where there is none.
-func Get(db *badger.DB, k []byte) ([]byte, bool, error) {
+func Get(db DB, k []byte) ([]byte, bool, error) {
 	var value []byte
 	err := db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get(k)
@@ -139,7 +172,7 @@ func Get(db *badger.DB, k []byte) ([]byte, bool, error) {
 }
 
 // Put sets one key.
-func Put(db *badger.DB, k, value []byte) error {
+func Put(db DB, k, value []byte) error {
 	return db.Update(func(txn *badger.Txn) error { return txn.Set(k, value) })
 }
 
@@ -148,5 +181,5 @@ func Key(epoch uint64) []byte { return binary.BigEndian.AppendUint64([]byte(char
 
 // StoredKey is where an epoch's sealed bytes lie.
 func StoredKey(epoch uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte(storedPrefix), epoch)
+	return binary.BigEndian.AppendUint64([]byte(StoredPrefix), epoch)
 }

@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"rawstone/agent/internal/budget/internal/chain"
 	"rawstone/agent/internal/budget/internal/charge"
 )
@@ -65,7 +63,7 @@ func decode(e []byte) (b binding, err error) {
 	return b, nil
 }
 
-func (b binding) write(db *badger.DB) error {
+func (b binding) write(db chain.DB) error {
 	if err := chain.Put(db, []byte(Key), b.encode()); err != nil {
 		return fmt.Errorf("cannot tie ledger to its counter: %w", err)
 	}
@@ -75,7 +73,7 @@ func (b binding) write(db *badger.DB) error {
 // Settle holds a chain of last charges against c, nil where there is none, and lets the counter catch up where it is one behind. older
 // says what shows that the chain is an older copy, and is empty where nothing does. Errors: charge.ErrCorrupt for another counter than
 // the ledger's, a counter that does not answer, and one that is missing although the ledger had one.
-func Settle(db *badger.DB, c Counter, last uint64) (older string, err error) {
+func Settle(db chain.DB, c Counter, last uint64) (older string, err error) {
 	e, found, err := chain.Get(db, []byte(Key))
 	if err != nil {
 		return "", fmt.Errorf("cannot read what ties it to its counter: %w", err)
@@ -118,7 +116,7 @@ func Settle(db *badger.DB, c Counter, last uint64) (older string, err error) {
 
 // begin ties the chain to a new counter. That it is about to is recorded first: a crash after the first increment leaves a counter that
 // is no longer new and that this ledger may still take for its own.
-func begin(db *badger.DB, c Counter, last, n uint64, fresh bool) error {
+func begin(db chain.DB, c Counter, last, n uint64, fresh bool) error {
 	if err := (binding{index: last}).write(db); err != nil {
 		return err
 	}

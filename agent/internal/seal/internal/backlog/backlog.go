@@ -1,7 +1,10 @@
 // Package backlog says which dispatches a car has yet to report, which of them were without use, and on which day each report leaves.
 //
-// Each boundary that passed has a report of its own, also where the car stood off over several: absence must say nothing. What was used
-// before the first of them belongs to it; the others are idle. They leave one a program day, the newest last.
+// Each boundary that passed has a report of its own, also where the car stood off over several: absence must say nothing. Of those that are
+// noticed together what was used before belongs to the first; the others are idle. They leave one a program day, the newest last. Where
+// reports wait, each boundary that is noticed meanwhile keeps its own use (package window).
+//
+// A dispatch in which the driver turned the first family on has none: it would tell of a part as if it were the whole.
 //
 // A cadence that is changed counts from the change on: boundaries up to then are the old one's, and none of the new one lies before.
 //
@@ -11,6 +14,7 @@ package backlog
 import (
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/dispatch"
+	"rawstone/pkg/wire"
 )
 
 // A Book reads a state.
@@ -26,7 +30,7 @@ type Book struct {
 // Missed returns the boundaries up to day that have no report, ascending.
 func (b Book) Missed(st archive.State, day uint32) []uint32 {
 	if st.Boundary == nil {
-		return nil // installed in the middle of a dispatch: its window is not whole
+		return nil // installed in the middle of a dispatch
 	}
 	every := int(st.Every)
 	if every == 0 {
@@ -44,7 +48,7 @@ func (b Book) Begin(st *archive.State, day uint32) (changed, fresh bool) {
 	case st.Boundary == nil && !ok, st.Boundary != nil && st.Every == plan.Every():
 		return false, false
 	case st.Boundary == nil:
-		fresh = true
+		fresh, st.Partial = true, last < day // of what was used since last nothing was seen
 	default:
 		last = max(last, *st.Boundary)
 	}
@@ -52,8 +56,29 @@ func (b Book) Begin(st *archive.State, day uint32) (changed, fresh bool) {
 	return true, fresh
 }
 
-// Idle reports whether a missed boundary ends a dispatch without use: the use of the time before it belongs to an earlier one's report.
-func Idle(st archive.State, boundary uint32) bool { return boundary <= st.Noticed }
+// Noticed reports whether a missed boundary was noticed before: what is open now is not of its dispatch.
+func Noticed(st archive.State, boundary uint32) bool { return boundary <= st.Noticed }
+
+// Unnoticed returns the index of the first of the missed boundaries that was not noticed before, their number where all were. It is the one
+// that what is open now belongs to.
+func Unnoticed(st archive.State, missed []uint32) int {
+	at := 0
+	for at < len(missed) && Noticed(st, missed[at]) {
+		at++
+	}
+	return at
+}
+
+// Allow notes the families that reports can be drawn of at this moment, and whether that changes anything.
+func Allow(st *archive.State, families wire.Family) (changed bool) {
+	if st.Drawn == families {
+		return false
+	}
+	// Of a car that knows no boundary yet Begin says it.
+	st.Partial = st.Boundary != nil && families != 0 && (st.Partial || st.Drawn&families == 0)
+	st.Drawn = families
+	return true
+}
 
 // Leaves returns the program day on which a report that is made on day leaves: a later one, on which no other does.
 func (b Book) Leaves(st archive.State, day uint32) uint32 {
@@ -65,10 +90,13 @@ func (b Book) Leaves(st archive.State, day uint32) uint32 {
 	return leaves
 }
 
-// Made notes that the report of a boundary leaves on a day. last is the latest boundary of its backlog.
+// Made notes that the report of a boundary leaves on a day. last is the latest boundary of its backlog, noticed with it unless it was before.
 func Made(st *archive.State, boundary, last, leaves uint32) {
-	st.Boundary, st.Noticed, st.Leaves = &boundary, max(st.Noticed, last), leaves
+	if !Noticed(*st, boundary) {
+		st.Noticed = last
+	}
+	st.Boundary, st.Leaves = &boundary, leaves
 }
 
-// Passed notes that there is no report of a boundary.
-func Passed(st *archive.State, boundary uint32) { st.Boundary = &boundary }
+// Passed notes that there is no report of a boundary, and that the next dispatch is a whole one.
+func Passed(st *archive.State, boundary uint32) { st.Boundary, st.Partial = &boundary, false }

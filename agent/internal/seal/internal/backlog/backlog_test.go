@@ -45,7 +45,7 @@ func TestLaws(t *testing.T) {
 					Passed(&st, b)
 					continue
 				}
-				if !Idle(st, b) {
+				if !Noticed(st, b) {
 					told++
 				}
 				l := book.Leaves(st, day)

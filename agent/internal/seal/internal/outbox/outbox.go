@@ -35,12 +35,17 @@ type Journal interface {
 	Waiting() []wire.Hash
 }
 
-// Outcomes of what the collector did not answer. Those of the last two may have been handed over already.
+// Outcomes of what the collector did not answer. Those that were lost may have been handed over already.
 const (
-	dropped   = "dropped: the buffer was full and this was its oldest report"
-	stranded  = "never left the car: there was no room to keep it"
-	withdrawn = "withdrawn, because you turned off what it tells of; it has left the car if it was being sent at that moment"
-	lost      = "no longer held, after the power went: it may or may not have left the car"
+	dropped  = "dropped: the buffer was full and this was its oldest report"
+	stranded = "never left the car: there was no room to keep it"
+	lost     = "no longer held, after the power went: it may or may not have left the car"
+)
+
+// Why a submission is taken back.
+const (
+	TurnedOff = "withdrawn, because you turned off what it tells of; it has left the car if it was being sent at that moment"
+	OtherKey  = "withdrawn, because the car was enrolled with another key since it was made; it may have left the car before"
 )
 
 // An Outbox is journal and spool together. All fields but those that are unexported are required.
@@ -85,15 +90,15 @@ func (o *Outbox) Abandon() error {
 	return nil
 }
 
-// Withdraw takes the submissions of a kind back of which off says that they tell of what the driver turned off, and returns their number.
-func (o *Outbox) Withdraw(kind wire.Kind, off func(body []byte) bool) (n int, err error) {
+// Withdraw takes the submissions of a kind back that are not to leave any more, for the reason why, and returns their number.
+func (o *Outbox) Withdraw(kind wire.Kind, why string, off func(body []byte) bool) (n int, err error) {
 	for _, id := range o.Spool.IDs(kind) {
 		if body, ok := o.Spool.Bytes(id); ok && off(body) {
 			n++
 			if err := o.Spool.Free(id); err != nil {
 				return n, fmt.Errorf("cannot withdraw %s: %w", kind, err)
 			}
-			if err := o.end([]wire.Hash{id}, withdrawn); err != nil {
+			if err := o.end([]wire.Hash{id}, why); err != nil {
 				return n, err
 			}
 		}

@@ -58,7 +58,7 @@ func TestEveryEntryHasAnEnd(t *testing.T) {
 		t.Errorf("an answered submission is kept: %v", err)
 	}
 	outcome("answered", "accepted")
-	n, err := o.Withdraw(wire.KindReport, func(body []byte) bool { return string(body) == "off" })
+	n, err := o.Withdraw(wire.KindReport, TurnedOff, func(body []byte) bool { return string(body) == "off" })
 	if n != 1 || err != nil || s.Has(wire.ID([]byte("off"))) || !s.Has(wire.ID([]byte("lost"))) {
 		t.Errorf("%d taken back, %v", n, err)
 	}

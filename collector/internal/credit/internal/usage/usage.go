@@ -1,7 +1,7 @@
 // Package usage decides whether a usage report, whose signature holds, is kept.
 //
-// A report is kept when it was made under the data charter in force and holds what that charter's mechanism can release, for an epoch for
-// which its vehicle has not reported, and when its charge fits those of the vehicle's other reports. In a vehicle's privacy budget epochs
+// A report is kept when it was made under the data charter in force, or under an earlier one before cars had heard of the next, and holds what that charter's mechanism can release, for an epoch for
+// which its vehicle has not reported, not more often in a year than the charter allows, and when its charge fits those of the vehicle's other reports. In a vehicle's privacy budget epochs
 // rise with the index of the charge, and an index is given once. Two reports that contradict that come of two ledgers that were one: one
 // of them was put back to an older state, and drew noise again that was paid for once. Which of the two does not matter; the later comer is
 // refused, and the vehicle told why. Reports that come late, or never, contradict nothing.
@@ -19,19 +19,23 @@ import (
 	"rawstone/pkg/wire"
 )
 
-// A Rule is a charter's. The zero value refuses every report: there is no charter.
+// A Rule is a charter's. Nil, and the zero value, refuse every report: there is no charter.
 type Rule struct {
 	charter  wire.Hash
 	families wire.Family
+	// until is the last epoch of its reports.
+	until uint32
+	// yearly is how many reports a vehicle may have in inbox.YearDays program days.
+	yearly int
 	// bound is the largest magnitude of a value under Gaussian noise.
 	bound int64
 	// categorical is the mechanism of a charter that has one; else nil.
 	categorical *dp.Categorical
 }
 
-// New returns the rule of a charter and its identifier.
-func New(c *terms.Charter, id wire.Hash) (*Rule, error) {
-	r := &Rule{charter: id, families: c.Usage.Families}
+// New returns the rule of a charter with its identifier, for epochs up to and with one: math.MaxUint32 for the charter in force.
+func New(c *terms.Charter, id wire.Hash, until uint32) (*Rule, error) {
+	r := &Rule{charter: id, until: until, families: c.Usage.Families, yearly: int(c.Usage.YearlyDispatches)}
 	var err error
 	if c.Usage.Mechanism == terms.GaussianVector {
 		var g *dp.Gaussian
@@ -75,7 +79,7 @@ type Facts struct {
 // Judge returns why a report is refused, or nothing.
 func (r *Rule) Judge(report *wire.Report, f Facts) wire.Reason {
 	switch {
-	case r.charter.IsZero() || report.Charter != r.charter || report.Families&^r.families != 0 || !r.releases(report):
+	case r == nil || r.charter.IsZero() || report.Charter != r.charter || report.Epoch > r.until || report.Families&^r.families != 0 || !r.releases(report):
 		return wire.ReasonCharter
 	case report.Epoch > f.Today && report.Epoch-f.Today > 1:
 		return wire.ReasonFuture
@@ -86,6 +90,8 @@ func (r *Rule) Judge(report *wire.Report, f Facts) wire.Reason {
 		return wire.ReasonBudget
 	case f.Reported:
 		return wire.ReasonEpoch
+	case f.Year > r.yearly:
+		return wire.ReasonCharter
 	}
 	return ""
 }

@@ -38,7 +38,7 @@ func rule(t testing.TB, u terms.Usage) *Rule {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := New(c, charterID)
+	r, err := New(c, charterID, math.MaxUint32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +87,9 @@ func TestCharter(t *testing.T) {
 	}
 	none := report(t, wire.FamilyHours)
 	none.Charter = wire.Hash{}
+	if got := (*Rule)(nil).Judge(report(t, wire.FamilyHours), Facts{Today: today}); got != wire.ReasonCharter {
+		t.Errorf("a charter that is not known: %q", got)
+	}
 	if got := new(Rule).Judge(none, Facts{Today: today}); got != wire.ReasonCharter {
 		t.Errorf("no charter: %q", got)
 	}
@@ -170,6 +173,9 @@ func TestOrder(t *testing.T) {
 		{"the day before", added - 1, inbox.Charges{From: next}, wire.ReasonEpoch},
 		{"reported", today, inbox.Charges{Reported: true}, wire.ReasonEpoch},
 		{"reported, and another charge", today, inbox.Charges{Reported: true, From: next}, wire.ReasonBudget},
+		{"the last of a year", today, inbox.Charges{Year: 53}, ""},
+		{"one too many in a year", today, inbox.Charges{Year: 54}, wire.ReasonCharter},
+		{"one too many, and another charge", today, inbox.Charges{Year: 54, From: next}, wire.ReasonBudget},
 	} {
 		rep := report(t, wire.FamilyHours)
 		rep.Epoch = c.epoch
@@ -206,10 +212,10 @@ func TestNeighbours(t *testing.T) {
 	}
 }
 
-// ledger is what a car's budget is: epochs that rise, each with an index and a hash of its own.
-type ledger []inbox.Charged
+// purse is what a car's budget is: epochs that rise, each with an index and a hash of its own.
+type purse []inbox.Charged
 
-func (l ledger) charge(epoch uint32, fork byte) ledger {
+func (l purse) charge(epoch uint32, fork byte) purse {
 	n := len(l) + 1
 	return append(slices.Clone(l), inbox.Charged{Charge: wire.NewCharge(uint64(n), [32]byte{fork, byte(n)}), Epoch: epoch})
 }
@@ -232,7 +238,7 @@ func charges(accepted []inbox.Charged, of inbox.Charged) (c inbox.Charges) {
 // was before an accepted charge contradicts with its first report for a day that is new.
 func TestOneLedger(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		var l ledger
+		var l purse
 		epoch := uint32(added)
 		for range rapid.IntRange(1, 12).Draw(rt, "charges") {
 			epoch += rapid.Uint32Range(1, 3).Draw(rt, "days")

@@ -21,15 +21,17 @@ import (
 	"rawstone/pkg/ledger"
 	known "rawstone/pkg/opening"
 	"rawstone/pkg/reward"
+	"rawstone/pkg/wire"
 )
 
 // Records reads openings within a transaction; that of package store is one.
 type Records interface {
 	// Between is that of opening.Reader.
 	Between(ctx context.Context, t ledger.Type, first, last int64) (opening.Openings, error)
-	// ErasedEntries and ErasedLeaves are those of erasure.Book.
+	// ErasedEntries, ErasedLeaves and ErasedKeys are those of erasure.Book.
 	ErasedEntries(ctx context.Context, first, last uint64) ([]erasure.Entry, error)
 	ErasedLeaves(ctx context.Context, day uint32) ([]reward.Leaf, error)
+	ErasedKeys(ctx context.Context) ([]ledger.ErasedKey, error)
 	// AccountSecret returns what an account's pseudonyms are made from, or database.ErrNotFound.
 	AccountSecret(ctx context.Context, id string) ([32]byte, error)
 }
@@ -128,7 +130,8 @@ func (g *Gate) Read(ctx context.Context, from Records, rows []outbox.Row) error 
 	return nil
 }
 
-// readErased reads which entries' openings were destroyed, of rows that have numbers, and what days' trees hold of their accounts.
+// readErased reads which entries' openings were destroyed, of rows that have numbers, what days' trees hold of their accounts, and what is left
+// of their keys.
 func (g *Gate) readErased(ctx context.Context, from Records, rows []outbox.Row) error {
 	if len(rows) == 0 {
 		return nil
@@ -139,6 +142,13 @@ func (g *Gate) readErased(ctx context.Context, from Records, rows []outbox.Row) 
 	}
 	for _, e := range gone {
 		g.rows.AddErased(e.Number)
+	}
+	keys, err := from.ErasedKeys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		g.rows.AddErasedKey(k)
 	}
 	for i := range rows {
 		if rows[i].Type != ledger.TypeLeaves {
@@ -267,3 +277,6 @@ func (g *Gate) Erased(number uint64) bool { return number == g.number && g.rows.
 
 // ErasedLeaves returns what the tree of a day holds of erased accounts, when Read or Hold came upon it.
 func (g *Gate) ErasedLeaves(day uint32) []reward.Leaf { return g.leaves[day] }
+
+// ErasedKey returns what is kept of an ECU key, if its last binding was erased.
+func (g *Gate) ErasedKey(id wire.KeyID) (ledger.ErasedKey, bool) { return g.rows.ErasedKey(id) }
