@@ -194,21 +194,6 @@ const (
 	publicReaders                = 64 // that read the log at once
 )
 
-// few has a handler answer only so many requests at once, and others that they may come again: strangers take no place of agents'.
-func few(n int, h http.Handler) http.Handler {
-	places := make(chan struct{}, n)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-			h.ServeHTTP(w, r)
-		default:
-			w.Header().Set("Retry-After", "5")
-			http.Error(w, "too many read the log: try again", http.StatusServiceUnavailable)
-		}
-	})
-}
-
 // logPath is where the ledger's files are served, to anybody, as C2SP tlog-tiles has them.
 const logPath = "/log"
 
@@ -234,7 +219,7 @@ func (c *collector) openNews(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	public := few(publicReaders, http.StripPrefix(logPath, log))
+	public := listener.Few(publicReaders, http.StripPrefix(logPath, log))
 	files, err := blob.New(blob.Config{Dir: c.cfg.Program.ClaimKeys, Lock: c.program.Lock, Registerer: c.metrics})
 	if err != nil {
 		return err

@@ -54,12 +54,12 @@ type State struct {
 	// once Head is there; nil where there never was one.
 	Cut *wire.Head `cbor:"15,keyasint,omitempty"`
 	// Every is the cadence up to Boundary in days, Noticed the last boundary of the backlog, Leaves the day on which the last report was to leave,
-	// Drawn the families that reports were last drawn of; Partial says that none of them was on when the open dispatch began.
+	// Drawn the families that reports were last drawn of; Partial is backlog's: whether none of them was on when the open dispatch began.
 	Every   uint32      `cbor:"16,keyasint,omitempty"`
 	Noticed uint32      `cbor:"17,keyasint,omitempty"`
 	Leaves  uint32      `cbor:"18,keyasint,omitempty"`
 	Drawn   wire.Family `cbor:"19,keyasint,omitempty"`
-	Partial bool        `cbor:"20,keyasint,omitempty"`
+	Partial uint64      `cbor:"20,keyasint,omitempty"`
 }
 
 // A Former is what the car remembers of the key of an ECU that was swapped. Its fields are State's.

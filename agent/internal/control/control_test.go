@@ -39,7 +39,7 @@ func (d *desk) Turn(_ context.Context, name string, on bool) (consent.View, erro
 func (d *desk) SetCadence(_ context.Context, name string) (consent.View, error) { return d.view(name) }
 
 func (d *desk) Privacy(context.Context) (privacy.Statement, error) {
-	return privacy.Statement{Spent: 1.5, Releases: []privacy.Release{{Day: 7}}}, d.fail
+	return privacy.Statement{Ledger: privacy.StateSound, Spent: 1.5, Releases: []privacy.Release{{Day: 7}}}, d.fail
 }
 
 // serve serves d in dir until the test ends or stop is called.

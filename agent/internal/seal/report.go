@@ -21,7 +21,13 @@ func (s *Sealer) report(ctx context.Context) error {
 		return err
 	}
 	book := s.book()
-	if missed := book.Missed(s.archive.State(), day); len(missed) > 0 {
+	missed := book.Missed(s.archive.State(), day)
+	if s.reports.Families() != 0 && s.cfg.Budget != nil {
+		if missed, err = s.undecided(ctx, missed, day); err != nil {
+			return err
+		}
+	}
+	if len(missed) > 0 {
 		if waits, err := s.catchUp(ctx, book, missed, day); err != nil || waits {
 			return err
 		}
@@ -50,10 +56,25 @@ func (s *Sealer) book() backlog.Book {
 	}
 }
 
+// undecided passes the missed boundaries that the driver's decision does not cover, and returns the others.
+func (s *Sealer) undecided(ctx context.Context, missed []uint32, day uint32) ([]uint32, error) {
+	st := s.archive.State()
+	n, partial := backlog.Before(st, missed, day)
+	if n > 0 {
+		if err := s.skip(ctx, missed[:n]); err != nil {
+			return nil, err
+		}
+	}
+	if now := s.archive.State().Partial; now == partial {
+		return missed[n:], nil
+	}
+	return missed[n:], s.archive.Commit(func(st *archive.State) { st.Partial = partial })
+}
+
 // catchUp makes the reports of missed boundaries, or passes them. It says whether they wait.
 func (s *Sealer) catchUp(ctx context.Context, book backlog.Book, missed []uint32, day uint32) (waits bool, err error) {
 	st, last := s.archive.State(), missed[len(missed)-1]
-	if s.reports.Families() == 0 || s.cfg.Budget == nil || st.Partial {
+	if s.reports.Families() == 0 || s.cfg.Budget == nil {
 		return false, s.skip(ctx, missed)
 	}
 	if st.Reason == wire.ReasonUnknownVehicle && verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter).After(s.cfg.Clock.Now()) {
@@ -139,7 +160,11 @@ func (s *Sealer) withdraw() error {
 	if err := s.takeBack(wire.KindClaim, outbox.TurnedOff, s.cfg.Rules().Withdrawn); err != nil {
 		return err
 	}
-	if st := s.archive.State(); backlog.Allow(&st, s.reports.Drawn()) {
+	day, _, err := s.ecuDay()
+	if err != nil {
+		return err
+	}
+	if st := s.archive.State(); backlog.Allow(&st, s.reports.Drawn(), day) {
 		if err := s.archive.Commit(func(next *archive.State) { next.Drawn, next.Partial = st.Drawn, st.Partial }); err != nil {
 			return err
 		}
@@ -148,7 +173,7 @@ func (s *Sealer) withdraw() error {
 	if s.checked && families == s.families {
 		return nil
 	}
-	err := errors.Join(s.takeBack(wire.KindReport, outbox.TurnedOff, s.reports.Withdrawn), s.windows.Restrict(families))
+	err = errors.Join(s.takeBack(wire.KindReport, outbox.TurnedOff, s.reports.Withdrawn), s.windows.Restrict(families))
 	s.checked, s.families = err == nil, families
 	return err
 }

@@ -35,7 +35,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rawstone/collector/internal/analytics/clipping"
-	"rawstone/pkg/terms"
+	"rawstone/collector/internal/analytics/figure"
 	"rawstone/pkg/wire"
 )
 
@@ -47,14 +47,8 @@ const (
 	maxCharters = 16
 )
 
-// A Charter is one under which reports were made.
-type Charter struct {
-	// ID is its identifier, Serial its number.
-	ID     wire.Hash
-	Serial uint16
-	// Usage fixes how its reports were noised.
-	Usage terms.Usage
-}
+// Charter is figure.Charter.
+type Charter = figure.Charter
 
 // Config says which reports are estimated from. The zero value is refused.
 type Config struct {

@@ -92,7 +92,7 @@ const today = 1000
 func config(s Source, u terms.Usage) Config {
 	p := clipping.DefaultPopulation()
 	p.Weeks = 500
-	return Config{Source: s, Charters: []Charter{{charter, 1, u}}, Population: p, Today: func() uint32 { return today }}
+	return Config{Source: s, Charters: []Charter{{ID: charter, Serial: 1, Usage: u}}, Population: p, Today: func() uint32 { return today }}
 }
 
 func estimator(t testing.TB, cfg Config) *Estimator {
@@ -110,7 +110,7 @@ func estimate(t testing.TB, e *Estimator, from, to uint32) []Family {
 	if err := e.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return ask(t, e, Query{Window: Window{from, to}})[0].Families
+	return ask(t, e, Query{Window: Window{From: from, To: to}})[0].Families
 }
 
 func ask(t testing.TB, e *Estimator, q Query) []Result {
@@ -252,7 +252,7 @@ func TestIncremental(t *testing.T) {
 		}
 	}
 	whole := estimator(t, config(s, usage(1)))
-	for _, w := range []Window{{0, math.MaxUint32}, {today - 20, today - 10}, {today - 39, today}} {
+	for _, w := range []Window{{From: 0, To: math.MaxUint32}, {From: today - 20, To: today - 10}, {From: today - 39, To: today}} {
 		a, b := estimate(t, pieces, w.From, w.To), estimate(t, whole, w.From, w.To)
 		if d := cmp.Diff(a, b); d != "" {
 			t.Fatalf("%+v: %s", w, d)
@@ -281,7 +281,7 @@ func TestBrokenSourceCountsNothingTwice(t *testing.T) {
 		if err := e.Refresh(t.Context()); !errors.Is(err, s.broken) {
 			t.Fatalf("got error %v", err)
 		}
-		if n := ask(t, e, Query{Window: Window{0, today}})[0].Families[0].N; n != 0 {
+		if n := ask(t, e, Query{Window: Window{From: 0, To: today}})[0].Families[0].N; n != 0 {
 			t.Fatalf("%d reports of a read that failed", n)
 		}
 	}
@@ -401,7 +401,7 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 	e := estimator(t, config(&shelf{}, usage(1)))
-	if _, err := e.Estimate(Query{Window: Window{2, 1}}); err == nil || !strings.Contains(err.Error(), "begins on day 2 after its end on day 1") {
+	if _, err := e.Estimate(Query{Window: Window{From: 2, To: 1}}); err == nil || !strings.Contains(err.Error(), "begins on day 2 after its end on day 1") {
 		t.Errorf("a reversed window: %v", err)
 	}
 }

@@ -57,7 +57,7 @@ func TestCategorical(t *testing.T) {
 		if !r.Categorical || len(r.Families) != 1 || len(r.Families[0].Bins) != 11 || r.Families[0].N != n || r.Clipped != 0 {
 			t.Fatalf("%+v", r)
 		}
-		for _, b := range ask(t, e, Query{Window: Window{0, 5}})[0].Families[0].Bins {
+		for _, b := range ask(t, e, Query{Window: Window{From: 0, To: 5}})[0].Families[0].Bins {
 			if b.Mean != (Value{}) || b.Sum != (Value{}) || b.Share.Suppressed != dp.FewReports {
 				t.Errorf("a window without reports: %+v", b)
 			}

@@ -7,17 +7,25 @@ import (
 
 	"rawstone/collector/internal/analytics/adjust"
 	"rawstone/collector/internal/analytics/cohort"
-	"rawstone/collector/internal/analytics/cost"
+	"rawstone/collector/internal/analytics/figure"
 	"rawstone/collector/internal/analytics/tally"
 	"rawstone/pkg/dp"
 	"rawstone/pkg/wire"
 )
 
-// FewOthers says that a model is suppressed because the rest of the fleet, by subtraction, would be fewer than 1,000 reports.
-const FewOthers dp.Suppression = "others n < 1,000"
+// What estimates are made of: package figure's.
+type (
+	Window   = figure.Window
+	Query    = figure.Query
+	Value    = figure.Value
+	Bin      = figure.Bin
+	Adjusted = figure.Adjusted
+	Family   = figure.Family
+	Result   = figure.Result
+)
 
-// Window is a range of program days, both ends included.
-type Window struct{ From, To uint32 }
+// FewOthers is figure.FewOthers.
+const FewOthers = figure.FewOthers
 
 // Lengths of windows in program days.
 const (
@@ -28,71 +36,12 @@ const (
 // Ending returns the window of so many program days, at least 1, that ends with last; shorter at the beginning of time.
 func Ending(last, days uint32) Window { return Window{From: last - min(last, days-1), To: last} }
 
-// Query says what is estimated.
-type Query struct {
-	Window Window
-	// Model is of which vehicles; empty for all of them, those of unknown model included.
-	Model string
-	// Adjusted asks for post-processing beside the estimates.
-	Adjusted bool
-}
-
-// Value is one estimate and what clipping changes it by on the simulated population with every family on, in the same unit. The bias is not
-// subtracted; 0 where nothing is clipped.
-type Value struct {
-	dp.Estimate
-	Bias float64
-}
-
-// Bin is what is known of one value of a family.
-type Bin struct {
-	// Mean is in minutes, or trips, per vehicle and dispatch. Sum is the total over the reports of the window. Both are zero for
-	// categorical reports.
-	Mean, Sum Value
-	// Share is the bin's part of its family; of categorical reports, that of the dispatches in which the bin was the largest.
-	Share Value
-}
-
-// Adjusted is a post-processed value without a confidence interval: a mean or, of categorical reports, a share. It is given where the estimate
-// beside it is published.
-type Adjusted struct {
-	Value float64
-	Given bool
-}
-
-// Family is the estimate of one family, its bins in the order of the usage vector; of categorical reports there is one more, for idle.
-type Family struct {
-	wire.Layout
-	// N is the number of reports with the family on, to the hundred. Where it is not told it is 0, and Fewer says why in words.
-	N     uint64
-	Fewer string
-	Bins  []Bin
-	// Adjusted is as long as Bins where it was asked for, otherwise nil.
-	Adjusted []Adjusted
-}
-
-// Result is what the reports of one charter say.
-type Result struct {
-	Charter Charter
-	// InForce says that it is the charter of today's reports.
-	InForce bool
-	Query   Query
-	Privacy cost.Privacy
-	// Categorical says that each report names a bin, so that there are shares alone.
-	Categorical bool
-	// Clipped is the share of simulated vehicle-weeks that clipping changes.
-	Clipped float64
-	// PerVehicle is 0 where nothing is told, or the number of reports that one vehicle may have in the window, by which the intervals are widened.
-	PerVehicle float64
-	Families   []Family
-}
-
 // Estimate returns what may be told of what has been read of the window, charter by charter, the one in force first and of others those of
 // which the fleet has at least dp.MinReports of a family in it. A window without reports gives suppressed estimates, a reversed one an error.
 func (e *Estimator) Estimate(q Query) ([]Result, error) {
 	out, err := e.exact(q)
 	for i := range out {
-		tell(&out[i])
+		out[i].Tell()
 	}
 	return out, err
 }
@@ -243,7 +192,7 @@ func (b *book) bin(m *dp.Moments, l wire.Layout, j int, per float64) (Bin, error
 		return Bin{}, err
 	}
 	bias := b.clipping.Bias[k]
-	return Bin{Mean: Value{mean, bias}, Sum: Value{sum, bias * float64(m.N())}, Share: Value{share, b.shareBias(l, k)}}, nil
+	return Bin{Mean: Value{Estimate: mean, Bias: bias}, Sum: Value{Estimate: sum, Bias: bias * float64(m.N())}, Share: Value{Estimate: share, Bias: b.shareBias(l, k)}}, nil
 }
 
 // shareBias returns what clipping changes coordinate k's part of its family by on the simulated population.

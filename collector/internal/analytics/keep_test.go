@@ -178,7 +178,7 @@ func TestManyBatches(t *testing.T) {
 	if err := e.Refresh(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
-	if n := ask(t, e, Query{Window: Window{0, today}})[0].Families[0].N; n != batch {
+	if n := ask(t, e, Query{Window: Window{From: 0, To: today}})[0].Families[0].N; n != batch {
 		t.Errorf("n = %d, want %d", n, batch)
 	}
 	s.broken = nil

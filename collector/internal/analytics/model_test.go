@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rawstone/collector/internal/analytics/adjust"
+	"rawstone/collector/internal/analytics/figure"
 	"rawstone/pkg/dp"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -80,7 +81,7 @@ func TestChartersApart(t *testing.T) {
 	u.Scale = []uint16{3, 1, 30, 1, 1}
 	cfg := config(nil, usage(1))
 	cfg.Source = shelves{charter: now, old: then}
-	cfg.Charters = append(cfg.Charters, Charter{old, 0, u})
+	cfg.Charters = append(cfg.Charters, Charter{ID: old, Usage: u})
 	cfg.Dir = t.TempDir()
 	for range 2 { // the second time from the files
 		e := estimator(t, cfg)
@@ -121,7 +122,7 @@ func TestPerVehicle(t *testing.T) {
 			t.Errorf("%d a year in %d days, %d with reports: %g, want %g", c.yearly, c.length, c.days, got, c.want)
 		}
 	}
-	if w := Ending(3, FourWeeks); w != (Window{0, 3}) {
+	if w := Ending(3, FourWeeks); w != (Window{From: 0, To: 3}) {
 		t.Errorf("at the beginning of time: %+v", w)
 	}
 }
@@ -222,7 +223,7 @@ func TestNumbersOfReportsAreNotTold(t *testing.T) {
 	old := wire.Hash{2}
 	cfg := config(nil, usage(1))
 	cfg.Source = shelves{charter: s, old: {reports: []stored{{today - 1, wire.AllFamilies, flat(60), "C"}}}}
-	cfg.Charters = append(cfg.Charters, Charter{old, 0, usage(1)})
+	cfg.Charters = append(cfg.Charters, Charter{ID: old, Usage: usage(1)})
 	e := estimator(t, cfg)
 	if err := e.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -235,10 +236,10 @@ func TestNumbersOfReportsAreNotTold(t *testing.T) {
 		n                    uint64
 		hours, speed, charge string
 		per                  float64
-	}{"": {6600, "", "", few, 2}, "A": {5000, "", "", few, 2}, "B": {0, hidden, hidden, few, 0}, "C": {0, few, few, few, 0}, "D": {0, few, few, few, 0}} {
+	}{"": {6600, "", "", few, 1}, "A": {5000, "", "", few, 1}, "B": {1500, hidden, "", few, 1}, "C": {0, few, few, few, 0}, "D": {0, few, few, few, 0}} {
 		u := Query{Window: Ending(today-1, Week), Model: model, Adjusted: true}
 		all, err := e.Estimate(u)
-		if err != nil || len(all) != 1 || all[0].PerVehicle != min(want.per, 1) {
+		if err != nil || len(all) != 1 || all[0].PerVehicle != want.per {
 			t.Fatalf("model %q: %+v, %v", model, all, err)
 		}
 		for _, f := range all[0].Families {
@@ -252,11 +253,11 @@ func TestNumbersOfReportsAreNotTold(t *testing.T) {
 			}
 			for j, b := range f.Bins {
 				for _, v := range []Value{b.Mean, b.Share, b.Sum} {
-					if v.N != n || v.Variance != 0 || v.NoiseVariance != 0 || v.Low != rounded(v.Low) || v.StdErr != rounded(v.StdErr) || v.Bias != rounded(v.Bias) {
+					if v.N != n || v.Variance != 0 || v.NoiseVariance != 0 || v.Low != figure.Rounded(v.Low) || v.StdErr != figure.Rounded(v.StdErr) || v.Bias != figure.Rounded(v.Bias) {
 						t.Errorf("model %q, %s: %+v", model, f.Name, v)
 					}
 				}
-				if b.Sum.Mean != rounded(b.Mean.Mean*float64(n)) || f.Adjusted[j].Value != rounded(f.Adjusted[j].Value) {
+				if math.Abs(b.Sum.Mean-b.Mean.Mean*float64(n)) > 0.001*b.Sum.Mean || f.Adjusted[j].Value != figure.Rounded(f.Adjusted[j].Value) {
 					t.Errorf("model %q, %s: %+v, %+v", model, f.Name, b, f.Adjusted[j])
 				}
 			}

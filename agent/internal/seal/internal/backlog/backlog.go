@@ -17,6 +17,14 @@ import (
 	"rawstone/pkg/wire"
 )
 
+// What State.Partial says of the open dispatch: it is whole; none of the families that are on was on when it began; or, from decided on, the driver
+// turned them on when the ECU had last spoken on the day that is added to it, so that boundaries which it has not told of may have passed since.
+const (
+	whole uint64 = iota
+	open
+	decided
+)
+
 // A Book reads a state.
 type Book struct {
 	// Plan returns the car's plan with a dispatch every so many program days.
@@ -48,7 +56,10 @@ func (b Book) Begin(st *archive.State, day uint32) (changed, fresh bool) {
 	case st.Boundary == nil && !ok, st.Boundary != nil && st.Every == plan.Every():
 		return false, false
 	case st.Boundary == nil:
-		fresh, st.Partial = true, last < day // of what was used since last nothing was seen
+		fresh = true
+		if last < day { // of what was used since last nothing was seen
+			st.Partial = open
+		}
 	default:
 		last = max(last, *st.Boundary)
 	}
@@ -69,15 +80,39 @@ func Unnoticed(st archive.State, missed []uint32) int {
 	return at
 }
 
-// Allow notes the families that reports can be drawn of at this moment, and whether that changes anything.
-func Allow(st *archive.State, families wire.Family) (changed bool) {
+// Allow notes the families that reports can be drawn of at this moment, day being the last that the ECU told of, and whether that changes anything.
+func Allow(st *archive.State, families wire.Family, day uint32) (changed bool) {
 	if st.Drawn == families {
 		return false
 	}
 	// Of a car that knows no boundary yet Begin says it.
-	st.Partial = st.Boundary != nil && families != 0 && (st.Partial || st.Drawn&families == 0)
+	switch {
+	case st.Boundary == nil || families == 0:
+		st.Partial = whole
+	case st.Drawn&families == 0:
+		st.Partial = decided + uint64(day)
+	}
 	st.Drawn = families
 	return true
+}
+
+// Before returns how many of the missed boundaries up to day have no report because they, or a part of their dispatch, lie before the driver's decision,
+// and what State.Partial is to be once they have passed.
+func Before(st archive.State, missed []uint32, day uint32) (n int, partial uint64) {
+	switch {
+	case st.Partial == whole:
+		return 0, whole
+	case st.Partial >= decided && uint64(day) <= st.Partial-decided:
+		return len(missed), st.Partial
+	case len(missed) == 0:
+		return 0, open
+	case st.Partial >= decided:
+		// Nobody drove between the last of them and the decision: the ECU would have told of it.
+		return len(missed), whole
+	case missed[0] > *st.Boundary+st.Every: // the open dispatch is among those that are passed over
+		return 0, whole
+	}
+	return 1, whole
 }
 
 // Leaves returns the program day on which a report that is made on day leaves: a later one, on which no other does.
@@ -99,4 +134,4 @@ func Made(st *archive.State, boundary, last, leaves uint32) {
 }
 
 // Passed notes that there is no report of a boundary, and that the next dispatch is a whole one.
-func Passed(st *archive.State, boundary uint32) { st.Boundary, st.Partial = &boundary, false }
+func Passed(st *archive.State, boundary uint32) { st.Boundary, st.Partial = &boundary, whole }

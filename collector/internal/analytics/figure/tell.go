@@ -1,4 +1,4 @@
-package analytics
+package figure
 
 import (
 	"strconv"
@@ -13,9 +13,9 @@ const (
 	digits = 4
 )
 
-// tell makes what was computed what readers may see: no number of reports below dp.MinReports or of a hidden model, other numbers to the
+// Tell makes what was computed what readers may see: no number of reports below dp.MinReports or of a hidden model, other numbers to the
 // hundred, and no digits from which they could be computed.
-func tell(r *Result) {
+func (r *Result) Tell() {
 	any := false
 	for i := range r.Families {
 		f := &r.Families[i]
@@ -41,7 +41,7 @@ func tell(r *Result) {
 			}
 		}
 		for j := range f.Adjusted {
-			f.Adjusted[j].Value = rounded(f.Adjusted[j].Value)
+			f.Adjusted[j].Value = Rounded(f.Adjusted[j].Value)
 		}
 	}
 	if !any {
@@ -58,14 +58,14 @@ func (v *Value) scale(by float64) {
 func (v *Value) tell(n uint64) {
 	v.N, v.Variance, v.NoiseVariance = n, 0, 0
 	for _, x := range v.numbers() {
-		*x = rounded(*x)
+		*x = Rounded(*x)
 	}
 }
 
 func (v *Value) numbers() []*float64 { return []*float64{&v.Mean, &v.StdErr, &v.Low, &v.High, &v.Bias} }
 
-// rounded returns the nearest number of so many decimal digits as are told.
-func rounded(x float64) float64 {
+// Rounded returns the nearest number of so many decimal digits as are told.
+func Rounded(x float64) float64 {
 	y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'e', digits-1, 64), 64)
 	if err != nil {
 		return 0 // beyond the range of numbers, which no mean of bounded values is
