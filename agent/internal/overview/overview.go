@@ -15,6 +15,7 @@ import (
 	"rawstone/agent/internal/reader"
 	"rawstone/agent/internal/rulebook"
 	"rawstone/agent/internal/seal"
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/agent/internal/spool"
 	"rawstone/agent/internal/status"
 	"rawstone/agent/internal/trip"
@@ -41,7 +42,7 @@ func (r Rooms) Snapshot() status.Snapshot {
 	sealing := r.Sealer.Status()
 	s := status.Snapshot{State: string(sealing.Phase), Reason: string(sealing.Reason), Remedy: sealing.Remedy, Frames: r.Reader.Received()}
 	switch sealing.Phase {
-	case seal.PhaseStarting, seal.PhaseUnruled, seal.PhaseKeys:
+	case phase.Starting, phase.Unruled, phase.Keys:
 		s.Reason = cmp.Or(s.Reason, r.Book.Waiting())
 	}
 	s.RulesHeard = known(r.Book.Heard())

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"rawstone/agent/internal/archive"
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/pkg/wire"
 )
 
@@ -118,7 +119,7 @@ func TestBacklogOfASwappedECUHoldsNothingUp(t *testing.T) {
 	old.unknown = true
 	w.drive(20_000)
 	w.exchange()
-	if s := w.sealer.Status(); w.col.km != 20 || s.Reason != "" || s.Phase != PhaseIdle {
+	if s := w.sealer.Status(); w.col.km != 20 || s.Reason != "" || s.Phase != phase.Idle {
 		t.Fatalf("%d km, %+v", w.col.km, s)
 	}
 	old.unknown = false

@@ -9,6 +9,7 @@ import (
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
 	"rawstone/agent/internal/seal/internal/outbox"
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -18,16 +19,16 @@ import (
 // claim may be made anew. The caller holds work.
 func (s *Sealer) claim(ctx context.Context) (retry time.Time, err error) {
 	if len(s.cfg.Spool.IDs(wire.KindClaim)) > 0 {
-		s.setPhase(PhaseWaiting)
+		s.setPhase(phase.Waiting)
 		return retry, nil
 	}
 	for _, st := range s.archive.State().Claimants() {
 		if retry = verdict.RetryAt(st, s.cfg.Clock.Now(), s.cfg.RetryAfter); retry.After(s.cfg.Clock.Now()) {
-			s.setPhase(PhaseStopped)
+			s.setPhase(phase.Stopped)
 			continue
 		}
-		sp, provers, phase, err := s.next(st)
-		if s.setPhase(phase); err != nil || phase == PhaseSealing {
+		sp, provers, now, err := s.next(st)
+		if s.setPhase(now); err != nil || now == phase.Sealing {
 			return retry, errors.Join(err, s.seal(ctx, st.ECU, sp, provers))
 		}
 	}
@@ -55,16 +56,16 @@ func (s *Sealer) seal(ctx context.Context, ecu wire.KeyID, sp cut.Span, provers 
 		return err
 	}
 	s.metrics.Sealed.WithLabelValues(string(wire.KindClaim)).Inc()
-	s.setPhase(PhaseWaiting)
+	s.setPhase(phase.Waiting)
 	return nil
 }
 
-// next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns PhaseSealing and a
+// next cuts a claimant's next claim under the rules of this moment. Where there is something to claim it returns phase.Sealing and a
 // prover for each pick, else the phase that says why not.
-func (s *Sealer) next(st archive.State) (cut.Span, []cut.Prover, Phase, error) {
+func (s *Sealer) next(st archive.State) (cut.Span, []cut.Prover, phase.Phase, error) {
 	list, sold, err := verdict.Backlog(s.archive, st)
 	if err != nil {
-		return cut.Span{}, nil, PhaseIdle, err
+		return cut.Span{}, nil, phase.Idle, err
 	}
 	former, rules, today := st.ECU != s.ecu, s.cfg.Rules(), s.cfg.Clock.Today()
 	uses := rules.Uses(today)
@@ -74,19 +75,19 @@ func (s *Sealer) next(st archive.State) (cut.Span, []cut.Prover, Phase, error) {
 	sp, provers, waits, err := rules.Choose(cut.Keys{Prover: s.cfg.Prover, Await: s.await}, s.plan(), st.Head, list, today, former || sold != nil)
 	switch {
 	case err != nil || waits:
-		return sp, nil, PhaseKeys, err
+		return sp, nil, phase.Keys, err
 	case sold != nil && len(provers) == 0 && rules.Done(st.Head, list, today):
 		s.Wake()
-		return sp, nil, PhaseIdle, s.archive.CommitOf(st.ECU, func(st *archive.State) { st.Head = sold })
+		return sp, nil, phase.Idle, s.archive.CommitOf(st.ECU, func(st *archive.State) { st.Head = sold })
 	case former && len(provers) == 0 && rules.Done(st.Head, list, today):
-		return sp, nil, PhaseIdle, s.archive.Bound(st.ECU, 0)
+		return sp, nil, phase.Idle, s.archive.Bound(st.ECU, 0)
 	// An ECU that has not spoken yet may still hold what a forfeit would give up.
 	case len(provers) > 0 && (!sp.Forfeit || former || s.asker.Spoke()):
-		return sp, provers, PhaseSealing, nil
+		return sp, provers, phase.Sealing, nil
 	case slices.ContainsFunc(uses, func(u cut.Use) bool { return u.Idle == "" }):
-		return sp, nil, PhaseIdle, nil
+		return sp, nil, phase.Idle, nil
 	}
-	return sp, nil, PhaseUnruled, nil
+	return sp, nil, phase.Unruled, nil
 }
 
 // await says whether the claim waits for the keys of policies, durably.

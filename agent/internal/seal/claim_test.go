@@ -10,6 +10,7 @@ import (
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/resend"
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
@@ -46,7 +47,7 @@ func TestCutsAtBoundariesWhateverTheTiming(t *testing.T) {
 		t.Errorf("always on: %s", d)
 	}
 	undisturbed := w.col.km
-	if undisturbed == 0 || w.sealer.Status().Phase != PhaseIdle {
+	if undisturbed == 0 || w.sealer.Status().Phase != phase.Idle {
 		t.Errorf("%d km, %+v", undisturbed, w.sealer.Status())
 	}
 

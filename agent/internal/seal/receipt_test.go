@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/agent/internal/verdict"
 	"rawstone/pkg/wire"
 )
@@ -65,7 +66,7 @@ func TestStopsAndTriesAgain(t *testing.T) {
 	w.drive(10_000)
 	w.exchange()
 	first := len(w.col.receipts)
-	if s := w.sealer.Status(); first != 1 || s.Phase != PhaseStopped || s.Reason != wire.ReasonUnknownVehicle || s.Remedy == "" || s.Retry.IsZero() {
+	if s := w.sealer.Status(); first != 1 || s.Phase != phase.Stopped || s.Reason != wire.ReasonUnknownVehicle || s.Remedy == "" || s.Retry.IsZero() {
 		t.Fatalf("%d sent, %+v", first, s)
 	}
 	if n, _ := w.spool.Depth(); n != 0 {
@@ -119,7 +120,7 @@ func TestEndlessRebasesBackOff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if st := w.sealer.archive.State(); st.Refusals != verdict.MaxRebases+1 || w.sealer.Status().Phase != PhaseStopped {
+	if st := w.sealer.archive.State(); st.Refusals != verdict.MaxRebases+1 || w.sealer.Status().Phase != phase.Stopped {
 		t.Errorf("%d claims sent in vain", st.Refusals)
 	}
 }

@@ -21,11 +21,9 @@ func (s *Sealer) report(ctx context.Context) error {
 		return err
 	}
 	book := s.book()
-	missed := book.Missed(s.archive.State(), day)
-	if s.reports.Families() != 0 && s.cfg.Budget != nil {
-		if missed, err = s.undecided(ctx, missed, day); err != nil {
-			return err
-		}
+	missed, err := s.undecided(ctx, book.Missed(s.archive.State(), day), day)
+	if err != nil {
+		return err
 	}
 	if len(missed) > 0 {
 		if waits, err := s.catchUp(ctx, book, missed, day); err != nil || waits {
@@ -58,17 +56,15 @@ func (s *Sealer) book() backlog.Book {
 
 // undecided passes the missed boundaries that the driver's decision does not cover, and returns the others.
 func (s *Sealer) undecided(ctx context.Context, missed []uint32, day uint32) ([]uint32, error) {
-	st := s.archive.State()
-	n, partial := backlog.Before(st, missed, day)
+	n, partial := backlog.Before(s.archive.State(), missed, day)
+	var err error
 	if n > 0 {
-		if err := s.skip(ctx, missed[:n]); err != nil {
-			return nil, err
-		}
+		err = s.skip(ctx, missed[:n])
 	}
-	if now := s.archive.State().Partial; now == partial {
-		return missed[n:], nil
+	if err == nil && s.archive.State().Partial != partial {
+		err = s.archive.Commit(func(st *archive.State) { st.Partial = partial })
 	}
-	return missed[n:], s.archive.Commit(func(st *archive.State) { st.Partial = partial })
+	return missed[n:], err
 }
 
 // catchUp makes the reports of missed boundaries, or passes them. It says whether they wait.
@@ -118,8 +114,7 @@ func (s *Sealer) reportOf(ctx context.Context, book backlog.Book, boundary, last
 		contents, cost := s.reports.Explain(s.cfg.Clock.Timing, boundary, sealed)
 		err = s.out.Put(outbox.Submission{Kind: wire.KindReport, Body: sealed, Contents: contents, Cost: cost, Due: s.plan().Due(leaves, wire.KindReport)})
 	}
-	// What the ledger keeps of the dispatch before this one can no longer be needed.
-	if err == nil {
+	if err == nil { // what the ledger keeps of the dispatch before this one can no longer be needed
 		err = errors.Join(s.reports.Forget(ctx, *st.Boundary), s.windows.Drop(boundary))
 	}
 	switch {

@@ -14,6 +14,7 @@ import (
 
 	"rawstone/agent/internal/archive"
 	"rawstone/agent/internal/cut"
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/claim"
 	"rawstone/pkg/terms"
@@ -93,9 +94,9 @@ func TestPolicyNotYetOrNoLongerValidIsNotUsed(t *testing.T) {
 	for day := uint32(1); day <= 8; day++ {
 		w.drive(10_000)
 		w.exchange()
-		phase, in := w.sealer.Status().Phase, day >= 3 && day <= 5
-		if in != (phase == PhaseIdle) || in == (phase == PhaseUnruled) {
-			t.Errorf("day %d: %s", day, phase)
+		now, in := w.sealer.Status().Phase, day >= 3 && day <= 5
+		if in != (now == phase.Idle) || in == (now == phase.Unruled) {
+			t.Errorf("day %d: %s", day, now)
 		}
 	}
 	// The first claim ends on the policy's first day, with what was driven before it; none ends after its last.
@@ -131,7 +132,7 @@ func TestTwoPoliciesOfAKindOnlyTheNewestIsUsed(t *testing.T) {
 	w.rule(append(w.policies, stop)...)
 	w.drive(10_000)
 	w.exchange()
-	if s := w.sealer.Status(); s.Phase != PhaseUnruled || len(w.col.claims) != 3 {
+	if s := w.sealer.Status(); s.Phase != phase.Unruled || len(w.col.claims) != 3 {
 		t.Errorf("%d claims, %+v", len(w.col.claims), s)
 	}
 }
@@ -201,7 +202,7 @@ func TestKeyOfAnotherKindIsWaitedForADay(t *testing.T) {
 			w.reopen()
 		}
 		w.exchange()
-		if s := w.sealer.Status(); len(w.col.claims) != 0 || s.Phase != PhaseKeys || s.Remedy == "" || s.Policies[1].Idle == "" || s.Policies[0].Idle != "" {
+		if s := w.sealer.Status(); len(w.col.claims) != 0 || s.Phase != phase.Keys || s.Remedy == "" || s.Policies[1].Idle == "" || s.Policies[0].Idle != "" {
 			t.Fatalf("after %d hours: %d claims, %+v", h, len(w.col.claims), s)
 		}
 	}
@@ -238,7 +239,7 @@ func TestKilometresAreNotGivenUpForAnotherKind(t *testing.T) {
 		w.drive(8_000)
 		w.exchange()
 	}
-	if len(w.col.claims) != 0 || w.sealer.Status().Phase != PhaseKeys {
+	if len(w.col.claims) != 0 || w.sealer.Status().Phase != phase.Keys {
 		t.Fatalf("claimed %v without kilometres", w.proven())
 	}
 	w.lacking = nil
@@ -333,7 +334,7 @@ func TestRevokedKeyStops(t *testing.T) {
 	w.receiveAs(id, body, wire.ReasonRevoked)
 	w.settle()
 	s := w.sealer.Status()
-	if s.Phase != PhaseStopped || s.Reason != wire.ReasonRevoked || !strings.Contains(s.Remedy, "no longer the one registered") || w.news != 0 {
+	if s.Phase != phase.Stopped || s.Reason != wire.ReasonRevoked || !strings.Contains(s.Remedy, "no longer the one registered") || w.news != 0 {
 		t.Errorf("asked for news %d times, %+v", w.news, s)
 	}
 	if n := len(w.spool.IDs(wire.KindClaim)); n != 0 {

@@ -45,6 +45,7 @@ import (
 	"rawstone/agent/internal/seal/internal/metrics"
 	"rawstone/agent/internal/seal/internal/outbox"
 	"rawstone/agent/internal/seal/internal/window"
+	"rawstone/agent/internal/seal/phase"
 	"rawstone/pkg/attest"
 	"rawstone/pkg/terms"
 	"rawstone/pkg/wire"
@@ -161,7 +162,7 @@ type Sealer struct {
 	families         wire.Family
 
 	mu    sync.Mutex // guards what follows
-	phase Phase
+	phase phase.Phase
 	last  time.Time // of the last receipt acted upon
 }
 
@@ -182,7 +183,7 @@ func newSealer(cfg Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: PhaseStarting}
+	s := &Sealer{cfg: cfg, log: cfg.Logger, pub: pub, ecu: cfg.ECU.ID(), wake: make(chan struct{}, 1), phase: phase.Starting}
 	s.out, s.windows = outbox.Outbox{Spool: cfg.Spool, Journal: cfg.Journal, Now: cfg.Clock.Now}, window.Store{DB: cfg.DB}
 	if s.metrics, err = metrics.New(cfg.Registerer); err != nil {
 		return nil, err
