@@ -119,7 +119,7 @@ type Config struct {
 	OnSnapshot func(m *attest.Message, answer bool)
 	// MaxSnapshots bounds the archive (see archive.Config).
 	MaxSnapshots int
-	Logger *slog.Logger
+	Logger       *slog.Logger
 	// Registerer receives the metrics. nil means none.
 	Registerer prometheus.Registerer
 }
