@@ -155,12 +155,13 @@ func (s *Sealer) withdraw() error {
 	if err := s.takeBack(wire.KindClaim, outbox.TurnedOff, s.cfg.Rules().Withdrawn); err != nil {
 		return err
 	}
-	day, _, err := s.ecuDay()
-	if err != nil {
-		return err
-	}
-	if st := s.archive.State(); backlog.Allow(&st, s.reports.Drawn(), day) {
-		if err := s.archive.Commit(func(next *archive.State) { next.Drawn, next.Partial = st.Drawn, st.Partial }); err != nil {
+	if st, drawn := s.archive.State(), s.reports.Drawn(); st.Drawn != drawn {
+		day, _, err := s.ecuDay()
+		if err == nil {
+			backlog.Allow(&st, drawn, day)
+			err = s.archive.Commit(func(next *archive.State) { next.Drawn, next.Partial = st.Drawn, st.Partial })
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -168,7 +169,7 @@ func (s *Sealer) withdraw() error {
 	if s.checked && families == s.families {
 		return nil
 	}
-	err = errors.Join(s.takeBack(wire.KindReport, outbox.TurnedOff, s.reports.Withdrawn), s.windows.Restrict(families))
+	err := errors.Join(s.takeBack(wire.KindReport, outbox.TurnedOff, s.reports.Withdrawn), s.windows.Restrict(families))
 	s.checked, s.families = err == nil, families
 	return err
 }

@@ -12,8 +12,7 @@ import (
 // Status is the sealer as the driver sees it.
 type Status struct {
 	Phase phase.Phase
-	// Reason is why claims are refused, empty where they are not, and Retry when it is tried again. Remedy says what to do, also in
-	// phases Unruled and Keys.
+	// Reason is why claims are refused, empty where they are not, Retry when it is tried again, Remedy what to do, also without rules or keys.
 	Reason wire.Reason
 	Remedy string
 	Retry  time.Time

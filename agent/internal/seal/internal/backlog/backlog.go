@@ -80,11 +80,8 @@ func Unnoticed(st archive.State, missed []uint32) int {
 	return at
 }
 
-// Allow notes the families that reports can be drawn of at this moment, day being the last that the ECU told of, and whether that changes anything.
-func Allow(st *archive.State, families wire.Family, day uint32) (changed bool) {
-	if st.Drawn == families {
-		return false
-	}
+// Allow notes the families that reports can be drawn of from this moment on, others than before, day being the last that the ECU told of.
+func Allow(st *archive.State, families wire.Family, day uint32) {
 	// Of a car that knows no boundary yet Begin says it.
 	switch {
 	case st.Boundary == nil || families == 0:
@@ -93,7 +90,6 @@ func Allow(st *archive.State, families wire.Family, day uint32) (changed bool) {
 		st.Partial = decided + uint64(day)
 	}
 	st.Drawn = families
-	return true
 }
 
 // Before returns how many of the missed boundaries up to day have no report because they, or a part of their dispatch, lie before the driver's decision,
