@@ -132,9 +132,9 @@ func adopt(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, slot := range [][]byte{b[:36], b[4096 : 4096+36]} {
+	for _, slot := range [][]byte{b[:44], b[4096 : 4096+44]} {
 		binary.BigEndian.PutUint64(slot[16:], info.Sys().(*syscall.Stat_t).Ino)
-		binary.BigEndian.PutUint32(slot[32:], crc32.Checksum(slot[:32], crc32.MakeTable(crc32.Castagnoli)))
+		binary.BigEndian.PutUint32(slot[40:], crc32.Checksum(slot[:40], crc32.MakeTable(crc32.Castagnoli)))
 	}
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func Examine(dir string, last Last, witnessed bool) (found Examination, err erro
 		oldest = oldest || logNumber(name) == last.Log
 	}
 	// A log goes when it has become a table, which the manifest says.
-	found.Lost = witnessed && !oldest && inode == last.Inode && manifest == last.Manifest
+	found.Lost = witnessed && !oldest && inode == last.Inode && manifest == last.Before
 	for _, name := range files[logSuffix] {
 		if _, err := cutLog(filepath.Join(dir, name)); err != nil {
 			return found, err

@@ -29,16 +29,18 @@ const (
 	witnessFile = "WITNESS"
 	// The file has two slots a page apart, written in turn: a torn write spoils the one being written only.
 	slotStride = 4096
-	slotLen    = 4*8 + 4
+	slotLen    = 5*8 + 4
 )
 
 // Last is what the witness knows of the store: how many commits it acknowledged, how long the manifest was on flash and which file it was
-// (a manifest is written anew, as another file, after thousands of changes), and the oldest write-ahead log that holds commits, 0 for none.
+// (a manifest is written anew, as another file, after thousands of changes), the oldest write-ahead log that holds commits, 0 for none, and
+// how long the manifest was when that log was surely not a table yet.
 type Last struct {
 	Commits  uint64
 	Manifest uint64
 	Inode    uint64
 	Log      uint64
+	Before   uint64
 }
 
 // Witness is the file that says from outside Badger's files what they held.
@@ -47,6 +49,9 @@ type Witness struct {
 	file *os.File
 	last Last
 	logs []string
+	// before holds, for each log that was the newest at some commit, the manifest's length then. A log that is the newest is no table yet;
+	// of an older one the manifest may have said that it became one while the log still lies there.
+	before map[uint64]uint64
 }
 
 // Read returns what the witness in dir says, false where it says nothing.
@@ -62,7 +67,7 @@ func Read(dir string) (last Last, ok bool) {
 		}
 		s := Last{
 			Commits: binary.BigEndian.Uint64(slot), Manifest: binary.BigEndian.Uint64(slot[8:]),
-			Inode: binary.BigEndian.Uint64(slot[16:]), Log: binary.BigEndian.Uint64(slot[24:]),
+			Inode: binary.BigEndian.Uint64(slot[16:]), Log: binary.BigEndian.Uint64(slot[24:]), Before: binary.BigEndian.Uint64(slot[32:]),
 		}
 		if !ok || s.Commits > last.Commits {
 			last, ok = s, true
@@ -77,7 +82,7 @@ func New(dir string, commits uint64) (*Witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Witness{dir: dir, file: file}
+	w := &Witness{dir: dir, file: file, before: make(map[uint64]uint64)}
 	// Both slots, whatever they held: a count of another life of the store must not outlive this.
 	if err := errors.Join(file.Truncate(0), file.Truncate(2*slotStride), w.Set(commits, false), durable.SyncDir(dir)); err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -88,7 +93,7 @@ func New(dir string, commits uint64) (*Witness, error) {
 // Set notes that commits are on flash, synced; logged says that the logs hold some of them. Logs of an open store that was not written
 // to are empty, and go without a trace.
 func (w *Witness) Set(commits uint64, logged bool) error {
-	// The manifest first: a log that becomes a table meanwhile is in its next entry, and must not seem to have gone without one.
+	// The manifest first: the newest log is then in none of its entries, and must not seem to have gone without one.
 	size, inode, err := w.manifest()
 	if err != nil {
 		return fmt.Errorf("cannot write witness: %w", err)
@@ -99,13 +104,27 @@ func (w *Witness) Set(commits uint64, logged bool) error {
 		return fmt.Errorf("cannot write witness: %w", err)
 	}
 	var logs []string
+	before := make(map[uint64]uint64)
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), logSuffix) {
 			logs = append(logs, e.Name())
 		}
 	}
-	if len(logs) > 0 && logged {
-		next.Log = logNumber(logs[0])
+	if logged {
+		for i, name := range logs {
+			n := logNumber(name)
+			length, known := w.before[n]
+			if i == len(logs)-1 {
+				length, known = size, true
+			}
+			if !known {
+				continue // another life's, which Badger makes a table of
+			}
+			before[n] = length
+			if next.Log == 0 {
+				next.Log, next.Before = n, length
+			}
+		}
 	}
 	if !slices.Equal(logs, w.logs) {
 		if err := durable.SyncDir(w.dir); err != nil {
@@ -113,7 +132,7 @@ func (w *Witness) Set(commits uint64, logged bool) error {
 		}
 	}
 	b := make([]byte, 0, slotLen)
-	for _, n := range []uint64{next.Commits, next.Manifest, next.Inode, next.Log} {
+	for _, n := range []uint64{next.Commits, next.Manifest, next.Inode, next.Log, next.Before} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	if _, err := w.file.WriteAt(withCRC(b), int64(commits%2)*slotStride); err != nil {
@@ -122,7 +141,7 @@ func (w *Witness) Set(commits uint64, logged bool) error {
 	if err := syscall.Fdatasync(int(w.file.Fd())); err != nil {
 		return fmt.Errorf("cannot sync witness: %w", err)
 	}
-	w.last, w.logs = next, logs
+	w.last, w.logs, w.before = next, logs, before
 	return nil
 }
 

@@ -98,23 +98,65 @@ func TestLogThatWent(t *testing.T) {
 		last Last
 		lost bool
 	}{
-		{"none held any", Last{last.Commits, size, inode, 0}, false},
-		{"one went without a trace", Last{last.Commits, size, inode, 99}, true},
-		{"one became a table", Last{last.Commits, size - 1, inode, 99}, false},
-		{"another manifest", Last{last.Commits, size, inode + 1, 99}, false},
+		{"none held any", Last{last.Commits, size, inode, 0, 0}, false},
+		{"one went without a trace", Last{last.Commits, size, inode, 99, size}, true},
+		{"one became a table", Last{last.Commits, size - 1, inode, 99, size - 1}, false},
+		{"one became a table before it was removed", Last{last.Commits, size, inode, 99, size - 1}, false},
+		{"another manifest", Last{last.Commits, size, inode + 1, 99, size}, false},
 	} {
 		if found, err := Examine(dir, c.last, true); err != nil || found.Lost != c.lost {
 			t.Errorf("%s: %+v %v", c.name, found, err)
 		}
 	}
-	if found, err := Examine(dir, Last{last.Commits, size, inode, 99}, false); err != nil || found.Lost {
+	if found, err := Examine(dir, Last{last.Commits, size, inode, 99, size}, false); err != nil || found.Lost {
 		t.Errorf("without a witness: %+v %v", found, err)
 	}
-	if _, err := Examine(dir, Last{last.Commits, size + 1, inode + 1, 0}, true); err != nil {
+	if _, err := Examine(dir, Last{last.Commits, size + 1, inode + 1, 0, 0}, true); err != nil {
 		t.Errorf("a manifest written anew is refused: %v", err)
 	}
-	if _, err := Examine(dir, Last{last.Commits, size + 1, inode, 0}, true); err == nil {
+	if _, err := Examine(dir, Last{last.Commits, size + 1, inode, 0, 0}, true); err == nil {
 		t.Error("a manifest that was cut passes")
+	}
+}
+
+// A log lies beside its table for a moment, after the manifest has said so; a process killed then has lost nothing.
+func TestLogBesideItsTable(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string, n int) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(manifestFile, 100)
+	put("00001.mem", 50) // another life's
+	put("00002.mem", 50)
+	w, err := New(dir, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	_, inode, err := identify(filepath.Join(dir, manifestFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		change func()
+		want   Last
+	}{
+		{func() {}, Last{8, 100, inode, 2, 100}},
+		{func() { put(manifestFile, 110) }, Last{9, 110, inode, 2, 110}},
+		{func() { put("00003.mem", 50); put(manifestFile, 120) }, Last{10, 120, inode, 2, 110}},
+		{func() { os.Remove(filepath.Join(dir, "00001.mem")) }, Last{11, 120, inode, 2, 110}},
+		{func() { os.Remove(filepath.Join(dir, "00002.mem")) }, Last{12, 120, inode, 3, 120}},
+	} {
+		c.change()
+		if err := w.Set(8+uint64(i), true); err != nil {
+			t.Fatal(err)
+		}
+		if last, ok := Read(dir); !ok || last != c.want {
+			t.Errorf("%d: %+v, want %+v", i, last, c.want)
+		}
 	}
 }
 
